@@ -1,0 +1,139 @@
+"""Multinomial logistic regression on exactly the images of a datamodule: what any net must beat."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, get_args
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from datamodules.base import DataError, ImageArguments, ImageDataModule, Part
+from datamodules.cifar import CifarDataModule
+from datamodules.cifar import Name as CifarName
+from datamodules.digits import DigitsDataModule
+
+DATA: Final = (*get_args(CifarName), "digits")
+C_GRID: Final = (1e-4, 1e-3, 1e-2)  # inverse strength of the L2 penalty, ascending
+MAX_ITERATIONS: Final = 2_000  # of L-BFGS; sklearn warns of a fit that needs more
+# Largest gradient at which L-BFGS stops. On 10,000 CIFAR-10 images the default, 1e-4, takes about
+# three times as long and moves the test accuracy by less than 0.1 points.
+TOLERANCE: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class LinearResult:
+    """A fitted linear model.
+
+    Attributes:
+        dataset: Data set.
+        train_images: Images it was fitted on.
+        val_images: Images ``C`` was chosen on.
+        test_images: Images of ``accuracy_test``.
+        C: Inverse strength of the L2 penalty, the best of the grid on the validation images.
+        accuracy_train: Fraction, 0 to 1.
+        accuracy_val: Fraction, 0 to 1.
+        accuracy_test: Fraction, 0 to 1.
+        data_checksum: sha256 of the images and labels, as in a row.
+    """
+
+    dataset: str
+    train_images: int
+    val_images: int
+    test_images: int
+    C: float
+    accuracy_train: float
+    accuracy_val: float
+    accuracy_test: float
+    data_checksum: str
+
+
+def make_datamodule(data: str, data_dir: str | None, **counts: int) -> ImageDataModule:
+    """Return the datamodule of that data set with so many images of every part; 0 for all."""
+    base: ImageArguments = {"batch_size": 1, "seed": 0, "augment": False}
+    base.update(counts)  # type: ignore[typeddict-item]
+    if data == "digits":
+        return DigitsDataModule(**base)
+    return CifarDataModule(data, data_dir, **base)  # type: ignore[arg-type]
+
+
+def flatten(part: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return pixels ``[N, 3072]`` float32 and labels ``[N]``."""
+    return part.images.flatten(1).numpy().astype(np.float32), part.labels.numpy()
+
+
+def fit_linear(dataset: str, datamodule: ImageDataModule) -> LinearResult:
+    """Return the best linear model of the grid, by validation accuracy; a tie goes to the lower C.
+
+    Pixels are standardised by mean and standard deviation of the training images. Every fit starts
+    from the one with the next stronger penalty.
+    """
+    datamodule.setup()
+    parts = (datamodule.train, datamodule.val, datamodule.test)
+    scaler = StandardScaler().fit(flatten(datamodule.train)[0])
+    train, val, test = ((scaler.transform(x), y) for x, y in map(flatten, parts))
+    model = LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
+    fits = []
+    for inverse_penalty in C_GRID:
+        model.set_params(C=inverse_penalty).fit(*train)
+        accuracies = [float(model.score(*part)) for part in (train, val, test)]
+        fits.append((inverse_penalty, *accuracies))
+    chosen, accuracy_train, accuracy_val, accuracy_test = max(fits, key=lambda fit: fit[2])
+    return LinearResult(
+        dataset=dataset,
+        train_images=len(train[1]),
+        val_images=len(val[1]),
+        test_images=len(test[1]),
+        C=chosen,
+        accuracy_train=accuracy_train,
+        accuracy_val=accuracy_val,
+        accuracy_test=accuracy_test,
+        data_checksum=datamodule.checksum,
+    )
+
+
+def write_result(path: Path, result: LinearResult) -> None:
+    """Write the result as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(asdict(result), indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fit, print the accuracies and write them; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.linear_model", description=__doc__)
+    parser.add_argument("--data", choices=DATA, required=True)
+    for part in ("train", "val", "test"):
+        parser.add_argument(
+            f"--{part}-images", type=int, default=0, metavar="N", help="first N; 0 (default): all"
+        )
+    parser.add_argument("--data-dir", help="folder of the data set; default: CBP_DATA, then data")
+    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    given = parser.parse_args(arguments)
+    counts = {
+        f"{part}_images": getattr(given, f"{part}_images") for part in ("train", "val", "test")
+    }
+    try:
+        result = fit_linear(given.data, make_datamodule(given.data, given.data_dir, **counts))
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{result.dataset}, {result.train_images} training images, C {result.C:g}: accuracy"
+        f" {result.accuracy_train:.2%} train, {result.accuracy_val:.2%} validation,"
+        f" {result.accuracy_test:.2%} test ({result.test_images} images)"
+    )
+    if given.out:
+        write_result(given.out, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

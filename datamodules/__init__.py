@@ -1,0 +1,1 @@
+"""Lightning datamodules: real data, committed splits, checksums, batches that repeat."""

@@ -1,0 +1,180 @@
+"""CBP as a Lightning callback: Algorithm 1 hung on the events of any training."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import Optimizer
+
+from repro.cbp.layers import Arithmetic, prepare, prepared_layers
+from repro.cbp.levels import LayerLevels
+from repro.cbp.multiplier import Multipliers
+
+
+class Cbp(Callback):
+    """Drive the weights of a pre-trained network to levels while it trains on.
+
+    ``setup`` prepares the module's layers, before Lightning restores a checkpoint. Every batch, the
+    multipliers' slope joins the gradients (after unscaling and all-reduce), gradients are clipped,
+    latent weights clamped after the step. Every epoch, Algorithm 1 decides whether the multipliers
+    ascend. After ``fit``, ``repro.cbp.layers.convert`` leaves plain modules whose weights are levels.
+
+    Leave ``gradient_clip_val`` of the Trainer unset: the clip belongs between slope and step, and
+    is done here.
+
+    Attributes:
+        layers: Levels of the prepared layers by name, from ``setup`` on.
+        report: Figures of the last epoch in full precision (Lightning logs float32): Lagrangian
+            summed over the epoch, CFS, g, and whether the multipliers ascended.
+    """
+
+    def __init__(
+        self,
+        levels: str | Sequence[float] = "binary",
+        *,
+        multiplier_lr: float,
+        multiplier_optimiser: Literal["adam", "adamw"] = "adam",
+        p_max: int = 20,
+        window: bool = True,
+        lr_drop_at_g: int = 20,
+        lr_drop: float = 0.1,
+        clip: Literal["value", "norm", "none"] = "value",
+        clip_at: float = 1.0,
+        clip_scaled: bool = False,
+        train: Literal["all", "quantised"] = "all",
+        weight_bound: float = 1.0,
+        keep: Collection[str] | None = None,
+        arithmetic: Arithmetic = "float32",
+    ) -> None:
+        """Keep the numbers; nothing happens before ``setup``.
+
+        Args:
+            levels: Level set by name, or unscaled levels.
+            multiplier_lr: Learning rate of the multipliers; 0 for straight-through training alone.
+            multiplier_optimiser: Their optimiser.
+            p_max: They ascend after so many epochs at the latest.
+            window: Whether the unconstrained window applies.
+            lr_drop_at_g: Value of g at which the weights' learning rate drops; 0 for never.
+            lr_drop: Factor of that drop.
+            clip: Clip gradients by value or by global norm.
+            clip_at: Bound of the clip.
+            clip_scaled: Clip while gradients carry the AMP loss scale, as the reference's surrogate
+                scripts do (departures, Q1): the bound is then ``clip_at`` over the loss scale.
+            train: ``quantised`` freezes every parameter but the latent weights.
+            weight_bound: Latent weights are clamped to plus or minus this after every batch.
+            keep: Layers that stay FP32; by default the first and the last.
+            arithmetic: See ``repro.cbp.layers.prepare``.
+        """
+        self.levels, self.keep, self.arithmetic, self.train = levels, keep, arithmetic, train
+        self.multiplier_lr, self.multiplier_optimiser = multiplier_lr, multiplier_optimiser
+        self.p_max, self.window = p_max, window
+        self.lr_drop_at_g, self.lr_drop = lr_drop_at_g, lr_drop
+        self.clip, self.clip_at, self.clip_scaled = clip, clip_at, clip_scaled
+        self.weight_bound = weight_bound
+        self.layers: dict[str, LayerLevels] = {}
+        self.report: dict[str, float] = {}
+        self._multipliers: Multipliers | None = None
+        self._restored: dict[str, Any] | None = None
+        self._penalty: float | Tensor = 0.0
+        self._lagrangian_sum: float | Tensor = 0.0
+
+    @property
+    def multipliers(self) -> Multipliers:
+        """Multipliers, g and p; there from the start of ``fit``."""
+        if self._multipliers is None:
+            raise RuntimeError("the multipliers exist from the start of Trainer.fit")
+        return self._multipliers
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Prepare the layers once."""
+        if stage != "fit" or self.layers:
+            return
+        self.layers = prepare(pl_module, self.levels, keep=self.keep, arithmetic=self.arithmetic)
+        if self.train == "quantised":
+            latents = {id(latent) for latent, _ in prepared_layers(pl_module).values()}
+            for parameter in pl_module.parameters():
+                parameter.requires_grad_(id(parameter) in latents)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the multipliers, or restore them; the weights are on the device by now."""
+        latents = {
+            name: (latent, quantiser.values)
+            for name, (latent, quantiser) in prepared_layers(pl_module).items()
+        }
+        self._multipliers = Multipliers(
+            latents,
+            lr=self.multiplier_lr,
+            optimiser=self.multiplier_optimiser,
+            p_max=self.p_max,
+            window=self.window,
+        )
+        if self._restored is not None:
+            self._multipliers.load_state_dict(self._restored)
+            self._restored = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's sum."""
+        self._lagrangian_sum = torch.zeros((), dtype=torch.float64, device=pl_module.device)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Add the slopes of the constraint to the gradients and clip them."""
+        bound = self.clip_at / _loss_scale(trainer) if self.clip_scaled else self.clip_at
+        by_value = bound if self.clip == "value" else float("inf")
+        self._penalty = self.multipliers.add_slopes_(by_value)
+        if self.clip == "norm":
+            clip_grad_norm_(pl_module.parameters(), bound)
+        elif self.clip == "value":
+            latents = {id(weight) for weight, _ in self.multipliers.latents.values()}
+            rest = [p for p in pl_module.parameters() if id(p) not in latents]
+            clip_grad_value_(rest, bound)
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,  # noqa: ANN401  (Lightning's signature)
+        batch_idx: int,
+    ) -> None:
+        """Add up the Lagrangian on the device; clamp the latent weights."""
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        assert loss is not None
+        self._lagrangian_sum = self._lagrangian_sum + loss.detach().double() + self._penalty
+        for weight, _ in self.multipliers.latents.values():
+            weight.clamp_(-self.weight_bound, self.weight_bound)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Apply Algorithm 1's rule; every rank sees the same mean Lagrangian."""
+        assert isinstance(self._lagrangian_sum, Tensor)
+        total = float(trainer.strategy.reduce(self._lagrangian_sum, reduce_op="mean"))
+        ascended = self.multipliers.end_epoch(total)
+        if ascended and self.multipliers.g == self.lr_drop_at_g:
+            for group in trainer.optimizers[0].param_groups:
+                group["lr"] *= self.lr_drop
+        self.report = {
+            "cbp/lagrangian": total,
+            "cbp/cfs": self.multipliers.failure_score(),
+            "cbp/g": float(self.multipliers.g),
+            "cbp/ascended": float(ascended),
+        }
+        pl_module.log_dict(self.report)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the multipliers, their optimiser, g, p and the previous sum."""
+        return {} if self._multipliers is None else self._multipliers.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the restored state until the multipliers are made."""
+        self._restored = state_dict or None
+
+
+def _loss_scale(trainer: Trainer) -> float:
+    """Return the AMP loss scale, 1 without AMP."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return 1.0 if scaler is None else float(scaler.get_scale())

@@ -1,0 +1,80 @@
+"""Constraint function cs(w; Q, g) and its slope, and the constraint failure score."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from repro.cbp.window import NO_WINDOW
+
+
+def constraint(weight: Tensor, levels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
+    """Return ``cs(w)`` and ``d cs / d w``, elementwise.
+
+    ``cs(w) = 2 |w - Q(w)|``, and 0 inside the unconstrained window: where that exceeds
+    ``fraction`` of the gap between the two levels around ``w``. Beyond the outermost levels no
+    window applies.
+
+    Args:
+        weight: Latent weights, any shape.
+        levels: Shape ``[L]``, ascending, scaled by the layer's scale.
+        fraction: Constrained fraction of each half-interval, ``1 - 1/g`` (``window``); 1 for none.
+
+    Returns:
+        Two tensors shaped like ``weight``.
+
+    References:
+        Kim & Jeong, NeurIPS 2021, Section 3.2 and Algorithm 1.
+    """
+    interval = torch.bucketize(weight.contiguous(), levels, right=True).clamp(1, len(levels) - 1)
+    low, high = levels[interval - 1], levels[interval]
+    nearest = torch.where(weight < (low + high) / 2, low, high)
+    distance = weight - nearest
+    interior = (weight > levels[0]) & (weight < levels[-1])
+    free = interior & (2 * distance.abs() > (high - low) * fraction)
+    distance = distance.masked_fill(free, 0)
+    return 2 * distance.abs(), 2 * distance.sign()
+
+
+def add_slope_(
+    grad: Tensor, weight: Tensor, multiplier: Tensor, levels: Tensor, fraction: float, clip: float
+) -> float | Tensor:
+    """Add ``multiplier * d cs / d w`` to ``grad``, clip that by value, return ``sum(multiplier cs)``.
+
+    On the CPU one pass over memory (``kernels.add_slope``), elsewhere the closed form above.
+
+    Args:
+        grad: Gradient of the task loss, shape of ``weight``; changed in place.
+        weight: Latent weights.
+        multiplier: One Lagrange multiplier per weight.
+        levels: Shape ``[L]``, ascending, scaled.
+        fraction: See ``constraint``.
+        clip: Bound of every element of the sum; infinity for none.
+
+    Returns:
+        The layer's part of the Lagrangian, summed in float64.
+    """
+    if weight.device.type == "cpu":
+        from repro.cbp import kernels
+
+        return kernels.add_slope_on_cpu_(grad, weight, multiplier, levels, fraction, clip)
+    value, slope = constraint(weight, levels, fraction)
+    grad.addcmul_(multiplier, slope).clamp_(-clip, clip)
+    return torch.sum(multiplier * value, dtype=torch.float64)
+
+
+def constraint_failure_score(layers: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Return CFS, the mean of ``cs`` without window over all quantised weights; 0 and up.
+
+    Args:
+        layers: Pairs of latent weights and their layer's scaled levels.
+
+    References:
+        Kim & Jeong, NeurIPS 2021, Section 4 (constraint failure score).
+    """
+    total, count = 0.0, 0
+    for weight, levels in layers:
+        value, _ = constraint(weight.detach(), levels, NO_WINDOW)
+        total += float(torch.sum(value, dtype=torch.float64))
+        count += weight.numel()
+    return total / count

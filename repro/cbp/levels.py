@@ -1,0 +1,54 @@
+"""Quantisation levels Q and the nearest level of a weight (paper, Section II)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+LEVELS: Final[dict[str, tuple[float, ...]]] = {
+    "binary": (-1.0, 1.0),
+    "ternary": (-1.0, 0.0, 1.0),
+    "shift1": (-1.0, -0.5, 0.0, 0.5, 1.0),
+    "shift2": (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class LayerLevels:
+    """Levels of one layer: ``scale`` times the level set.
+
+    Attributes:
+        levels: Ascending, unscaled; one of the values of ``LEVELS``.
+        scale: ``a = mean |w|`` of the pre-trained layer; above 0.
+    """
+
+    levels: tuple[float, ...]
+    scale: float
+
+    def values(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the levels that weights take, shape ``[L]``, ascending, on the CPU.
+
+        The scale is rounded to ``dtype`` first, the product once more, so that a file that
+        stores the scale in ``dtype`` gives the same values to the last bit.
+        """
+        return torch.tensor(self.levels, dtype=dtype) * torch.tensor(self.scale, dtype=dtype)
+
+    @property
+    def bits(self) -> int:
+        """Bits per weight: the smallest whole number that tells the levels apart."""
+        return (len(self.levels) - 1).bit_length()
+
+
+def nearest_level(weight: Tensor, levels: Tensor) -> Tensor:
+    """Return the level nearest to each weight; a tie goes to the upper level.
+
+    Args:
+        weight: Any shape.
+        levels: Shape ``[L]``, ascending, already multiplied by the layer's scale.
+
+    Returns:
+        Same shape as ``weight``; every value is one of ``levels``.
+    """
+    midpoints = (levels[:-1] + levels[1:]) / 2
+    return levels[torch.bucketize(weight.contiguous(), midpoints, right=True)]

@@ -1,0 +1,98 @@
+"""Spike-exact bfloat16 arithmetic of a quantised layer.
+
+A prepared layer computes ``scale * conv(spikes, codes) + bias``. Spikes (0, 1) and level codes (-1,
+0, 1, and halves and quarters) are exact in bfloat16, products are summed in float32, and scale,
+bias and everything after are float32. What is rounded is the sum when it leaves the product: whole
+numbers up to 256 are exact, larger ones keep 8 bits. Such a sum times the scale lies far from the
+threshold, so spikes agree with float32's; ``tests/test_spikes_bf16.py`` compares them.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BF16 = torch.bfloat16
+
+
+class _ScaledProduct(torch.autograd.Function):
+    """``scale * conv(x, Q(w) / scale)``, straight through to ``w``; all products in bfloat16."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        spikes: Tensor,
+        latent: Tensor,
+        layer: nn.Module,
+    ) -> Tensor:
+        from repro.cbp.layers import quantise
+
+        quantiser = layer.parametrizations["weight"][0]  # type: ignore[index]
+        scale = quantiser.values[-1] / quantiser.layer_levels.levels[-1]
+        codes = torch.div(quantise(latent, quantiser.values), scale).to(BF16)
+        spikes = spikes.to(BF16)
+        ctx.save_for_backward(spikes, codes, scale)
+        ctx.layer = layer
+        if isinstance(layer, nn.Linear):
+            product = nn.functional.linear(spikes, codes)
+        else:
+            product = torch.convolution(spikes, codes, None, *_geometry(layer))
+        return product.float().mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
+        spikes, codes, scale = ctx.saved_tensors
+        wants_spikes, wants_weight, _ = ctx.needs_input_grad
+        grad = grad.to(BF16)
+        if isinstance(ctx.layer, nn.Linear):
+            flat = grad.reshape(-1, grad.shape[-1])
+            to_spikes = grad @ codes if wants_spikes else None
+            to_weight = flat.T @ spikes.reshape(-1, spikes.shape[-1]) if wants_weight else None
+        else:
+            to_spikes, to_weight, _ = torch.ops.aten.convolution_backward(
+                grad, spikes, codes, None, *_geometry(ctx.layer), [wants_spikes, wants_weight, False]
+            )
+        if to_spikes is not None:
+            to_spikes = to_spikes.float().mul_(scale)
+        return to_spikes, None if to_weight is None else to_weight.float(), None
+
+
+def _geometry(layer: nn.Module) -> tuple[Any, ...]:
+    """Return stride, padding, dilation, transposed, output padding, groups of a convolution."""
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    none = [0] * len(layer.stride)
+    return layer.stride, layer.padding, layer.dilation, False, none, layer.groups
+
+
+def _forward(layer: nn.Module, spikes: Tensor) -> Tensor:
+    latent = layer.parametrizations["weight"].original  # type: ignore[index]
+    current: Tensor = _ScaledProduct.apply(spikes, latent, layer)
+    bias = layer.bias
+    if not isinstance(bias, Tensor):
+        return current
+    return current + bias.reshape(-1, *[1] * (0 if isinstance(layer, nn.Linear) else latent.dim() - 2))
+
+
+def enable(layer: nn.Module) -> None:
+    """Make a prepared layer compute in spike-exact bfloat16.
+
+    The layer's ``input_dtype`` then tells networks to hand it bfloat16 spikes.
+
+    Raises:
+        ValueError: Padding that is no number, or a weight that is not float32.
+    """
+    if isinstance(getattr(layer, "padding", None), str) or (
+        getattr(layer, "padding_mode", "zeros") != "zeros"
+    ):
+        raise ValueError("spikes_bf16 takes convolutions with zero padding given in numbers")
+    if layer.parametrizations["weight"].original.dtype != torch.float32:  # type: ignore[index]
+        raise ValueError("spikes_bf16 takes float32 networks")
+    layer.spikes_bf16 = True  # type: ignore[assignment]
+    layer.input_dtype = BF16  # type: ignore[assignment]
+    layer.forward = functools.partial(_forward, layer)
+
+
+def disable(layer: nn.Module) -> None:
+    """Undo ``enable``."""
+    del layer.spikes_bf16, layer.input_dtype, layer.forward

@@ -1,0 +1,113 @@
+"""Cells of the paper's tables and the names of runs."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from repro.errors import UserError
+
+Method = Literal["tssl_bp", "stbp", "surrogate", "snn_calibration"]
+Dataset = Literal["cifar10", "cifar100", "dvs128_gesture", "cifar10_dvs", "imagenet"]
+Precision = Literal["fp32", "binary", "ternary"]
+Tier = Literal["paper", "desk", "smoke"]
+
+METHODS: Final[tuple[Method, ...]] = get_args(Method)
+PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the accuracy table: a pre-training method on a data set.
+
+    Attributes:
+        method: Pre-training method.
+        dataset: Data set of the ``paper`` and ``desk`` tiers.
+        network: Network of the paper; part of the name only where a method has two on one data set.
+        time_steps: T at inference.
+    """
+
+    method: Method
+    dataset: Dataset
+    network: str
+    time_steps: int
+
+    def __str__(self) -> str:
+        """Return ``method/dataset``, or ``method/dataset/network`` where that names two cells."""
+        twins = [c for c in CELLS if (c.method, c.dataset) == (self.method, self.dataset)]
+        return "/".join([self.method, self.dataset] + [self.network] * (len(twins) > 1))
+
+
+CELLS: Final[tuple[Cell, ...]] = (
+    Cell("tssl_bp", "cifar10", "alexnet", 5),
+    Cell("stbp", "cifar10", "conv7fc3", 8),
+    Cell("stbp", "cifar100", "conv7fc3", 8),
+    Cell("surrogate", "dvs128_gesture", "sew_7b", 16),
+    Cell("surrogate", "cifar10_dvs", "sew_wide_7b", 16),
+    Cell("surrogate", "imagenet", "sew_resnet18", 4),
+    Cell("surrogate", "imagenet", "sew_resnet34", 4),
+    Cell("snn_calibration", "cifar10", "vgg16", 32),
+    Cell("snn_calibration", "cifar100", "vgg16", 32),
+)
+
+
+def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
+    """Return the cell of that name.
+
+    Args:
+        method: Pre-training method.
+        dataset: Data set.
+        network: Needed only where a method has two networks on one data set (ImageNet).
+
+    Raises:
+        UserError: No such cell, or two of them; the message lists the nine.
+
+    >>> str(find_cell("stbp", "cifar10"))
+    'stbp/cifar10'
+    """
+    found = [
+        cell
+        for cell in CELLS
+        if (cell.method, cell.dataset) == (method, dataset) and network in (None, cell.network)
+    ]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(str(cell) for cell in CELLS)
+    wrong = "/".join(part for part in (method, dataset, network) if part)
+    if found:
+        raise UserError(f"{wrong} names {len(found)} cells: add --network; the nine are {names}")
+    raise UserError(f"unknown cell {wrong}: the nine are {names}")
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """The only name of a run: folder, W&B name, row file and table cell are made of it.
+
+    Attributes:
+        cell: Line of the table.
+        precision: ``fp32`` is the pre-trained parent; the others are quantised from it by CBP.
+        seed: Seeds initial weights, order of the data, augmentation. 0 and up.
+        tier: Scale of the experiment; tiers are never mixed in one column.
+    """
+
+    cell: Cell
+    precision: Precision
+    seed: int
+    tier: Tier
+
+    def __str__(self) -> str:
+        """Return the name, for example ``stbp-cifar10-binary-desk-s0``."""
+        parts = [*str(self.cell).split("/"), self.precision, self.tier, f"s{self.seed}"]
+        return "-".join(parts)
+
+    def parent(self) -> "RunKey":
+        """Return the FP32 run of the same cell, seed and tier."""
+        return RunKey(self.cell, "fp32", self.seed, self.tier)
+
+    def command(self) -> str:
+        """Return the command line that makes this run."""
+        cell = self.cell
+        network = f" --network {cell.network}" if str(cell).count("/") > 1 else ""
+        return (
+            f"python -m repro run --method {cell.method} --dataset {cell.dataset}{network}"
+            f" --precision {self.precision} --tier {self.tier} --seed {self.seed}"
+        )

@@ -1,0 +1,267 @@
+"""Command line: ``python -m repro run | reproduce | tables | export | inspect | cells``.
+
+Dispatch only; torch is imported by the commands that use it.
+"""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import tyro
+
+from datamodules.errors import DataError
+from repro.cells import CELLS, PRECISIONS, Precision, RunKey, Tier, find_cell
+from repro.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """Train one run to its row; the same command again resumes it.
+
+    Every field of the recipe can be changed after these arguments: see --help with a cell.
+
+    Attributes:
+        method: tssl_bp, stbp, surrogate or snn_calibration.
+        dataset: cifar10, cifar100, dvs128_gesture, cifar10_dvs or imagenet.
+        network: Only where a method has two networks on a data set.
+        precision: fp32 pre-trains; binary and ternary start from the fp32 run of the same seed.
+        tier: paper as published, desk in minutes on two cores, smoke in seconds.
+        seed: 0 and up.
+        runs: Folder of run folders.
+        rows: Folder of rows.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+        wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
+        wandb_project: Project there.
+    """
+
+    method: str
+    dataset: str
+    network: str | None = None
+    precision: Precision = "fp32"
+    tier: Tier = "smoke"
+    seed: int = 0
+    runs: Path = Path("runs")
+    rows: Path = Path("results/rows")
+    data_dir: Path | None = None
+    wandb: Literal["online", "offline", "off"] = "off"
+    wandb_project: str = "cbp-qsnn"
+
+
+@dataclass(frozen=True)
+class ReproduceArguments:
+    """Run every cell that exists at a tier (FP32, binary, ternary), then write the tables.
+
+    Attributes:
+        tier: paper as published, desk in minutes on two cores, smoke in seconds.
+        seeds: Seeds of every cell.
+        runs: Folder of run folders.
+        rows: Folder of rows.
+        results: Folder of the tables.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+    """
+
+    tier: Tier = "smoke"
+    seeds: tuple[int, ...] = (0,)
+    runs: Path = Path("runs")
+    rows: Path = Path("results/rows")
+    results: Path = Path("results")
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class TablesArguments:
+    """Regenerate tables, figures and report from the rows and the published numbers.
+
+    Attributes:
+        rows: Folder of rows.
+        results: Folder of the tables; holds paper.csv.
+        runs: Folder of run folders, for the curves.
+    """
+
+    rows: Path = Path("results/rows")
+    results: Path = Path("results")
+    runs: Path = Path("runs")
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Write a run's packed weight file: 1 bit a binary weight, 2 bits a ternary one.
+
+    Attributes:
+        run: Run folder, for example runs/stbp-cifar10-binary-desk-s0.
+        out: File to write; by default the run's name in this folder.
+        epoch: The epoch picked on validation, or the last one.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+    epoch: Literal["selected", "last"] = "selected"
+
+
+@dataclass(frozen=True)
+class InspectArguments:
+    """Print layers, levels, bytes and ratio of a packed weight file, its checksum verified.
+
+    Attributes:
+        file: A file written by export.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+
+
+def command_run(arguments: Sequence[str]) -> int:
+    """Train one run and say in words what came of it."""
+    from repro.recipes import find_recipe
+
+    chosen, overrides = parse_known(RunArguments, arguments)
+    key = RunKey(
+        find_cell(chosen.method, chosen.dataset, chosen.network),
+        chosen.precision,
+        chosen.seed,
+        chosen.tier,
+    )
+    if key.seed < 0:
+        raise UserError(f"--seed {key.seed}: give 0 or more")
+    recipe = parse_override(find_recipe(key.cell, key.tier), overrides, f"run of {key.cell}")
+
+    from repro.run import Places, run
+    from repro.tables import run_in_words
+
+    places = Places(
+        chosen.runs, chosen.rows, chosen.data_dir, chosen.wandb, chosen.wandb_project
+    )
+    print(run_in_words(run(key, recipe, places)))
+    return 0
+
+
+def command_reproduce(arguments: Sequence[str]) -> int:
+    """Run every cell of a tier, then the tables."""
+    chosen = parse(ReproduceArguments, arguments)
+    from repro.recipes import RECIPES, find_recipe
+    from repro.run import Places, run
+    from repro.tables import run_in_words
+
+    places = Places(chosen.runs, chosen.rows, chosen.data_dir)
+    ready = [cell for cell in CELLS if (cell, chosen.tier) in RECIPES]
+    keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in PRECISIONS]
+    for number, key in enumerate(keys, 1):
+        print(f"[{number}/{len(keys)}] {key}", flush=True)
+        print(run_in_words(run(key, find_recipe(key.cell, key.tier), places)), flush=True)
+    return write_tables(TablesArguments(chosen.rows, chosen.results, chosen.runs), chosen.tier)
+
+
+def command_tables(arguments: Sequence[str]) -> int:
+    """Regenerate all tables."""
+    return write_tables(parse(TablesArguments, arguments), None)
+
+
+def write_tables(chosen: TablesArguments, show: Tier | None) -> int:
+    """Write the tables; print those of one tier, or the names of all files."""
+    from repro.report import write_report
+
+    return write_report(chosen.rows, chosen.results, chosen.runs, show)
+
+
+def command_export(arguments: Sequence[str]) -> int:
+    """Write a packed file and print what is in it."""
+    chosen = parse(ExportArguments, arguments)
+    from repro.export import export
+    from repro.packing import describe
+
+    out = chosen.out or Path(f"{chosen.run.resolve().name}.safetensors")
+    print(describe(export(chosen.run, out, chosen.epoch)))
+    return 0
+
+
+def command_inspect(arguments: Sequence[str]) -> int:
+    """Print what is in a packed file."""
+    chosen = parse(InspectArguments, arguments)
+    from repro.packing import describe
+
+    print(describe(chosen.file))
+    return 0
+
+
+def command_cells(arguments: Sequence[str]) -> int:
+    """List the nine cells and the tiers that can be run."""
+    from repro.recipes import RECIPES
+
+    for cell in CELLS:
+        tiers = [tier for c, tier in RECIPES if c == cell]
+        print(f"{cell!s:35} T {cell.time_steps:<3} {', '.join(tiers) or 'not yet'}")
+    return 0
+
+
+COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
+    "run": command_run,
+    "reproduce": command_reproduce,
+    "tables": command_tables,
+    "export": command_export,
+    "inspect": command_inspect,
+    "cells": command_cells,
+}
+
+
+def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa: ANN401
+    """Return the parsed arguments; a bad one is a UserError of one line.
+
+    Args:
+        kind: Dataclass of the command.
+        arguments: Words after the command.
+        options: Passed on to ``tyro.cli``.
+    """
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(kind, args=list(arguments), **options)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(plain_line(errors.getvalue())) from None
+
+
+def parse_known(kind: type[T], arguments: Sequence[str]) -> tuple[T, list[str]]:
+    """Return the parsed arguments and the words that belong to the recipe."""
+    words = list(arguments)
+    with_cell = {"--method", "--dataset"} <= {word.split("=")[0] for word in words}
+    if with_cell:  # --help then shows the recipe
+        asked = [word for word in words if word in ("-h", "--help")]
+        words = [word for word in words if word not in asked]
+    else:
+        asked = []
+    chosen, rest = parse(kind, words, return_unknown_args=True)  # type: ignore[misc]
+    return chosen, [*rest, *asked]
+
+
+def parse_override(recipe: T, words: Sequence[str], title: str) -> T:
+    """Return the recipe with the fields changed that the words name."""
+    return parse(type(recipe), words, default=recipe, description=f"Recipe of the {title}.")
+
+
+def plain_line(box: str) -> str:
+    """Return the text of tyro's box as one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    text = re.sub(r"[│╭╮╰╯─┌┐└┘|]+", " ", text)
+    return " ".join(text.split())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, or 2 with one line on standard error for what a person can mend."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    try:
+        if words[0] not in COMMANDS:
+            raise UserError(f"unknown command {words[0]}: one of {', '.join(COMMANDS)}")
+        return COMMANDS[words[0]](words[1:])
+    except (UserError, DataError) as error:
+        print(f"cbp-qsnn: {error}", file=sys.stderr)
+    return 2

@@ -1,0 +1,170 @@
+"""What a run remembers of its epochs: ``metrics.csv``, the selected weights, a safe checkpoint."""
+
+import csv
+import io
+import math
+import os
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning import Callback, LightningModule, Trainer
+from safetensors.torch import save_file
+
+from repro.cbp.callback import Cbp
+from repro.errors import UserError
+from repro.methods.base import SpikingModule
+
+Epoch = dict[str, float]
+
+
+class History(Callback):
+    """One line of figures per epoch, and the weights of the epoch that validation picks.
+
+    Everything is in the checkpoint, so that a resumed run continues the same table.
+
+    Attributes:
+        epochs: Figures of every finished epoch.
+        seconds: Wall time spent in training so far, interruptions not counted, s.
+    """
+
+    def __init__(self, folder: Path, cbp: Cbp | None) -> None:
+        """Keep the run folder, and the callback to read CBP's figures from."""
+        self.folder, self.cbp = folder, cbp
+        self.epochs: list[Epoch] = []
+        self.seconds = 0.0
+        self._mark = 0.0
+
+    @property
+    def selected(self) -> Epoch:
+        """The epoch with the best validation accuracy, the first of equals."""
+        return max(self.epochs, key=lambda epoch: epoch["val_accuracy"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._mark = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the epoch; stop before the checkpoint is written if the loss is no number.
+
+        Raises:
+            UserError: The mean loss is NaN or infinite.
+        """
+        assert isinstance(pl_module, SpikingModule)
+        now = time.monotonic()
+        self.seconds, self._mark = self.seconds + now - self._mark, now
+        losses = pl_module.mean_loss()
+        if not math.isfinite(losses):
+            raise UserError(
+                f"the loss is {losses} in epoch {trainer.current_epoch}: lower the learning rate; "
+                f"the last good checkpoint is kept ({self.folder / 'last.ckpt'})"
+            )
+        epoch: Epoch = {
+            "epoch": trainer.current_epoch,
+            "train_loss": losses,
+            "val_accuracy": pl_module.accuracy["val"],
+            "test_accuracy": pl_module.accuracy["test"],
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        if self.cbp is not None:
+            epoch |= {name.removeprefix("cbp/"): v for name, v in self.cbp.report.items()}
+        epoch["seconds"] = self.seconds
+        self.epochs.append(epoch)
+        if self.selected is epoch:
+            save_selected(pl_module, self.folder)
+        write_metrics(self.epochs, self.folder / "metrics.csv")
+        if not sys.stderr.isatty():
+            print(in_words(epoch, trainer.max_epochs), flush=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the table and the clock."""
+        return {"epochs": self.epochs, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the table of a checkpoint."""
+        self.epochs, self.seconds = list(state_dict["epochs"]), state_dict["seconds"]
+
+
+def in_words(epoch: Epoch, epochs: int | None) -> str:
+    """Return the epoch's line for a log that no person watches."""
+    line = (
+        f"epoch {epoch['epoch'] + 1:.0f}/{epochs}  loss {epoch['train_loss']:.4f}  "
+        f"val {100 * epoch['val_accuracy']:.2f} %  test {100 * epoch['test_accuracy']:.2f} %"
+    )
+    if "cfs" in epoch:
+        line += f"  lagrangian {epoch['lagrangian']:.4g}  CFS {epoch['cfs']:.3g}  g {epoch['g']:.0f}"
+    return f"{line}  {epoch['seconds']:.0f} s"
+
+
+def write_metrics(epochs: list[Epoch], path: Path) -> None:
+    """Write ``metrics.csv`` in one go, so that it is never half a table."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(epochs[-1]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(epochs)
+    _replace(path, text.getvalue().encode())
+
+
+def save_selected(module: SpikingModule, folder: Path) -> None:
+    """Save the network's latent weights as ``selected.safetensors``."""
+    temporary = folder / "selected.tmp"
+    state = {name: t.detach().cpu().contiguous() for name, t in module.network.state_dict().items()}
+    save_file(state, temporary)
+    os.replace(temporary, folder / "selected.safetensors")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are whole or absent, and read back without running pickled code."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any | None = None,  # noqa: ANN401  (Lightning's signature)
+    ) -> None:
+        """Write to a temporary name in the same folder, then rename."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any | None = lambda storage, _: storage,  # noqa: ANN401
+        weights_only: bool | None = True,
+    ) -> dict[str, Any]:
+        """Return the checkpoint, every checksum in it verified.
+
+        Raises:
+            UserError: The file is truncated or damaged.
+        """
+        path = Path(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            damaged = str(error)
+        if damaged is not None:
+            raise UserError(
+                f"{path} is damaged ({damaged}): delete it, and the same command starts the run anew"
+            )
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return checkpoint

@@ -1,0 +1,1 @@
+"""Pre-training methods as LightningModules, one file per method."""

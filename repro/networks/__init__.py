@@ -1,0 +1,1 @@
+"""Networks of the paper. Inside, time comes first: ``[T, B, ...]``."""

@@ -1,0 +1,1 @@
+"""Spiking neurons: pure steps and scans over time."""

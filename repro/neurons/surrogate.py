@@ -1,0 +1,34 @@
+"""Spikes with a surrogate gradient."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _RectangularSpike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, potential: Tensor, threshold: float, half_width: float) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward((potential - threshold).abs() < half_width)
+        return (potential > threshold).to(potential.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        (inside,) = ctx.saved_tensors
+        return grad * inside, None, None
+
+
+def rectangular_spike(potential: Tensor, threshold: float, half_width: float) -> Tensor:
+    """Return 1 where ``potential > threshold``, else 0; gradient 1 within the window, else 0.
+
+    Args:
+        potential: Membrane potential, any shape.
+        threshold: Firing threshold.
+        half_width: The gradient passes where ``|potential - threshold| < half_width``.
+
+    References:
+        Wu et al., Frontiers in Neuroscience 12:331 (2018), equation 24 with a_1 = 2 half_width; the
+        reference scales the window to height 1.
+    """
+    spikes: Tensor = _RectangularSpike.apply(potential, threshold, half_width)
+    return spikes

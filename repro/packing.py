@@ -1,0 +1,398 @@
+"""The packed weight file: level indices of 1 to 3 bits per weight, everything else as it is.
+
+The container is safetensors: an 8-byte length, a JSON header, the tensors' bytes. A quantised
+tensor is a ``U8`` tensor of densely packed indices; the header tells its levels, scale, shape
+and data type. A sha256 over the whole file stands at a fixed place in the header.
+``docs/packed_format.md`` describes every byte; this module writes and reads version 1.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from repro.cbp.levels import LayerLevels
+from repro.errors import UserError
+from repro.memory import packed_bytes
+
+FORMAT: Final = "cbp-qsnn-packed"
+VERSION: Final = "1"
+
+Bytes = npt.NDArray[np.uint8]
+
+_PREFIX: Final = b'{"__metadata__":{"sha256":"'  # every file has this at byte 8
+_DIGEST: Final = slice(8 + len(_PREFIX), 8 + len(_PREFIX) + 64)
+_CHUNK: Final = 1 << 18  # weights at a time; a multiple of 8, so chunks meet at whole bytes
+_DTYPES: Final[dict[str, torch.dtype]] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_DTYPE_NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
+_INTEGERS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a weight
+_WRONG: Final = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+class PackedFileError(UserError):
+    """A packed file cannot be read: which file, what is wrong, what to do."""
+
+
+def _error(path: Path, wrong: str, remedy: str = "") -> PackedFileError:
+    """Return the one line."""
+    return PackedFileError(f"{path}: {wrong}: {remedy or 'copy the file again or write it anew'}")
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Header entry of one quantised tensor."""
+
+    levels: LayerLevels
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """A verified file: plain tensors, and packed bytes where ``layers`` has the name."""
+
+    tensors: dict[str, Tensor]
+    layers: dict[str, _Layer]
+    metadata: dict[str, str]
+    digest: str
+    file_bytes: int
+
+
+def pack(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    layers: Mapping[str, LayerLevels],
+    metadata: Mapping[str, str] | None = None,
+) -> int:
+    """Write the state dict of a converted network; return the size of the file in bytes.
+
+    The same arguments give the same bytes; the file appears under its name only when complete.
+
+    Args:
+        path: File to write; an existing one is replaced.
+        state: State dict, tensors of any shape and device; not changed.
+        layers: Tensor name in ``state``, for example ``conv2.weight``, -> its levels. These
+            tensors are stored as level indices of ``LayerLevels.bits`` bits, the rest as it is.
+        metadata: What the reader should know: run key, commit, recipe hash.
+
+    Raises:
+        ValueError: A weight is not bit for bit a level, a name or a data type is unknown, the
+            levels are unusable.
+        UserError: The file cannot be written.
+    """
+    _check(state, layers)
+    # Widest elements first: every tensor starts at a multiple of its element size.
+    widths = {name: state[name].element_size() if name not in layers else 1 for name in state}
+    payload = {
+        name: _encode(name, state[name], layers.get(name))
+        for name in sorted(state, key=lambda name: (-widths[name], name))
+    }
+    header = _header(state, layers, payload, dict(metadata or {}))
+    parts = [codes.data for codes in payload.values()]
+    digest = hashlib.sha256(header)
+    for part in parts:
+        digest.update(part)
+    header[_DIGEST] = digest.hexdigest().encode()
+    _replace_file(Path(path), [header, *parts])
+    return len(header) + sum(part.nbytes for part in parts)
+
+
+def _check(state: Mapping[str, Tensor], layers: Mapping[str, LayerLevels]) -> None:
+    """Raise ValueError for names and data types that cannot be stored, and unusable levels."""
+    if unknown := sorted(set(layers) - set(state)):
+        raise ValueError(f"levels for {unknown}, but the state dict has only {list(state)}")
+    for name, tensor in state.items():
+        if name == "__metadata__" or tensor.dtype not in _DTYPE_NAMES:
+            raise ValueError(
+                f"{name}, {tensor.dtype}, cannot be stored: a packed file holds"
+                f" {', '.join(_DTYPES)} under any name but __metadata__"
+            )
+    for name, levels in layers.items():
+        dtype = state[name].dtype
+        values = levels.values(dtype)
+        ascending = bool(values.isfinite().all() and (values.diff() > 0).all())
+        usable = ascending and 2 <= len(values) <= 256 and levels.scale > 0
+        if not (usable and dtype.is_floating_point):
+            raise ValueError(
+                f"{name}, {dtype}: levels {levels.levels} times scale {levels.scale} must be 2 to"
+                " 256 finite ascending values of a floating-point type, the scale above 0"
+            )
+
+
+def _encode(name: str, tensor: Tensor, levels: LayerLevels | None) -> Bytes:
+    """Return the bytes of a tensor, or its level indices, ``bits`` each, lowest bit first."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if levels is None:
+        return flat.view(torch.uint8).numpy()
+    integer = _INTEGERS[tensor.element_size()]  # compare bits: -0.0 is not the level 0.0
+    words, bits, strangers = flat.view(integer).numpy(), levels.bits, 0
+    patterns = levels.values(tensor.dtype).view(integer).tolist()
+    packed = np.empty(packed_bytes(len(words), bits), np.uint8)
+    for start in range(0, len(words), _CHUNK):
+        chunk = words[start : start + _CHUNK]
+        index = np.zeros(len(chunk), np.uint8)
+        known = chunk == patterns[0]
+        for position, pattern in enumerate(patterns[1:], start=1):
+            equal = chunk == pattern
+            known |= equal
+            index += equal * np.uint8(position)
+        strangers += len(chunk) - int(np.count_nonzero(known))
+        stream = np.empty(len(chunk) * bits, np.uint8)
+        for bit in range(bits):
+            stream[bit::bits] = index >> bit & 1
+        codes = np.packbits(stream, bitorder="little")
+        packed[start * bits // 8 :][: len(codes)] = codes
+    if strangers:
+        raise ValueError(
+            f"{name}: {strangers} of {len(words)} weights are not levels"
+            f" {levels.values(tensor.dtype).tolist()}: convert the network before packing it"
+        )
+    return packed
+
+
+def _header(
+    state: Mapping[str, Tensor],
+    layers: Mapping[str, LayerLevels],
+    payload: Mapping[str, Bytes],
+    metadata: dict[str, str],
+) -> bytearray:
+    """Return length and JSON header, the checksum still 64 zeros.
+
+    Entries in the order of ``state``, their bytes in that of ``payload``. Built here because
+    safetensors writes its metadata in random order.
+    """
+    offsets, end = {}, 0
+    for name, codes in payload.items():
+        offsets[name] = [end, end + codes.nbytes]
+        end += codes.nbytes
+    described, entries = {}, {}
+    for name, tensor in state.items():
+        stored, shape = _DTYPE_NAMES[tensor.dtype], list(tensor.shape)
+        if name in layers:
+            described[name] = {
+                "bits": layers[name].bits,
+                "levels": list(layers[name].levels),
+                "scale": float(layers[name].scale).hex(),  # exact
+                "dtype": stored,
+                "shape": shape,
+            }
+            stored, shape = "U8", [payload[name].nbytes]
+        entries[name] = {"dtype": stored, "shape": shape, "data_offsets": offsets[name]}
+    about = {
+        "sha256": "0" * 64,
+        "format": FORMAT,
+        "version": VERSION,
+        "layers": _dumps(described),
+        "metadata": _dumps(dict(sorted(metadata.items()))),
+    }
+    text = _dumps({"__metadata__": about, **entries}).encode("ascii")
+    text += b" " * (-len(text) % 8)  # the payload starts at a multiple of 8
+    return bytearray(len(text).to_bytes(8, "little") + text)
+
+
+def _dumps(value: object) -> str:
+    """Return compact ASCII JSON, keys in the order given."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _replace_file(path: Path, parts: list[bytearray | memoryview]) -> None:
+    """Write ``parts`` one after another to a new file and move it to ``path``."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot write: {error.strerror}; check that the folder exists and has room"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # the error above is the one to show
+            temporary.unlink(missing_ok=True)
+
+
+def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, LayerLevels]]:
+    """Return the state dict bit for bit, on the CPU in its original order, and the levels.
+
+    Args:
+        path: File written by :func:`pack`.
+
+    Returns:
+        The two mappings that :func:`pack` was given.
+
+    Raises:
+        PackedFileError: The file is missing, foreign, truncated, damaged or of a newer version.
+    """
+    contents = _read(Path(path))
+    state = contents.tensors
+    try:
+        state |= {name: _decode(state[name], layer) for name, layer in contents.layers.items()}
+    except _WRONG as error:
+        raise _error(Path(path), f"contents contradict each other ({error})") from error
+    return state, {name: layer.levels for name, layer in contents.layers.items()}
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata that :func:`pack` was given, by key in alphabetical order.
+
+    Raises:
+        PackedFileError: As in :func:`unpack`; the whole file is verified.
+    """
+    return _read(Path(path)).metadata
+
+
+def _decode(packed: Tensor, layer: _Layer) -> Tensor:
+    """Return the weights of one layer; raise IndexError for an index without a level."""
+    bits, codes = layer.levels.bits, packed.numpy()
+    integer = _INTEGERS[layer.dtype.itemsize]
+    patterns = layer.levels.values(layer.dtype).view(integer).numpy()
+    weight = torch.empty(layer.shape, dtype=layer.dtype)
+    words = weight.reshape(-1).view(integer).numpy()
+    for start in range(0, len(words), _CHUNK):
+        chunk = words[start : start + _CHUNK]
+        rest = codes[start * bits // 8 :][: packed_bytes(len(chunk), bits)]
+        stream = np.unpackbits(rest, count=len(chunk) * bits, bitorder="little")
+        index = stream[::bits].copy()
+        for bit in range(1, bits):
+            index |= stream[bit::bits] << bit
+        np.take(patterns, index, out=chunk)
+    return weight
+
+
+def _read(path: Path) -> _Contents:
+    """Return the contents of a file after checking every byte of it; raises as `unpack` does."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        remedy = "give the path of a packed weight file"
+        raise _error(path, f"cannot read ({error.strerror})", remedy) from error
+    header = _read_header(path, data)
+    view = memoryview(data)
+    digest = hashlib.sha256(view[: _DIGEST.start])
+    digest.update(b"0" * 64)
+    digest.update(view[_DIGEST.stop :])
+    if digest.hexdigest().encode() != data[_DIGEST]:
+        raise _error(path, "damaged, its sha256 is not the one written in it")
+    try:
+        described = json.loads(header["__metadata__"]["layers"])
+        layers = {name: _layer(entry) for name, entry in described.items()}
+        tensors = safetensors.torch.load(data)
+        for name, layer in layers.items():
+            size = packed_bytes(math.prod(layer.shape), layer.levels.bits)
+            if tensors[name].dtype != torch.uint8 or tensors[name].shape != (size,):
+                raise ValueError(f"{name} does not hold {size} packed bytes")
+        return _Contents(
+            tensors={name: tensors[name] for name in header if name != "__metadata__"},
+            layers=layers,
+            metadata=dict(json.loads(header["__metadata__"]["metadata"])),
+            digest=digest.hexdigest(),
+            file_bytes=len(data),
+        )
+    except (*_WRONG, SafetensorError) as error:
+        raise _error(path, f"contents contradict each other ({error!r})") from error
+
+
+def _read_header(path: Path, data: bytes) -> dict[str, Any]:
+    """Return the parsed header of a file of this format, this version and the right length."""
+    if data[8 : 8 + len(_PREFIX)] != _PREFIX[: max(0, len(data) - 8)]:
+        remedy = "give a file that `python -m repro export` wrote"
+        raise _error(path, f"not a {FORMAT} file, or its first bytes are damaged", remedy)
+    start = 8 + int.from_bytes(data[:8], "little")
+    if len(data) < max(start, _DIGEST.stop):
+        raise _error(path, f"truncated or damaged, the header ends at byte {start}")
+    try:
+        header = dict(json.loads(data[8:start].decode("ascii")))
+        found = (header["__metadata__"]["format"], header["__metadata__"]["version"])
+        if found != (FORMAT, VERSION):
+            wrong = f"{found[0]} version {found[1]}, not {FORMAT} version {VERSION}"
+            raise _error(path, wrong, "read it with the program version that wrote it")
+        ends = [header[name]["data_offsets"][1] for name in header if name != "__metadata__"]
+        size = start + max(ends, default=0)
+    except PackedFileError:
+        raise
+    except _WRONG as error:
+        raise _error(path, "the header is damaged") from error
+    if len(data) != size:
+        raise _error(path, f"truncated or damaged, {len(data)} bytes instead of {size}")
+    return header
+
+
+def _layer(entry: dict[str, Any]) -> _Layer:
+    """Return a layer's header entry; raise KeyError, TypeError or ValueError if it is wrong."""
+    levels = LayerLevels(tuple(map(float, entry["levels"])), float.fromhex(entry["scale"]))
+    layer = _Layer(levels, tuple(map(int, entry["shape"])), _DTYPES[entry["dtype"]])
+    if levels.bits != entry["bits"] or not 1 <= levels.bits <= 8:
+        raise ValueError(f"{entry['bits']} bits for {len(levels.levels)} levels")
+    if not layer.dtype.is_floating_point or min(layer.shape, default=0) < 0:
+        raise ValueError(f"dtype {entry['dtype']}, shape {entry['shape']}")
+    return layer
+
+
+def describe(path: str | Path) -> str:
+    """Return a verified file's contents as text: one line per weight tensor, totals, metadata.
+
+    Weight tensors are the quantised ones and those of two or more dimensions, in these networks
+    the weights of Conv and Linear layers: the file itself knows no layer types. Sizes in bytes.
+
+    Raises:
+        PackedFileError: As in :func:`unpack`.
+    """
+    contents = _read(Path(path))
+    rows = [("tensor", "shape", "levels", "scale", "bits", "weights", "bytes", "FP32", "share")]
+    packed = full = other = 0
+    for name, tensor in contents.tensors.items():
+        layer = contents.layers.get(name)
+        shape = layer.shape if layer else tuple(tensor.shape)
+        if layer is None and len(shape) < 2:
+            other += tensor.nbytes
+            continue
+        count, size = math.prod(shape), tensor.nbytes
+        packed, full = packed + size, full + 4 * count
+        bits = layer.levels.bits if layer else 8 * tensor.element_size()
+        quantised = (_level_names(layer), f"{layer.levels.scale:.6g}") if layer else ("", "")
+        counts = (f"{bits}", f"{count:,}", f"{size:,}", f"{4 * count:,}", _share(size, 4 * count))
+        rows.append((name, "x".join(map(str, shape)), *quantised, *counts))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    file_bytes, whole = contents.file_bytes, full + other
+    lines += [
+        f"weights only: {packed:,} bytes, {_share(packed, full)} of {full:,} at FP32",
+        f"whole file: {file_bytes:,} bytes, {_share(file_bytes, whole)} of {whole:,} at FP32",
+        f"sha256: {contents.digest} (verified)",
+    ]
+    return "\n".join(lines + [f"{key}: {value}" for key, value in contents.metadata.items()])
+
+
+def _share(size: int, whole: int) -> str:
+    """Return ``size / whole`` in percent."""
+    return f"{size / whole:.2%}" if whole else "n/a"
+
+
+def _level_names(layer: _Layer) -> str:
+    """Return the levels in terms of the scale a, for example ``-a, 0, +a``."""
+    short = {-1.0: "-a", 0.0: "0", 1.0: "+a"}
+    return ", ".join(short.get(level, f"{level:+g}a") for level in layer.levels.levels)

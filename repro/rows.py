@@ -1,0 +1,399 @@
+"""Rows: one JSON file per run, the only source of every table and figure."""
+
+import functools
+import json
+import math
+import os
+import platform
+import subprocess
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from repro.cells import (
+    CELLS,
+    PRECISIONS,
+    TIERS,
+    Cell,
+    Dataset,
+    Method,
+    Precision,
+    RunKey,
+    Tier,
+    find_cell,
+)
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FRACTIONS: Final = (
+    *("accuracy_last", "accuracy_best_test", "accuracy_selected", "accuracy_val_selected"),
+    *("accuracy_file", "accuracy_parent", "mcnemar_p"),
+)
+COUNTS: Final = (
+    *("seed", "train_images", "val_images", "epochs", "epochs_done", "wall_seconds"),
+    *("weights", "quantised_weights", "fp32_bytes", "weights_only_bytes", "everything_bytes"),
+    *("file_bytes", "parent_only_right", "child_only_right"),
+)
+PARENT: Final = (
+    *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
+    *("parent_only_right", "child_only_right", "mcnemar_p"),
+)
+MARKS: Final[Mapping[str, str]] = {
+    "†": "stale: the recipe has changed since a run of this cell",
+    "‡": "the tree had changes that were not committed",
+    "◇": "the seeds were run with different recipes",
+    "¶": "the row of the FP32 parent is missing or has changed since",
+}
+PACKAGES: Final = ("torch", "torchvision", "pytorch_lightning", "cbp_qsnn", "numba", "numpy")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one run found, and everything needed to say where it came from.
+
+    Accuracies are fractions of the test images, 0 to 1, except ``accuracy_val_selected``. A field
+    that has no meaning for a run (``cfs_first`` of an FP32 run, the parent of a parent) is None.
+
+    Attributes:
+        method: Pre-training method of the cell.
+        dataset: Data set of the cell.
+        network: Network of the cell.
+        precision: ``fp32``, ``binary`` or ``ternary``.
+        seed: Seed of the run, 0 and up.
+        tier: Scale of the experiment.
+        recipe: Every field of the recipe, JSON values only.
+        recipe_hash: Hash of the recipe.
+        git_sha: Commit of the code, or ``unknown``.
+        git_dirty: Whether the tree had changes outside ``results/``.
+        versions: See `versions`.
+        device: Device the run trained on, in words.
+        data_checksum: Checksum of the data that was read.
+        data: Data set really read, for example ``digits`` in the smoke tier.
+        train_images: Training images.
+        val_images: Validation images.
+        test_images: Test images, 1 and up.
+        epochs: Epochs of the recipe.
+        epochs_done: Epochs that ran.
+        wall_seconds: Wall time, s.
+        accuracy_last: Accuracy at the last epoch.
+        accuracy_best_test: Accuracy at the best test epoch: optimistic, the test set picked it.
+        accuracy_selected: Accuracy at the epoch picked on validation.
+        epoch_best_test: Best test epoch.
+        epoch_selected: Epoch picked on validation.
+        accuracy_val_selected: Accuracy on the validation images at that epoch.
+        accuracy_file: Accuracy of the saved file, loaded into a fresh network.
+        cfs_first: Constraint failure score after the first epoch.
+        cfs_last: Constraint failure score after the last epoch.
+        weights: Weights of all layers.
+        quantised_weights: Those that are levels.
+        fp32_bytes: Bytes of all weights at 32 bits.
+        weights_only_bytes: Bytes of the weights at this precision; what the paper counts.
+        everything_bytes: The same with biases, normalisation, scales and neuron parameters.
+        file_bytes: Measured size of the saved file.
+        parent: Run key of the FP32 parent.
+        parent_file_sha256: Checksum of the parent's weight file that was loaded.
+        accuracy_parent: ``accuracy_file`` of the parent.
+        difference_from_parent: ``accuracy_file - accuracy_parent``, a fraction, -1 to 1.
+        parent_only_right: Test images that only the parent gets right (b).
+        child_only_right: Test images that only this run gets right (c).
+        mcnemar_p: Exact McNemar p of those two, 0 to 1.
+        correct: Which test images the saved file gets right, see `pack_correct`.
+
+    Raises:
+        ValueError: A value out of range or fields that contradict each other.
+    """
+
+    method: Method
+    dataset: Dataset
+    network: str
+    precision: Precision
+    seed: int
+    tier: Tier
+    recipe: dict[str, Any]
+    recipe_hash: str
+    git_sha: str
+    git_dirty: bool
+    versions: dict[str, str]
+    device: str
+    data_checksum: str
+    data: str
+    train_images: int
+    val_images: int
+    test_images: int
+    epochs: int
+    epochs_done: int
+    wall_seconds: float
+    accuracy_last: float
+    accuracy_best_test: float
+    accuracy_selected: float
+    epoch_best_test: int
+    epoch_selected: int
+    accuracy_val_selected: float
+    accuracy_file: float
+    cfs_first: float | None
+    cfs_last: float | None
+    weights: int
+    quantised_weights: int
+    fp32_bytes: float
+    weights_only_bytes: float
+    everything_bytes: float
+    file_bytes: int
+    parent: str | None
+    parent_file_sha256: str | None
+    accuracy_parent: float | None
+    difference_from_parent: float | None
+    parent_only_right: int | None
+    child_only_right: int | None
+    mcnemar_p: float | None
+    correct: str
+
+    def __post_init__(self) -> None:
+        """Refuse a row that contradicts itself."""
+        problem = next(_problems(self), None)
+        if problem:
+            raise ValueError(problem)
+
+    @property
+    def key(self) -> RunKey:
+        """Return the name of the run.
+
+        Raises:
+            UserError: No such cell.
+        """
+        cell = find_cell(self.method, self.dataset, self.network)
+        return RunKey(cell, self.precision, self.seed, self.tier)
+
+
+def _problems(row: Row) -> Iterator[str]:
+    """Yield what is wrong with the values of a row, in words."""
+    if row.precision not in PRECISIONS or row.tier not in TIERS:
+        yield f"unknown precision or tier: {row.precision!r}, {row.tier!r}"
+    if row.test_images < 1:
+        yield f"test_images is {row.test_images}, expected 1 or more"
+    for name, value in vars(row).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{name} is {value}, expected a finite number"
+        if name in FRACTIONS and value is not None and not 0 <= value <= 1:
+            yield f"{name} is {value}, expected a fraction from 0 to 1"
+        if name in COUNTS and value is not None and value < 0:
+            yield f"{name} is {value}, expected 0 or more"
+    yield from _contradictions(row)
+
+
+def _contradictions(row: Row) -> Iterator[str]:
+    """Yield fields of a row that do not fit each other, in words."""
+    try:
+        right = int(row.correct or "0", 16).bit_count()
+    except ValueError:
+        right = -1
+    if len(row.correct) != 2 * -(-row.test_images // 8) or right < 0:
+        yield f"correct is no hex of {row.test_images} bits"
+    elif abs(right - row.accuracy_file * row.test_images) > 0.5:
+        yield f"correct has {right} right images, accuracy_file says {row.accuracy_file}"
+    given = [name for name in PARENT if getattr(row, name) is not None]
+    if len(given) not in (0, len(PARENT)):
+        yield f"only {', '.join(given)} of the parent's fields are set"
+    elif row.difference_from_parent is not None:
+        assert row.child_only_right is not None
+        assert row.parent_only_right is not None
+        pairs = row.child_only_right - row.parent_only_right
+        if abs(pairs - row.difference_from_parent * row.test_images) > 0.5:
+            yield f"difference_from_parent is {row.difference_from_parent}, the pairs say {pairs}"
+
+
+def pack_correct(correct: "NDArray[np.bool_]") -> str:
+    """Return which images were right as hex: eight images a byte, the first in the highest bit.
+
+    Args:
+        correct: ``[N]`` bool, in the order of the test set.
+
+    >>> import numpy as np
+    >>> pack_correct(np.array([True] + 7 * [False] + [True]))
+    '8080'
+    """
+    import numpy as np
+
+    return np.packbits(correct).tobytes().hex()
+
+
+def unpack_correct(text: str, images: int) -> "NDArray[np.bool_]":
+    """Return which images were right, ``[N]`` bool, from `pack_correct`.
+
+    Args:
+        text: Hex of the packed bits.
+        images: N, the number of test images.
+
+    Raises:
+        ValueError: The text does not hold that many bits.
+    """
+    import numpy as np
+
+    if len(text) != 2 * -(-images // 8):
+        raise ValueError(f"{len(text)} hex digits cannot hold {images} images: give the row's own")
+    packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    return np.unpackbits(packed, count=images).astype(np.bool_)
+
+
+def write_atomically(path: Path, text: str) -> Path:
+    """Write UTF-8 text so that a reader sees the old file or the new one, and return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def write_row(row: Row, folder: Path) -> Path:
+    """Write the row to ``<folder>/<run key>.json`` and return that path."""
+    text = json.dumps(vars(row), sort_keys=True, indent=1, allow_nan=False)
+    return write_atomically(folder / f"{row.key}.json", text + "\n")
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Return the rows of a folder in the order of their file names; none if it does not exist.
+
+    Raises:
+        UserError: A file that is damaged or no row; the line names it and says what to do.
+    """
+    return [_read_row(path) for path in sorted(folder.glob("*.json"))]
+
+
+def _read_row(path: Path) -> Row:
+    """Return the row of one file, every field checked."""
+    try:
+        row = Row(**_checked(json.loads(path.read_text("utf-8"), parse_constant=_refuse)))
+        if path.stem != str(row.key):
+            raise ValueError(f"it holds the run {row.key}")
+    except ValueError as error:  # json and unicode errors are ValueErrors
+        remedy = "restore it from git, or delete it and run that cell again"
+        raise UserError(f"{path} is no valid row: {error}; {remedy}") from error
+    return row
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and the infinities, which are no JSON."""
+    raise ValueError(f"{constant} is not a number")
+
+
+@functools.cache
+def _field_types() -> dict[str, tuple[type, ...]]:
+    """Return the types that each field of a row may have in JSON."""
+    allowed: dict[str, tuple[type, ...]] = {}
+    for name, hint in typing.get_type_hints(Row).items():
+        parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        plain = [str if typing.get_origin(part) is typing.Literal else part for part in parts]
+        allowed[name] = tuple(typing.get_origin(part) or part for part in plain)
+    return allowed
+
+
+def _checked(fields: object) -> dict[str, Any]:
+    """Return the fields of a row, whole numbers made floats where the row holds floats.
+
+    Raises:
+        ValueError: Missing or unknown fields, or a value of the wrong type.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected a JSON object, found {type(fields).__name__}")
+    allowed = _field_types()
+    for words, names in (
+        ("missing", allowed.keys() - fields),
+        ("unknown", fields - allowed.keys()),
+    ):
+        if names:
+            raise ValueError(f"{words} fields: {', '.join(sorted(names))}")
+    checked = {}
+    for name, value in fields.items():
+        if float in allowed[name] and type(value) is int:
+            value = float(value)
+        if type(value) not in allowed[name]:
+            wanted = " or ".join(part.__name__ for part in allowed[name])
+            raise ValueError(f"{name} is {value!r}, expected {wanted}")
+        checked[name] = value
+    return checked
+
+
+Groups = dict[tuple[Cell, Precision], list[Row]]
+
+
+def grouped(rows: Iterable[Row], tier: Tier) -> Groups:
+    """Return the rows of a tier by cell and precision, in the paper's order, sorted by seed."""
+    mine = sorted((row for row in rows if row.tier == tier), key=lambda row: row.seed)
+    groups = {
+        (cell, precision): [
+            row for row in mine if row.key.cell == cell and row.precision == precision
+        ]
+        for cell in CELLS
+        for precision in PRECISIONS
+    }
+    return {name: group for name, group in groups.items() if group}
+
+
+def marks(group: Sequence[Row], groups: Groups, current_hashes: Mapping[str, str] | None) -> str:
+    """Return a blank and the `MARKS` that weaken the number made of these rows, or nothing.
+
+    Args:
+        group: Rows of one cell and precision.
+        groups: All rows of the tier, see `grouped`.
+        current_hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
+    """
+    found = set()
+    for row in group:
+        if current_hashes is not None and current_hashes.get(str(row.key)) != row.recipe_hash:
+            found.add("†")
+        if row.git_dirty:
+            found.add("‡")
+        parents = groups.get((row.key.cell, "fp32"), [])
+        if row.parent is not None and (row.seed, row.accuracy_parent) not in [
+            (parent.seed, parent.accuracy_file) for parent in parents
+        ]:
+            found.add("¶")
+    if len({row.recipe_hash for row in group}) > 1:
+        found.add("◇")
+    return " " * bool(found) + "".join(mark for mark in MARKS if mark in found)
+
+
+def git_state(root: Path) -> tuple[str, bool]:
+    """Return the commit of the checkout at ``root`` and whether its tree is dirty.
+
+    Changed and untracked files count, files below ``results/`` and ignored ones do not. Where
+    ``root`` is not the top of a checkout with a commit, the answer is ``("unknown", True)``.
+    """
+    try:
+        top = Path(_git(root, "rev-parse", "--show-toplevel"))
+        sha = _git(root, "rev-parse", "--verify", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", True
+    if top.resolve() != root.resolve():
+        return "unknown", True
+    return sha, bool(changes)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Return what git prints, whichever repository the environment names."""
+    named = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in named}
+    command = ["git", "-C", str(root), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,190 @@
+"""Statistics of accuracies: spread over seeds, and a run against its parent on the same images."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z_95: Final = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation over runs that differ in the seed only.
+
+    Attributes:
+        mean: Arithmetic mean.
+        std: Standard deviation with divisor n - 1, or None for a single value.
+        n: Number of values, 1 and up.
+    """
+
+    mean: float
+    std: float | None
+    n: int
+
+    def __str__(self) -> str:
+        """Return ``mean ± std (n)`` with two decimals; a single value has no spread."""
+        deviation = "" if self.std is None else f" ± {self.std:.2f}"
+        return f"{self.mean:.2f}{deviation} (n {self.n})"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How two classifiers agree on the same N images.
+
+    Attributes:
+        both_right: Images that both get right (a).
+        parent_only_right: Images that only the parent gets right (b).
+        child_only_right: Images that only the child gets right (c).
+        both_wrong: Images that both get wrong (d).
+    """
+
+    both_right: int
+    parent_only_right: int
+    child_only_right: int
+    both_wrong: int
+
+    @property
+    def n(self) -> int:
+        """Return N = a + b + c + d."""
+        return self.both_right + self.parent_only_right + self.child_only_right + self.both_wrong
+
+    @property
+    def difference(self) -> float:
+        """Return the child's accuracy minus the parent's, (c - b) / N, -1 to 1."""
+        return (self.child_only_right - self.parent_only_right) / self.n
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean, sample standard deviation and n.
+
+    Raises:
+        ValueError: No values.
+
+    >>> spread([1.0, 3.0]).mean
+    2.0
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values to average: pass the accuracy of at least one run")
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Spread(mean, None, 1)
+    return Spread(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1)), n)
+
+
+def pair(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> Paired:
+    """Return the four counts of two classifiers on the same images.
+
+    Args:
+        parent: ``[N]`` bool, which images the parent gets right.
+        child: ``[N]`` bool, the same images in the same order.
+
+    Raises:
+        ValueError: Not two bool vectors of one length, 1 and up.
+    """
+    if parent.dtype != np.bool_ or child.dtype != np.bool_:
+        raise ValueError(f"expected two bool arrays, found {parent.dtype} and {child.dtype}")
+    if parent.ndim != 1 or parent.shape != child.shape or parent.size == 0:
+        raise ValueError(
+            f"shapes {parent.shape} and {child.shape}: evaluate both on the same test images"
+        )
+    right = int(np.count_nonzero(parent & child))
+    parent_only = int(np.count_nonzero(parent)) - right
+    child_only = int(np.count_nonzero(child)) - right
+    return Paired(right, parent_only, child_only, parent.size - right - parent_only - child_only)
+
+
+def mcnemar_p(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> float:
+    """Return the two-sided p of McNemar's exact test, 0 to 1; 1 where no image tells them apart.
+
+    Under the null hypothesis a discordant image is as likely right in the parent as in the child,
+    so b follows Binomial(b + c, 1/2). Arguments and errors are those of `pair`.
+
+    References:
+        McNemar, Psychometrika 12, 153-157, 1947; the exact form is a sign test.
+    """
+    counts = pair(parent, child)
+    return exact_p(counts.parent_only_right, counts.child_only_right)
+
+
+def exact_p(parent_only_right: int, child_only_right: int) -> float:
+    """Return McNemar's exact two-sided p from the discordant counts b and c, each 0 and up.
+
+    Raises:
+        ValueError: A negative count.
+
+    >>> exact_p(0, 3) == 2 * 0.5**3
+    True
+    """
+    if min(parent_only_right, child_only_right) < 0:
+        raise ValueError(f"negative count: {parent_only_right}, {child_only_right}; count images")
+    discordant = parent_only_right + child_only_right
+    if discordant == 0:
+        return 1.0
+    from scipy.stats import binomtest  # takes a second to import
+
+    return float(binomtest(parent_only_right, discordant, 0.5).pvalue)
+
+
+def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
+    """Return Wilson's score interval of a proportion, two fractions from 0 to 1.
+
+    Args:
+        right: Successes, 0 to n.
+        n: Trials, 1 and up.
+        z: Quantile of the normal distribution.
+
+    References:
+        Wilson, J. Am. Stat. Assoc. 22, 209-212, 1927.
+    """
+    share = right / n
+    centre = share + z**2 / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    low = 0.0 if right == 0 else (centre - half) / scale  # exact at the ends, not up to rounding
+    high = 1.0 if right == n else (centre + half) / scale
+    return low, high
+
+
+def difference_interval(counts: Paired, z: float = Z_95) -> tuple[float, float]:
+    """Return the confidence interval of child minus parent accuracy on the same images.
+
+    Newcombe's square-and-add interval of paired proportions: Wilson's limits of each accuracy,
+    joined by their correlation phi. Unlike Wald's it has a width where no image is discordant.
+
+    Args:
+        counts: The four counts, N >= 1.
+        z: Quantile of the normal distribution; 1.96 gives 95 %.
+
+    Returns:
+        Lower and upper limit, fractions from -1 to 1.
+
+    References:
+        Newcombe, Statistics in Medicine 17, 2635-2650, 1998, method 10.
+    """
+    both, parent_only = counts.both_right, counts.parent_only_right
+    child_only, neither, n = counts.child_only_right, counts.both_wrong, counts.n
+    child, parent = (both + child_only) / n, (both + parent_only) / n
+    child_low, child_high = wilson(both + child_only, n, z)
+    parent_low, parent_high = wilson(both + parent_only, n, z)
+    phi = _correlation(both, parent_only, child_only, neither)
+
+    def joined(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
+
+    down = joined(child - child_low, parent_high - parent)
+    up = joined(child_high - child, parent - parent_low)
+    return counts.difference - down, counts.difference + up
+
+
+def _correlation(a: int, b: int, c: int, d: int) -> float:
+    """Return phi of the 2 x 2 table; a positive one with the continuity correction of method 10."""
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    if product == 0:
+        return 0.0
+    excess = a * d - b * c
+    return (max(excess - (a + b + c + d) / 2, 0) if excess > 0 else excess) / math.sqrt(product)

@@ -1,0 +1,240 @@
+"""Rows survive their files, and whatever is no row is refused with one clear line."""
+
+import dataclasses
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from repro.cells import CELLS, Cell, RunKey
+from repro.errors import UserError
+from repro.rows import (
+    MARKS,
+    Row,
+    git_state,
+    grouped,
+    marks,
+    pack_correct,
+    read_rows,
+    unpack_correct,
+    versions,
+    write_row,
+)
+from repro.statistics import mcnemar_p, pair
+
+STBP = CELLS[1]
+
+
+def make_row(
+    correct: np.ndarray, parent: np.ndarray | None = None, cell: Cell = STBP, **changes: object
+) -> Row:
+    """A row of which only the images that were right, and the changes, matter."""
+    accuracy = float(correct.mean())
+    fields: dict[str, Any] = {
+        **{"method": cell.method, "dataset": cell.dataset, "network": cell.network},
+        **{"precision": "fp32", "seed": 0, "tier": "desk", "recipe": {"time_steps": 4, "cbp": {}}},
+        **{"recipe_hash": "1a", "git_sha": "0" * 40, "git_dirty": False, "versions": versions()},
+        **{"device": "cpu", "data_checksum": "2b", "data": "cifar10", "train_images": 100},
+        **{"val_images": 10, "test_images": len(correct), "epochs": 3, "epochs_done": 3},
+        **{"wall_seconds": 1.5, "accuracy_last": accuracy, "accuracy_best_test": accuracy},
+        **{"accuracy_selected": accuracy, "epoch_best_test": 1, "epoch_selected": 2},
+        **{"accuracy_val_selected": 0.5, "accuracy_file": accuracy, "cfs_first": None},
+        **{"cfs_last": None, "weights": 1000, "quantised_weights": 0, "fp32_bytes": 4000.0},
+        **{"weights_only_bytes": 4000.0, "everything_bytes": 4100.0, "file_bytes": 4264},
+        **{"parent": None, "parent_file_sha256": None, "accuracy_parent": None},
+        **{"difference_from_parent": None, "parent_only_right": None, "child_only_right": None},
+        **{"mcnemar_p": None, "correct": pack_correct(correct)},
+        **changes,
+    }
+    if parent is not None:
+        counts = pair(parent, correct)
+        key = RunKey(cell, "fp32", fields["seed"], fields["tier"])
+        fields |= {
+            **{"precision": "binary", "cfs_first": 0.5, "cfs_last": 0.25, "parent": str(key)},
+            **{"parent_file_sha256": "3c", "accuracy_parent": float(parent.mean())},
+            **{"difference_from_parent": counts.difference, "quantised_weights": 960},
+            **{"parent_only_right": counts.parent_only_right},
+            **{"child_only_right": counts.child_only_right},
+            **{"mcnemar_p": mcnemar_p(parent, correct), "everything_bytes": 420.0},
+            **{"weights_only_bytes": (40 * 32 + 960) / 8, "file_bytes": 441},
+        }
+    return Row(**(fields | changes))
+
+
+def right(count: int, of: int = 20) -> np.ndarray:
+    """The first ``count`` images right."""
+    return np.arange(of) < count
+
+
+def damage(folder: Path, **changes: object) -> Path:
+    path = write_row(make_row(right(15)), folder)
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | changes))
+    return path
+
+
+def test_a_row_survives_its_file_and_differs_from_its_neighbour(tmp_path: Path) -> None:
+    parent, child = make_row(right(15)), make_row(right(14), right(15))
+    paths = [write_row(row, tmp_path) for row in (parent, child)]
+    assert [path.name for path in paths] == [
+        "stbp-cifar10-fp32-desk-s0.json",
+        "stbp-cifar10-binary-desk-s0.json",
+    ]
+    assert read_rows(tmp_path) == [child, parent]
+    assert parent != child
+
+
+def test_the_file_has_sorted_keys_one_space_and_a_last_newline(tmp_path: Path) -> None:
+    text = write_row(make_row(right(3)), tmp_path).read_text()
+    names = [line.split('"')[1] for line in text.splitlines() if line.startswith(' "')]
+    assert names == sorted(field.name for field in dataclasses.fields(Row))
+    assert text.endswith("}\n")
+
+
+def test_a_write_that_fails_leaves_the_old_row_and_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_row(make_row(right(3)), tmp_path)
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_row(make_row(right(4)), tmp_path)
+    assert [row.accuracy_file for row in read_rows(tmp_path)] == [3 / 20]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_missing_folder_holds_no_rows(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"colour": "red"}, "unknown fields: colour"),
+        ({"seed": "0"}, "seed is '0', expected int"),
+        ({"seed": True}, "seed is True, expected int"),
+        ({"git_dirty": 0}, "git_dirty is 0, expected bool"),
+        ({"cfs_last": "low"}, "cfs_last is 'low', expected float or NoneType"),
+        ({"accuracy_last": 75.0}, "accuracy_last is 75.0, expected a fraction"),
+        ({"accuracy_last": float("nan")}, "NaN is not a number"),
+        ({"file_bytes": -1}, "file_bytes is -1"),
+        ({"test_images": 0}, "test_images is 0"),
+        ({"tier": "big"}, "unknown precision or tier"),
+        ({"method": "ann"}, "unknown cell ann/cifar10"),
+        ({"seed": 7}, "it holds the run stbp-cifar10-fp32-desk-s7"),
+        ({"correct": "ff"}, "correct is no hex of 20 bits"),
+        ({"correct": "zzzzzz"}, "correct is no hex of 20 bits"),
+        ({"accuracy_file": 0.5}, "correct has 15 right images"),
+        ({"parent": "x"}, "only parent of the parent's fields are set"),
+    ],
+)
+def test_a_foreign_row_is_one_line_with_file_and_remedy(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    path = damage(tmp_path, **changes)
+    with pytest.raises(UserError) as caught:
+        read_rows(tmp_path)
+    text = str(caught.value)
+    assert text.startswith(f"{path} is no valid row: ")
+    assert said in text
+    assert text.endswith("restore it from git, or delete it and run that cell again")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "<<<<<<< HEAD\n{}", "{}"])
+def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
+    damage(tmp_path).write_text(text)
+    with pytest.raises(UserError, match="is no valid row"):
+        read_rows(tmp_path)
+
+
+def test_whole_numbers_are_floats_where_the_row_has_floats(tmp_path: Path) -> None:
+    damage(tmp_path, wall_seconds=2)
+    (row,) = read_rows(tmp_path)
+    assert type(row.wall_seconds) is float
+
+
+def test_pairs_that_contradict_the_difference_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"difference_from_parent is 0.1, the pairs say -1"):
+        make_row(right(14), right(15), difference_from_parent=0.1)
+
+
+@pytest.mark.parametrize("images", [1, 7, 8, 9, 288])
+def test_packed_bits_come_back_and_one_image_changes_them(images: int) -> None:
+    correct = np.random.default_rng(images).random(images) < 0.5
+    text = pack_correct(correct)
+    assert np.array_equal(unpack_correct(text, images), correct)
+    other = correct.copy()
+    other[-1] ^= True
+    assert pack_correct(other) != text
+    with pytest.raises(ValueError, match="cannot hold"):
+        unpack_correct(text + "00", images)
+
+
+def test_groups_keep_the_tier_the_papers_order_and_the_seeds() -> None:
+    rows = [
+        make_row(right(1), cell=CELLS[3]),
+        make_row(right(1), seed=2),
+        make_row(right(1), seed=1),
+        make_row(right(1), tier="paper"),
+    ]
+    found = {name: [row.seed for row in group] for name, group in grouped(rows, "desk").items()}
+    assert list(found.items()) == [((CELLS[1], "fp32"), [1, 2]), ((CELLS[3], "fp32"), [0])]
+
+
+def test_every_mark_appears_with_its_reason_only() -> None:
+    parent, child = make_row(right(15)), make_row(right(14), right(15))
+    hashes = {str(child.key): child.recipe_hash}
+
+    def found(
+        *group: Row, rows: tuple[Row, ...] = (parent,), current: dict[str, str] | None = None
+    ) -> str:
+        groups = grouped([*rows, *group], "desk")
+        return marks(group, groups, hashes if current is None else current)
+
+    assert found(child) == ""
+    assert found(child, current={str(child.key): "other"}) == " †"
+    assert found(child, current={}) == " †"  # no such recipe any more
+    assert found(dataclasses.replace(child, git_dirty=True)) == " ‡"
+    assert found(child, rows=()) == " ¶"
+    assert found(child, rows=(make_row(right(16)),)) == " ¶"
+    later = make_row(right(15), seed=1, recipe_hash="other")
+    assert (
+        found(parent, later, current={str(r.key): r.recipe_hash for r in (parent, later)}) == " ◇"
+    )
+    assert set(MARKS) == set("†‡◇¶")
+
+
+def git(folder: Path, *arguments: str) -> None:
+    named = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", folder, *named, *arguments], check=True, capture_output=True)
+
+
+def test_git_state_sees_changes_except_below_results(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == ("unknown", True)
+    git(tmp_path, "init", "-q")
+    assert git_state(tmp_path) == ("unknown", True)  # no commit yet
+    code, results = tmp_path / "code.py", tmp_path / "results" / "row.json"
+    results.parent.mkdir()
+    code.write_text("1")
+    results.write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    sha, dirty = git_state(tmp_path)
+    assert len(sha) == len("da39a3ee5e6b4b0d3255bfef95601890afd80709")
+    assert not dirty
+    results.write_text("2")
+    (results.parent / "new.json").write_text("2")
+    assert git_state(tmp_path) == (sha, False)
+    (tmp_path / "untracked.py").write_text("2")
+    assert git_state(tmp_path) == (sha, True)
+    assert git_state(results.parent) == ("unknown", True)  # not the top of the checkout
+
+
+def test_versions_name_every_package() -> None:
+    found = versions()
+    assert {"python", "torch", "pytorch_lightning", "cbp_qsnn", "numpy"} <= found.keys()
+    assert found["numpy"] == np.__version__
