@@ -1,14 +1,17 @@
 # Needs Python 3.11 or newer, make and git; everything else goes into .venv.
-# Another Python: make test PYTHON=/path/to/python3.12
+# Another Python, before .venv is there: make test PYTHON=/path/to/python3.12
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help reproduce test tables bench
 
 PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3.11 python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# Two test processes; the networks are tiny, so threads would only wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 IS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 help: ## Say what can be made
@@ -21,7 +24,7 @@ test: $(INSTALLED) ## Check style and types, run the tests
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
-	$(RUN) -m pytest -q
+	$(ONE_THREAD) $(RUN) -m pytest -q -n 2
 
 tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 	$(RUN) -m repro tables
@@ -29,20 +32,25 @@ tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 bench: $(INSTALLED) ## Linear baseline on the digits of the smoke tier
 	$(RUN) -m benchmarks.linear_model --data digits
 
-# Once, and again when what is to be installed has changed.
+# Once, and again when what is to be installed has changed. A .venv that is there is used.
 $(INSTALLED): pyproject.toml constraints.txt
-	@python=''; \
-	for name in $(if $(PYTHON),'$(PYTHON)',python3.11 python3); do \
-	  if "$$name" -c '$(IS_3_11)' 2>/dev/null; then python="$$name"; break; fi; \
-	done; \
-	if [ -z "$$python" ]; then \
-	  echo "No Python 3.11 or newer found ($(or $(PYTHON),python3.11, python3)): install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+	@if [ -e $(VENV) ]; then \
+	  $(RUN) -c '$(IS_3_11)' && $(RUN) -m pip --version >/dev/null && exit; \
+	  echo "$(VENV) is no working environment of Python 3.11 or newer: delete it" >&2; \
 	  exit 1; \
 	fi; \
-	echo "Installing into $(VENV) with $$("$$python" --version), once; torch is large, so this takes minutes"; \
-	if ! "$$python" -m venv --clear $(VENV); then \
-	  echo "$$python cannot make a virtual environment: install its venv and pip packages" >&2; \
+	for python in $(CANDIDATES) ''; do \
+	  "$$python" -c '$(IS_3_11)' 2>/dev/null && break; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "no Python 3.11 or newer ($(CANDIDATES)): install one, or name it: make PYTHON=..." >&2; \
 	  exit 1; \
-	fi
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	fi; \
+	"$$python" -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "$$python makes no virtual environments: install its venv and pip packages" >&2; \
+	  exit 1; \
+	}
+	@echo "Installing into $(VENV), once; torch is large, so this takes minutes"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from datamodules.base import DataError, ImageArguments, ImageDataModule, Part
+from datamodules.base import ImageArguments, ImageDataModule, Part
 from datamodules.cifar import CifarDataModule
 from datamodules.cifar import Name as CifarName
 from datamodules.digits import DigitsDataModule
+from datamodules.errors import DataError
 
 DATA: Final = (*get_args(CifarName), "digits")
 C_GRID: Final = (1e-4, 1e-3, 1e-2)  # inverse strength of the L2 penalty, ascending

@@ -5,6 +5,7 @@ Dispatch only; torch is imported by the commands that use it.
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -120,7 +121,7 @@ def command_run(arguments: Sequence[str]) -> int:
     """Train one run and say in words what came of it."""
     from repro.recipes import find_recipe
 
-    chosen, overrides = parse_known(RunArguments, arguments)
+    chosen, overrides = parse_known(arguments)
     key = RunKey(
         find_cell(chosen.method, chosen.dataset, chosen.network),
         chosen.precision,
@@ -134,9 +135,7 @@ def command_run(arguments: Sequence[str]) -> int:
     from repro.run import Places, run
     from repro.tables import run_in_words
 
-    places = Places(
-        chosen.runs, chosen.rows, chosen.data_dir, chosen.wandb, chosen.wandb_project
-    )
+    places = Places(chosen.runs, chosen.rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
     print(run_in_words(run(key, recipe, places)))
     return 0
 
@@ -220,14 +219,15 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(kind, args=list(arguments), **options)
+            parsed: T = tyro.cli(kind, args=list(arguments), **options)
+            return parsed
     except SystemExit as stop:
         if not stop.code:
             raise
         raise UserError(plain_line(errors.getvalue())) from None
 
 
-def parse_known(kind: type[T], arguments: Sequence[str]) -> tuple[T, list[str]]:
+def parse_known(arguments: Sequence[str]) -> tuple[RunArguments, list[str]]:
     """Return the parsed arguments and the words that belong to the recipe."""
     words = list(arguments)
     with_cell = {"--method", "--dataset"} <= {word.split("=")[0] for word in words}
@@ -236,7 +236,8 @@ def parse_known(kind: type[T], arguments: Sequence[str]) -> tuple[T, list[str]]:
         words = [word for word in words if word not in asked]
     else:
         asked = []
-    chosen, rest = parse(kind, words, return_unknown_args=True)  # type: ignore[misc]
+    known: Any = parse(RunArguments, words, return_unknown_args=True)
+    chosen, rest = known
     return chosen, [*rest, *asked]
 
 
@@ -255,6 +256,9 @@ def plain_line(box: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 2 with one line on standard error for what a person can mend."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Read when torch is loaded. Idle OpenMP threads that spin take the cores from those that work:
+    # on a busy two-core machine a step took 6 times longer with them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not words or words[0] in ("-h", "--help"):
         print(__doc__)
         return 0

@@ -4,7 +4,8 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +36,7 @@ STYLE: Final = """
   --quiet: #57606a; --band: #f6f8fa }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #0d1117; --line: #30363d;
   --quiet: #9198a1; --band: #161b22 } }
-body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--paper);
+body { margin: 0 auto; max-width: 80rem; padding: 1rem; background: var(--paper);
   color: var(--ink); font: 1rem/1.5 system-ui, sans-serif }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 p { max-width: 44rem } .note { color: var(--quiet); font-size: .85rem; margin: .4rem 0 }
@@ -53,14 +54,24 @@ figcaption { color: var(--quiet); font-size: .85rem }
 """
 
 
+@contextmanager
+def _default_style() -> Iterator[None]:
+    """Draw as matplotlib does without a matplotlibrc, so that a figure is the same everywhere."""
+    from matplotlib import style
+
+    with style.context("default"):
+        yield
+
+
+@_default_style()
 def curves_figure(metrics: Mapping[str, Sequence[Mapping[str, float]]], out: Path) -> Path:
     """Draw accuracy, Lagrangian, CFS and g over the epochs as an SVG, one colour per run.
 
     Args:
-        metrics: Run key -> one mapping per epoch with ``epoch`` and any of ``val_accuracy`` and
-            ``test_accuracy`` (fractions), ``lagrangian``, ``cfs``, ``g``; others are ignored. A
-            panel without values is left out, as are NaN and infinite ones, and 0 in the
-            logarithmic panel of the CFS.
+        metrics: Run key -> one mapping per epoch with ``epoch`` (from 0, drawn from 1 as in the
+            log) and any of ``val_accuracy`` and ``test_accuracy`` (fractions), ``lagrangian``,
+            ``cfs``, ``g``; others are ignored. A panel without values is left out, as are NaN and
+            infinite ones, and 0 in the logarithmic panel of the CFS.
         out: Path of the SVG, replaced if it exists.
 
     Returns:
@@ -92,11 +103,14 @@ def curves_figure(metrics: Mapping[str, Sequence[Mapping[str, float]]], out: Pat
                 if points:
                     axes.plot(*zip(*points, strict=True), color=colour, ls=line, marker=mark)
     panels[-1].set_xlabel("epoch")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    last = max(line["epoch"] for epochs in metrics.values() for line in epochs) + 1
+    panels[-1].set_xlim(0.5, last + 0.5)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _add_legend(figure, _styles(metrics))
     return _save(figure, out)
 
 
+@_default_style()
 def accuracy_against_memory_figure(rows: Iterable[Row], out: Path) -> Path:
     """Draw accuracy against weight memory as an SVG: a line per cell, a marker per precision.
 
@@ -149,7 +163,13 @@ def accuracy_against_memory_figure(rows: Iterable[Row], out: Path) -> Path:
     return _save(figure, out)
 
 
-def report_page(tables: Sequence[Table], figures: Sequence[Path], summary: str, out: Path) -> Path:
+def report_page(
+    tables: Sequence[Table],
+    figures: Sequence[Path],
+    summary: str,
+    out: Path,
+    title: str = "CBP-QSNN reproduction",
+) -> Path:
     """Write one HTML page that needs nothing else: summary, tables, and figures as inline SVG.
 
     Args:
@@ -157,6 +177,7 @@ def report_page(tables: Sequence[Table], figures: Sequence[Path], summary: str, 
         figures: SVG files; the file name becomes the caption.
         summary: Plain text below the title.
         out: Path of the page, replaced if it exists.
+        title: Plain text.
 
     Returns:
         ``out``.
@@ -165,18 +186,19 @@ def report_page(tables: Sequence[Table], figures: Sequence[Path], summary: str, 
         UserError: A figure is missing or no SVG.
     """
     parts = [_inline(path, f"f{index}-") for index, path in enumerate(figures)]
-    body = "\n".join([*map(_table_html, tables), *parts])
+    heading = ["<h2>Figures</h2>"] if parts else []
+    body = "\n".join([*map(_table_html, tables), *heading, *parts])
     page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>CBP-QSNN reproduction</title>
+<title>{html.escape(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>CBP-QSNN reproduction</h1>
+<h1>{html.escape(title)}</h1>
 <p>{html.escape(summary)}</p>
 {body}
 </body>
@@ -186,10 +208,10 @@ def report_page(tables: Sequence[Table], figures: Sequence[Path], summary: str, 
 
 
 def _points(epochs: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
-    """Return epoch and value of one column where the value can be drawn, accuracies in percent."""
+    """Return epoch, from 1, and value of one column where it can be drawn; accuracy in percent."""
     scale = 100 if name.endswith("accuracy") else 1
     return [
-        (line["epoch"], scale * line[name])
+        (line["epoch"] + 1, scale * line[name])
         for line in epochs
         if math.isfinite(line.get(name, math.nan)) and (name != "cfs" or line[name] > 0)
     ]
@@ -264,8 +286,10 @@ def _table_html(table: Table) -> str:
         + "</tr>"
         for first, *rest in table.lines
     )
+    title = html.escape(table.title)
     notes = "\n".join(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
     return (
-        f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll"><table>\n'
+        f'<h2>{title}</h2>\n<div class="scroll" role="region" tabindex="0" aria-label="{title}">'
+        f"<table>\n"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table></div>\n{notes}"
     )

@@ -49,20 +49,16 @@ class History(Callback):
         self._mark = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the epoch; stop before the checkpoint is written if the loss is no number.
+        """Record the epoch and write ``last.ckpt``; place this callback after ``Cbp``.
 
         Raises:
-            UserError: The mean loss is NaN or infinite.
+            UserError: The mean loss or a weight is NaN or infinite; ``last.ckpt`` stays as it was.
         """
         assert isinstance(pl_module, SpikingModule)
         now = time.monotonic()
         self.seconds, self._mark = self.seconds + now - self._mark, now
         losses = pl_module.mean_loss()
-        if not math.isfinite(losses):
-            raise UserError(
-                f"the loss is {losses} in epoch {trainer.current_epoch}: lower the learning rate; "
-                f"the last good checkpoint is kept ({self.folder / 'last.ckpt'})"
-            )
+        self._require_numbers(losses, pl_module, trainer.current_epoch)
         epoch: Epoch = {
             "epoch": trainer.current_epoch,
             "train_loss": losses,
@@ -77,8 +73,24 @@ class History(Callback):
         if self.selected is epoch:
             save_selected(pl_module, self.folder)
         write_metrics(self.epochs, self.folder / "metrics.csv")
+        trainer.save_checkpoint(self.folder / "last.ckpt")
         if not sys.stderr.isatty():
             print(in_words(epoch, trainer.max_epochs), flush=True)
+
+    def _require_numbers(self, loss: float, module: LightningModule, epoch: int) -> None:
+        """Stop before the checkpoint of this epoch replaces the last good one.
+
+        Weights are looked at too: a membrane that is no number never fires, and the loss of a
+        silent network is finite.
+        """
+        wrong = "" if math.isfinite(loss) else f"the loss is {loss}"
+        if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
+            wrong = wrong or "a weight is no number"
+        if wrong:
+            raise UserError(
+                f"{wrong} in epoch {epoch + 1}: lower the learning rate; the last good checkpoint "
+                f"is kept in {self.folder}"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the table and the clock."""
@@ -96,7 +108,8 @@ def in_words(epoch: Epoch, epochs: int | None) -> str:
         f"val {100 * epoch['val_accuracy']:.2f} %  test {100 * epoch['test_accuracy']:.2f} %"
     )
     if "cfs" in epoch:
-        line += f"  lagrangian {epoch['lagrangian']:.4g}  CFS {epoch['cfs']:.3g}  g {epoch['g']:.0f}"
+        line += f"  lagrangian {epoch['lagrangian']:.4g}  CFS {epoch['cfs']:.3g}"
+        line += f"  g {epoch['g']:.0f}"
     return f"{line}  {epoch['seconds']:.0f} s"
 
 
@@ -164,7 +177,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             damaged = str(error)
         if damaged is not None:
             raise UserError(
-                f"{path} is damaged ({damaged}): delete it, and the same command starts the run anew"
+                f"{path} is damaged ({damaged}): delete it, and the same command starts anew"
             )
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return checkpoint

@@ -9,6 +9,22 @@ from typing import Final, Literal
 from repro.cells import Cell, Tier, find_cell
 from repro.errors import UserError
 
+DATA: Final = ("cifar10", "cifar100", "digits")
+
+
+def require_positive(recipe: object, *names: str) -> None:
+    """Raise a UserError for a field that is not a number above 0."""
+    for name in names:
+        if not 0 < getattr(recipe, name) < float("inf"):
+            raise UserError(f"{name} is {getattr(recipe, name)}: give a number above 0")
+
+
+def require_at_least_0(recipe: object, *names: str) -> None:
+    """Raise a UserError for a field that is not a number from 0."""
+    for name in names:
+        if not 0 <= getattr(recipe, name) < float("inf"):
+            raise UserError(f"{name} is {getattr(recipe, name)}: give 0 or more")
+
 
 @dataclass(frozen=True)
 class CbpRecipe:
@@ -48,6 +64,11 @@ class CbpRecipe:
     train: Literal["all", "quantised"] = "all"
     weight_bound: float = 1.0
     arithmetic: Literal["float32", "spikes_bf16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        require_positive(self, "epochs", "lr", "p_max", "lr_drop", "clip_at", "weight_bound")
+        require_at_least_0(self, "momentum", "multiplier_lr", "lr_drop_at_g")
 
 
 @dataclass(frozen=True)
@@ -93,6 +114,14 @@ class StbpRecipe:
     lr_step: int = 45
     lr_gamma: float = 0.1
     augment: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        require_positive(self, "width", "time_steps", "threshold", "window", "gain", "epochs")
+        require_positive(self, "batch_size", "lr", "lr_step", "lr_gamma")
+        require_at_least_0(self, "train_images", "val_images", "test_images", "decay", "momentum")
+        if self.data not in DATA:
+            raise UserError(f"data is {self.data!r}: one of {', '.join(DATA)}")
 
 
 Recipe = StbpRecipe

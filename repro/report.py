@@ -1,28 +1,104 @@
-"""Tables, figures and one page from the rows, the run folders and the published numbers."""
+"""Tables, figures and one page per tier from the rows, the run folders and the published numbers.
+
+What goes to the results folder is determined by rows and ``paper.csv`` alone, so a fresh clone
+regenerates it without difference. The curves need the run folders: they and the page that shows
+them go to ``<runs>/report``, which git ignores.
+"""
 
 import csv
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from repro import memory
 from repro.cbp.layers import choose_layers
 from repro.cbp.levels import LEVELS, LayerLevels
-from repro.cells import TIERS, Cell, RunKey, Tier
+from repro.cells import CELLS, TIERS, Cell, Tier
 from repro.errors import UserError
 from repro.figures import accuracy_against_memory_figure, curves_figure, report_page
+from repro.memory_table import WeightMemory, file_table, memory_table
 from repro.networks.conv7fc3 import conv7fc3
 from repro.neurons.stbp import StbpNeuron
+from repro.published import Published, read_published
 from repro.recipes import RECIPES, recipe_hash
-from repro.rows import Row, grouped, read_rows
-from repro.tables import all_tables, generate, summary_in_words
+from repro.rows import Row, grouped, read_rows, write_atomically
+from repro.tables import Table, accuracy_table, comparison_table, summary_in_words
 
-CLASSES = {"cifar10": 10, "cifar100": 100}
+CLASSES: Final = {"cifar10": 10, "cifar100": 100}
+CURVES: Final = ("epoch", "val_accuracy", "test_accuracy", "lagrangian", "cfs", "g")
+MemoryByCell = Mapping[str, Mapping[str, WeightMemory]]
+Hashes = Mapping[str, str] | None
 Metrics = list[dict[str, float]]
 
 
+@dataclass(frozen=True)
+class LinearModel:
+    """Logistic regression on the pixels: what a network must beat.
+
+    Attributes:
+        dataset: Data set that was read, for example ``digits``.
+        train_images: Images it was fitted on.
+        test_images: Images of ``accuracy_test``.
+        C: Inverse strength of the penalty, picked on the validation images.
+        accuracy_val: Fraction of the validation images, 0 to 1.
+        accuracy_test: Fraction of the test images, 0 to 1.
+        data_checksum: Checksum of all images and labels, as in a row.
+    """
+
+    dataset: str
+    train_images: int
+    test_images: int
+    C: float
+    accuracy_val: float
+    accuracy_test: float
+    data_checksum: str
+
+    def note(self, rows: Iterable[Row]) -> str:
+        """Return the line below the accuracy table; ``≠`` marks other images than the rows'."""
+        name = f"linear model (logistic regression on the pixels of {self.dataset})"
+        found = (
+            f"{100 * self.accuracy_test:.2f} % of {self.test_images:,} test images, "
+            f"{100 * self.accuracy_val:.2f} % on validation, where its penalty was picked "
+            f"(C {self.C:g}; {self.train_images:,} training images)."
+        )
+        read = {row.data_checksum for row in rows if row.data == self.dataset}
+        if read == {self.data_checksum}:
+            return f"On the same images a {name} has {found}"
+        why = "their data checksums differ" if read else "no run of this tier read that data set"
+        return f"≠ On other images than the runs' ({why}; do not compare) a {name} has {found}"
+
+
+def read_linear_model(path: Path) -> LinearModel:
+    """Return the linear model of a file ``linear_<dataset>_<tier>.json``; other fields are ignored.
+
+    Raises:
+        UserError: The file is damaged, or its name is not that of its data set.
+    """
+    try:
+        fields = json.loads(path.read_text("utf-8"))
+        names = {field.name: field.type for field in dataclasses.fields(LinearModel)}
+        model = LinearModel(**{name: fields[name] for name in names})
+        for name, kind in names.items():
+            value = fields[name]
+            if not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]
+                raise ValueError(f"{name} is {value!r}")
+        if not path.name.startswith(f"linear_{model.dataset}_"):
+            raise ValueError(f"it is about {model.dataset}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no linear model ({error}): restore it from git, or delete it"
+        ) from error
+    return model
+
+
 def computed_memory(cell: Cell) -> dict[str, memory.Memory]:
-    """Return binary and ternary memory of the paper's network of a cell, without building it."""
+    """Return binary and ternary memory of the paper's network of an STBP cell, no weight made."""
     with torch.device("meta"):
         network = conv7fc3(
             CLASSES[cell.dataset], time_steps=cell.time_steps, neuron=StbpNeuron(decay=0.25)
@@ -34,31 +110,220 @@ def computed_memory(cell: Cell) -> dict[str, memory.Memory]:
     }
 
 
+def current_hashes(rows: Iterable[Row]) -> dict[str, str]:
+    """Return run key -> hash of today's recipe; a run whose recipe is gone is left out."""
+    keys = [row.key for row in rows]
+    return {
+        str(key): recipe_hash(RECIPES[key.cell, key.tier])
+        for key in keys
+        if (key.cell, key.tier) in RECIPES
+    }
+
+
+def tier_tables(
+    rows: Sequence[Row],
+    published: Sequence[Published],
+    tier: Tier,
+    hashes: Hashes,
+    linear: Iterable[LinearModel] = (),
+) -> dict[str, Table]:
+    """Return the tables of a tier by the first part of their file names.
+
+    Args:
+        rows: Rows of any tier; only those of ``tier`` are used.
+        published: Published numbers.
+        tier: Scale of our runs.
+        hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
+        linear: Linear models of this tier's data sets, a line each below the accuracy.
+    """
+    mine = [row for row in rows if row.tier == tier]
+    accuracy = accuracy_table(mine, published, tier, hashes)
+    notes = (*accuracy.notes, *(model.note(mine) for model in linear))
+    return {
+        "accuracy": dataclasses.replace(accuracy, notes=notes),
+        "comparison": comparison_table(mine, tier, hashes),
+        "files": file_table(mine, tier, hashes),
+    }
+
+
+def linear_models(results: Path, tier: Tier) -> list[LinearModel]:
+    """Return the linear models of ``<results>/linear_<dataset>_<tier>.json``, sorted by name."""
+    return [read_linear_model(path) for path in sorted(results.glob(f"linear_*_{tier}.json"))]
+
+
+def generate(
+    rows: Sequence[Row],
+    published: Sequence[Published],
+    results: Path,
+    *,
+    hashes: Hashes = None,
+    memory: MemoryByCell | None = None,
+) -> list[Path]:
+    """Write what rows and published numbers determine; return the paths.
+
+    Tables as Markdown and CSV, and accuracy against memory as SVG. The smoke tier goes below
+    ``smoke/``, and only if it has rows.
+
+    Args:
+        rows: Rows of all tiers.
+        published: Published numbers.
+        results: Folder to write to; ``linear_*.json`` are read there.
+        hashes: As in `tier_tables`.
+        memory: As in `memory_table`; None writes no memory table.
+
+    Raises:
+        UserError: A damaged file of a linear model.
+    """
+    paths: list[Path] = []
+    for tier in TIERS:
+        if tier == "smoke" and not grouped(rows, tier):
+            continue
+        tables = tier_tables(rows, published, tier, hashes, linear_models(results, tier))
+        folder = results / "smoke" if tier == "smoke" else results
+        parts = [f"# Results, {tier} tier\n", summary_in_words(rows, tier) + "\n"]
+        parts += [table.to_markdown() for table in tables.values()]
+        figure = memory_figure(rows, tier, folder)
+        if figure:
+            paths.append(figure)
+            parts.append(f"![Accuracy against weight memory, {tier} tier]({figure.name})\n")
+        paths.append(write_atomically(folder / f"accuracy_{tier}.md", "\n".join(parts)))
+        for name, table in tables.items():
+            paths.append(write_atomically(folder / f"{name}_{tier}.csv", table.to_csv()))
+    if memory is not None:
+        table = memory_table(published, memory)
+        text = table.to_markdown().removeprefix("#")
+        paths.append(write_atomically(results / "memory.md", text))
+        paths.append(write_atomically(results / "memory.csv", table.to_csv()))
+    return paths
+
+
+def memory_figure(rows: Iterable[Row], tier: Tier, folder: Path) -> Path | None:
+    """Draw accuracy against memory of a tier; without rows remove an old figure, return None."""
+    out = folder / f"accuracy_against_memory_{tier}.svg"
+    mine = [row for row in rows if row.tier == tier]
+    if mine:
+        return accuracy_against_memory_figure(mine, out)
+    out.unlink(missing_ok=True)
+    return None
+
+
+def read_curves(row: Row, runs: Path) -> Metrics | None:
+    """Return the epochs of a run's ``metrics.csv``, or None where its folder is not here.
+
+    A folder whose epochs end otherwise than the row says holds another run: also None.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = runs / str(row.key) / "metrics.csv"
+    try:
+        lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+        epochs = [
+            {name: float(line[name]) for name in CURVES if line.get(name) not in (None, "")}
+            for line in lines
+        ]
+        if not all({"epoch", "test_accuracy"} <= epoch.keys() for epoch in epochs):
+            raise ValueError("epoch or test_accuracy is missing")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}): delete it, and the page is made without its curves"
+        ) from error
+    same = len(epochs) == row.epochs_done and epochs[-1]["test_accuracy"] == row.accuracy_last
+    return epochs if epochs and same else None
+
+
+def curve_figures(rows: Iterable[Row], tier: Tier, runs: Path) -> tuple[list[Path], str]:
+    """Draw one figure per cell and precision, a line per seed, below ``<runs>/report``.
+
+    Returns:
+        Paths of the SVGs, and a sentence that says whose curves are missing.
+    """
+    paths, missing, drawn = [], [], 0
+    for (cell, precision), group in grouped(rows, tier).items():
+        found = {str(row.key): read_curves(row, runs) for row in group}
+        curves = {key: epochs for key, epochs in found.items() if epochs}
+        missing += [key for key in found if key not in curves]
+        drawn += len(curves)
+        if curves:
+            name = "-".join([*str(cell).split("/"), precision, tier])
+            paths.append(curves_figure(curves, runs / "report" / f"curves_{name}.svg"))
+    said = f"Curves are drawn of {drawn} of {drawn + len(missing)} runs"
+    if missing:
+        said += f"; no folder below {runs} holds {', '.join(missing)} as its row has it"
+    return paths, said + "."
+
+
+def write_page(
+    rows: Sequence[Row], tier: Tier, tables: Mapping[str, Table], results: Path, runs: Path
+) -> Path:
+    """Write ``<runs>/report/<tier>.html`` with tables and figures, and return its path.
+
+    Args:
+        rows: Rows, some of this tier.
+        tier: Tier of the page.
+        tables: In the order of the page.
+        results: Folder of the figure of accuracy against memory, see `generate`.
+        runs: Run folders, for the curves of those that are here.
+    """
+    folder = results / "smoke" if tier == "smoke" else results
+    curves, said = curve_figures(rows, tier, runs)
+    return report_page(
+        list(tables.values()),
+        [folder / f"accuracy_against_memory_{tier}.svg", *curves],
+        f"{summary_in_words(rows, tier)} {said}",
+        runs / "report" / f"{tier}.html",
+        title=f"CBP-QSNN reproduction, {tier} tier",
+    )
+
+
+def in_terminal(tables: Iterable[Table], rows: Iterable[Row], tier: Tier) -> str:
+    """Return the tables as text for this terminal, only the cells that have a row of the tier."""
+    cells = {row.key.cell for row in rows if row.tier == tier}
+    names = {name for cell in cells for name in (str(cell), f"{cell.method}/{cell.dataset}")}
+    width = shutil.get_terminal_size().columns
+    parts, said = [], set[str]()  # a note below several tables is said once
+    for table in tables:
+        lines = tuple(line for line in table.lines if line[0] in names)
+        notes = tuple(note for note in table.notes if note not in said)
+        said.update(notes)
+        parts.append(dataclasses.replace(table, lines=lines, notes=notes).to_terminal(width))
+    return "\n".join(parts)
+
+
 def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None) -> int:
-    """Write tables, figures and the page of every tier; print what was asked for.
+    """Write tables, figures and the page of every tier that has rows; print what was asked for.
 
     Args:
         rows_folder: One JSON file per run.
         results: Holds ``paper.csv``; the tables go there, the smoke tier's below ``smoke``.
-        runs: Run folders, for the curves of those that are on this machine.
+        runs: Run folders, for the curves of those that are on this machine; the pages go to its
+            subfolder ``report``.
         show: Tier whose tables are printed; None prints the names of the files.
+
+    Returns:
+        Exit code 0.
 
     Raises:
         UserError: No published numbers, or a damaged file.
     """
-    published = results / "paper.csv"
-    if not published.exists():
-        raise UserError(f"{published} is missing: run in the project's folder, or give --results")
-    rows = read_rows(rows_folder)
-    hashes = {str(row.key): recipe_hash(RECIPES[row.key.cell, row.tier]) for row in rows}
-    computed = {str(cell): computed_memory(cell) for cell in CLASSES_CELLS}
-    paths = generate(rows_folder, published, results, current_hashes=hashes, memory=computed)
+    rows, published = read_rows(rows_folder), read_published(results / "paper.csv")
+    hashes = current_hashes(rows)
+    computed = {str(cell): computed_memory(cell) for cell in CELLS if cell.method == "stbp"}
+    paths = generate(rows, published, results, hashes=hashes, memory=computed)
+    pages: dict[Tier, Path] = {}
     for tier in TIERS:
+        tables = tier_tables(rows, published, tier, hashes, linear_models(results, tier))
+        tables["memory"] = memory_table(published, computed)
         if grouped(rows, tier):
-            paths.append(write_page(rows, tier, results, runs, paths))
-    for path in paths:
-        if show is None:
-            print(path)
-        elif path.suffix == ".md" and (path.stem in (f"accuracy_{show}", "memory")):
-            print(path.read_text("utf-8"))
+            pages[tier] = write_page(rows, tier, tables, results, runs)
+        if tier == show:
+            print(f"{summary_in_words(rows, tier)}\n\n{in_terminal(tables.values(), rows, tier)}")
+    if show is None:
+        print("\n".join(map(str, [*paths, *pages.values()])))
+    elif show in pages:
+        print(f"Report: {pages[show]}")
+    else:
+        print(f"Report: none, {rows_folder} has no row of the {show} tier")
     return 0

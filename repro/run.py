@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from datamodules.base import ImageDataModule
@@ -69,7 +68,7 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     """
     if (row := finished_row(key, recipe, places)) is not None:
         return row
-    parent = load_parent(key, places) if key.precision != "fp32" else None
+    parent = load_parent(key, recipe, places) if key.precision != "fp32" else None
     folder = places.runs / str(key)
     with locked(folder):
         write_config(folder, key, recipe)
@@ -113,17 +112,23 @@ class Parent:
     sha256: str
 
 
-def load_parent(key: RunKey, places: Places) -> Parent:
+def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent:
     """Return the parent's row and weights.
 
     Raises:
-        UserError: There is none; the message is the command that makes it.
+        UserError: There is none (the message is the command that makes it), or it was made by
+            another recipe of pre-training.
     """
     parent = key.parent()
     file = places.runs / str(parent) / "model.safetensors"
     if not file.exists() or not (places.rows / f"{parent}.json").exists():
         raise UserError(f"{key} starts from {parent}, which is not there: {parent.command()}")
     (row,) = [row for row in rows.read_rows(places.rows) if row.key == parent]
+    now = as_dict(recipe)
+    if differing := [name for name in now if name != "cbp" and row.recipe.get(name) != now[name]]:
+        raise UserError(
+            f"{parent} was made by another recipe, {', '.join(differing)} differ: see its row"
+        )
     state, _ = packing.unpack(file)
     return Parent(row, state, hashlib.sha256(file.read_bytes()).hexdigest())
 
@@ -180,9 +185,7 @@ def make_data(key: RunKey, recipe: Recipe, places: Places) -> ImageDataModule:
     return CifarDataModule(dataset, places.data_dir, "cifar10", **shared)
 
 
-def make_module(
-    key: RunKey, recipe: Recipe, classes: int, parent: Parent | None
-) -> SpikingModule:
+def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None) -> SpikingModule:
     """Return the method's module, initialised from the seed or from the parent's weights."""
     phase: Phase = "pretrain" if parent is None else "cbp"
     torch.manual_seed(key.seed)
@@ -222,22 +225,25 @@ def train(
     history = History(folder, cbp)
     last = folder / "last.ckpt"
     callbacks: list[Callback] = [history] if cbp is None else [cbp, history]
-    keep_last = ModelCheckpoint(
-        folder, save_top_k=0, save_last=True, save_on_train_epoch_end=True
-    )
+    logger = wandb_logger(key, recipe, places)
     trainer = Trainer(
         accelerator="auto",
         devices=1,
         max_epochs=epochs_of(key, recipe),
-        callbacks=[*callbacks, keep_last],
+        callbacks=callbacks,
         plugins=[SafeCheckpointIO()],
-        logger=wandb_logger(key, recipe, places),
+        logger=logger,
+        enable_checkpointing=False,
         num_sanity_val_steps=0,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
+    finally:
+        if logger:
+            logger.experiment.finish()
     if trainer.interrupted:
         raise UserError(f"interrupted; the same command continues from {last}")
     return history
@@ -349,8 +355,10 @@ def history_fields(history: History) -> dict[str, Any]:
 
 def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Return the comparison with the parent on the same test images; None for a parent."""
-    names = ("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent")
-    names += ("parent_only_right", "child_only_right", "mcnemar_p")
+    names = (
+        *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
+        *("parent_only_right", "child_only_right", "mcnemar_p"),
+    )
     if parent is None:
         return dict.fromkeys(names)
     before = rows.unpack_correct(parent.row.correct, parent.row.test_images)

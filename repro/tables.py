@@ -8,50 +8,22 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from textwrap import fill
+from typing import Final
 
-from repro.cells import CELLS, PRECISIONS, TIERS, Cell, Precision, Tier
-from repro.errors import UserError
-from repro.rows import MARKS, Groups, Row, grouped, marks, read_rows, write_atomically
+from repro.cells import CELLS, PRECISIONS, Cell, Precision, Tier
+from repro.published import GRADES, UNKNOWN, Known, Published, by_name, published_value
+from repro.rows import MARKS, Groups, Row, grouped, marks
 from repro.statistics import Paired, difference_interval, spread
 
 NOT_RUN: Final = "not run"
-UNKNOWN: Final = "n/a"
-PAPER_COLUMNS: Final = (
-    *("method", "dataset", "network", "time_steps", "precision"),
-    *("quantity", "value", "unit", "grade", "source"),
-)
+CHANCE: Final = 0.05  # a McNemar p below this is more than chance explains
 NAMES: Final[Mapping[Precision, str]] = {"fp32": "FP32", "binary": "binary", "ternary": "ternary"}
-GRADES: Final = (
-    "Grade of a published number: P the authors' own text, code or logs; S quoted by another "
-    "paper; D derived by arithmetic or by counting layers; n/a not found."
-)
 SCALE: Final[Mapping[Tier, str]] = {
     "paper": "the recipe as published, on the data it names",
     "desk": "same method and code, narrower network, fewer images and epochs",
     "smoke": "seconds on handwritten digits; it proves that the program works, nothing else",
 }
-
-
-class WeightMemory(Protocol):
-    """Computed weight memory of one network at one precision: counts, and bytes."""
-
-    @property
-    def weights(self) -> int:
-        """Weights of all layers."""
-
-    @property
-    def quantised_weights(self) -> int:
-        """Weights that are levels."""
-
-    @property
-    def fp32_bytes(self) -> float:
-        """Bytes of all weights at 32 bits."""
-
-    @property
-    def weights_only_bytes(self) -> float:
-        """Bytes of the weights at this precision."""
 
 
 @dataclass(frozen=True)
@@ -88,61 +60,34 @@ class Table:
         text = f"## {self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in padded)
         return text + "".join(f"\n{note}\n" for note in self.notes)
 
+    def to_terminal(self, width: int) -> str:
+        """Return the table for a terminal; turned on its side, in parts, if it is too wide.
+
+        Args:
+            width: Columns of the terminal, 1 and up; what does not fit even so sticks out.
+        """
+        upright = _aligned([self.header, *self.lines])
+        parts = [upright] if len(upright[1]) <= width else []
+        left = list(self.lines)
+        while left and parts != [upright]:
+            fitting = next(
+                (n for n in range(len(left), 1, -1) if len(self._turned(left[:n])[1]) <= width), 1
+            )
+            parts.append(self._turned(left[:fitting]))
+            left = left[fitting:]
+        body = "\n\n".join("\n".join(part) for part in parts)
+        notes = [fill(note, width, break_long_words=False) for note in self.notes]
+        return "\n".join([self.title, "=" * len(self.title), body, "", *notes, ""])
+
+    def _turned(self, lines: Sequence[tuple[str, ...]]) -> list[str]:
+        """Return these lines as columns, the header at their left."""
+        return _aligned(list(zip(self.header, *lines, strict=True)))
+
     def to_csv(self) -> str:
         """Return header and lines as comma-separated values; the notes stand in the Markdown."""
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.header, *self.lines])
         return text.getvalue()
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published number.
-
-    Attributes:
-        cell: Line of the paper's table.
-        precision: ``fp32``, ``binary``, ``ternary``, or ``any``.
-        quantity: What is measured, for example ``accuracy``.
-        value: The digits as published, or ``n/a``.
-        unit: Unit of the value.
-        grade: P, S, D or n/a.
-        source: Where it was found.
-    """
-
-    cell: Cell
-    precision: str
-    quantity: str
-    value: str
-    unit: str
-    grade: str
-    source: str
-
-
-def read_published(path: Path) -> list[Published]:
-    """Return the published numbers of a file like ``results/paper.csv``.
-
-    Raises:
-        UserError: The file is missing, or a line is not one of a cell of the paper.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: restore it from git") from error
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != PAPER_COLUMNS:
-        raise UserError(f"{path}: columns {reader.fieldnames}, expected {list(PAPER_COLUMNS)}")
-    cells = {(c.method, c.dataset, c.network, str(c.time_steps)): c for c in CELLS}
-    published = []
-    for line in reader:
-        name = (line["method"], line["dataset"], line["network"], line["time_steps"])
-        if name not in cells or line["value"] is None or line["source"] is None:
-            raise UserError(f"{path} line {reader.line_num}: no cell {name}; restore it from git")
-        rest = {column: line[column] for column in PAPER_COLUMNS[4:]}
-        published.append(Published(cell=cells[name], **rest))
-    return published
-
-
-Known = Mapping[tuple[Cell, str, str], Published]
 
 
 def accuracy_table(
@@ -159,7 +104,7 @@ def accuracy_table(
         tier: Scale of our runs.
         current_hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
     """
-    groups, known = grouped(rows, tier), _known(published)
+    groups, known = grouped(rows, tier), by_name(published)
     mark = "" if tier == "paper" else " §"
     header = ["cell", "network", "T"]
     for precision in PRECISIONS:
@@ -185,7 +130,7 @@ def accuracy_table(
         notes.append(
             f"§ Tier {tier}, not the paper's: {SCALE[tier]}. Not comparable with the published."
         )
-    notes += _data_notes(groups) + _mark_notes(lines, current_hashes)
+    notes += _data_notes(groups) + mark_notes(lines, current_hashes)
     return Table(f"Accuracy, {tier} tier", tuple(header), tuple(lines), tuple(notes))
 
 
@@ -224,74 +169,8 @@ def comparison_table(
         f"Epochs, parents and constraint, {tier} tier",
         header,
         tuple(lines),
-        (*notes, *_mark_notes(lines, current_hashes)),
+        (*notes, *mark_notes(lines, current_hashes)),
     )
-
-
-def memory_table(
-    published: Iterable[Published], memory: Mapping[str, Mapping[str, WeightMemory]]
-) -> Table:
-    """Return the weight memory of the paper's networks: computed, and below it published.
-
-    Args:
-        published: See `read_published`.
-        memory: Name of a cell -> precision -> memory, of networks at the paper's width. A cell
-            that is left out prints "not computed".
-    """
-    known = _known(published)
-    header = (
-        *("cell", "network", "which", "weights", "quantised"),
-        *("FP32 MB", "binary MB (of FP32)", "ternary MB (of FP32)"),
-    )
-    lines, agreeing = [], 0
-    for cell in CELLS:
-        ours, theirs = _computed_memory(memory.get(str(cell), {})), _published_memory(known, cell)
-        agreeing += ours == theirs
-        grade = (
-            known[cell, "any", "weights"].grade if (cell, "any", "weights") in known else UNKNOWN
-        )
-        name = (f"{cell.method}/{cell.dataset}", cell.network)
-        lines += [(*name, "computed", *ours), (*name, f"published ({grade})", *theirs)]
-    notes = (
-        f"Computed and published agree to the last printed digit in {agreeing} of {len(CELLS)} "
-        "cells.",
-        "Weights only; first and last layer stay FP32; biases, normalisation, neuron parameters "
-        "and scales are not counted. 1 MB is 10^6 bytes.",
-        GRADES,
-    )
-    return Table("Weight memory of the paper's networks", header, tuple(lines), notes)
-
-
-def file_table(
-    rows: Iterable[Row], tier: Tier, current_hashes: Mapping[str, str] | None = None
-) -> Table:
-    """Return the measured size of every saved file beside the computed one.
-
-    Arguments as in `accuracy_table`.
-    """
-    groups = grouped(rows, tier)
-    header = (
-        *("cell", "precision", "seed", "computed bytes", "file bytes", "deviation %"),
-        "file minus run, points",
-    )
-    lines: list[tuple[str, ...]] = []
-    for (cell, precision), group in groups.items():
-        for row in group:
-            deviation = 100 * (row.file_bytes / row.everything_bytes - 1)
-            points = 100 * (row.accuracy_file - row.accuracy_selected)
-            sizes = (f"{row.everything_bytes:,.0f}", f"{row.file_bytes:,}", f"{deviation:+.2f}")
-            seed = f"{row.seed}{marks([row], groups, current_hashes)}"
-            lines.append((str(cell), NAMES[precision], seed, *sizes, _points(points)))
-    notes = (
-        f"Tier {tier}: {SCALE[tier]}. Computed: weights at their precision plus everything else "
-        "the network needs; the file adds its header.",
-        "File minus run: accuracy of the saved file, loaded into a fresh network, minus that of "
-        "the run at the epoch picked on validation; 0 where nothing was lost on the way.",
-        *_mark_notes(lines, current_hashes),
-    )
-    if not lines:
-        lines = [(NOT_RUN, *[""] * (len(header) - 1))]
-    return Table(f"Saved files, {tier} tier", header, tuple(lines), notes)
 
 
 def summary_in_words(rows: Iterable[Row], tier: Tier) -> str:
@@ -318,66 +197,42 @@ def summary_in_words(rows: Iterable[Row], tier: Tier) -> str:
     return " ".join(said)
 
 
-def generate(
-    rows_folder: Path,
-    paper_csv: Path,
-    out: Path,
-    *,
-    current_hashes: Mapping[str, str] | None = None,
-    memory: Mapping[str, Mapping[str, WeightMemory]] | None = None,
-) -> list[Path]:
-    """Write all tables and return their paths; the smoke tier goes below ``smoke/``.
+def run_in_words(row: Row) -> str:
+    """Return three or four lines about one run, for the terminal at its end.
 
-    Args:
-        rows_folder: Holds one JSON file per run.
-        paper_csv: Published numbers.
-        out: Folder of the tables.
-        current_hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
-        memory: As in `memory_table`; None writes no memory table.
-
-    Raises:
-        UserError: A damaged row file or a damaged file of published numbers.
+    Accuracies are percent of the test images, each with the way its epoch was chosen; epochs are
+    counted from 1, as in the log.
     """
-    rows, published = read_rows(rows_folder), read_published(paper_csv)
-    paths: list[Path] = []
-    for tier in TIERS:
-        if tier == "smoke" and not grouped(rows, tier):
-            continue
-        tables = {
-            "accuracy": accuracy_table(rows, published, tier, current_hashes),
-            "comparison": comparison_table(rows, tier, current_hashes),
-            "files": file_table(rows, tier, current_hashes),
-        }
-        folder = out / "smoke" if tier == "smoke" else out
-        pages = (f"# Results, {tier} tier\n", summary_in_words(rows, tier) + "\n")
-        page = "\n".join([*pages, *(table.to_markdown() for table in tables.values())])
-        paths.append(write_atomically(folder / f"accuracy_{tier}.md", page))
-        for name, table in tables.items():
-            paths.append(write_atomically(folder / f"{name}_{tier}.csv", table.to_csv()))
-    if memory is not None:
-        table = memory_table(published, memory)
-        paths.append(write_atomically(out / "memory.md", table.to_markdown().removeprefix("#")))
-        paths.append(write_atomically(out / "memory.csv", table.to_csv()))
-    return paths
-
-
-def _known(published: Iterable[Published]) -> Known:
-    """Return the published numbers by cell, precision and quantity."""
-    return {(item.cell, item.precision, item.quantity): item for item in published}
-
-
-def _value(known: Known, cell: Cell, precision: str, quantity: str) -> str:
-    """Return the published digits, or n/a where the file has no such line."""
-    item = known.get((cell, precision, quantity))
-    return item.value if item else UNKNOWN
+    said = [
+        f"{row.key}: {100 * row.accuracy_selected:.2f} % of {row.test_images:,} test images right "
+        f"at the epoch picked on validation ({row.epoch_selected + 1} of {row.epochs_done})",
+        f"  last epoch {100 * row.accuracy_last:.2f} %, best test epoch "
+        f"{100 * row.accuracy_best_test:.2f} % (epoch {row.epoch_best_test + 1}; optimistic: the "
+        "test images picked it)",
+    ]
+    if row.difference_from_parent is not None:
+        assert row.mcnemar_p is not None
+        verdict = "more than" if row.mcnemar_p < CHANCE else "no more than"
+        said.append(
+            f"  {signed_points(100 * row.difference_from_parent)} points against the FP32 parent: "
+            f"{verdict} chance explains (McNemar p {row.mcnemar_p:.2g}; images right in one of the "
+            f"two only: parent {row.parent_only_right}, this run {row.child_only_right})"
+        )
+    size = (
+        f"file {row.file_bytes:,} bytes, {100 * row.file_bytes / row.fp32_bytes:.1f} % of the "
+        f"weights in FP32; {_duration(row.wall_seconds)}"
+    )
+    if row.cfs_first is not None and row.cfs_last is not None:
+        size = f"constraint failure score {row.cfs_first:.2g} -> {row.cfs_last:.2g}; {size}"
+    return "\n".join([*said, f"  {size}"])
 
 
 def _published_accuracy(known: Known, cell: Cell, precision: str) -> str:
     """Return the published accuracy with spread and grade, or n/a."""
-    value = _value(known, cell, precision, "accuracy")
+    value = published_value(known, cell, precision, "accuracy")
     if value == UNKNOWN:
         return UNKNOWN
-    std = _value(known, cell, precision, "accuracy_std")
+    std = published_value(known, cell, precision, "accuracy_std")
     deviation = "" if std == UNKNOWN else f" ± {std}"
     return f"{value}{deviation} ({known[cell, precision, 'accuracy'].grade})"
 
@@ -404,7 +259,7 @@ def _data_notes(groups: Groups) -> list[str]:
     return list(said)
 
 
-def _mark_notes(
+def mark_notes(
     lines: Iterable[Sequence[str]], current_hashes: Mapping[str, str] | None
 ) -> list[str]:
     """Return what the marks in the lines mean, and whether staleness was looked at."""
@@ -415,9 +270,30 @@ def _mark_notes(
     return notes
 
 
-def _points(points: float) -> str:
+def _aligned(grid: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a grid padded to its columns, with a rule below the first."""
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    padded = [[t.ljust(w) for t, w in zip(line, widths, strict=True)] for line in grid]
+    padded.insert(1, ["-" * width for width in widths])
+    return ["  ".join(line).rstrip() for line in padded]
+
+
+def signed_points(points: float) -> str:
     """Return signed percentage points; what rounds to zero has no sign."""
     return f"{points:+.2f}" if abs(points) >= 0.005 else "0.00"
+
+
+def _duration(seconds: float) -> str:
+    """Return a wall time in the two units that tell it apart.
+
+    >>> _duration(1.54), _duration(75), _duration(7260)
+    ('1.5 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{int(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _plural(count: int, noun: str) -> str:
@@ -452,9 +328,9 @@ def _difference(group: Sequence[Row]) -> str:
     points = [100 * (row.difference_from_parent or 0.0) for row in found]
     if len(points) != 1:
         whole = spread(points) if points else None
-        return f"{_points(whole.mean)} ± {whole.std:.2f}" if whole else ""
+        return f"{signed_points(whole.mean)} ± {whole.std:.2f}" if whole else ""
     low, high = difference_interval(_pairs(found[0]))
-    return f"{_points(points[0])} [{_points(100 * low)}, {_points(100 * high)}]"
+    return f"{signed_points(points[0])} [{signed_points(100 * low)}, {signed_points(100 * high)}]"
 
 
 def _pairs(row: Row) -> Paired:
@@ -465,31 +341,6 @@ def _pairs(row: Row) -> Paired:
     only, other = row.parent_only_right, row.child_only_right
     both = round(row.accuracy_parent * row.test_images) - only
     return Paired(both, only, other, row.test_images - both - only - other)
-
-
-def _computed_memory(memory: Mapping[str, WeightMemory]) -> tuple[str, ...]:
-    """Return weights, quantised weights, FP32, binary and ternary MB as text."""
-    if "binary" not in memory or "ternary" not in memory:
-        return ("not computed",) + ("",) * 4
-    binary = memory["binary"]
-    sizes = [
-        f"{memory[name].weights_only_bytes / 1e6:.3f} "
-        f"({100 * memory[name].weights_only_bytes / memory[name].fp32_bytes:.2f} %)"
-        for name in ("binary", "ternary")
-    ]
-    counts = (f"{binary.weights:,}", f"{binary.quantised_weights:,}")
-    return (*counts, f"{binary.fp32_bytes / 1e6:.3f}", *sizes)
-
-
-def _published_memory(known: Known, cell: Cell) -> tuple[str, ...]:
-    """Return the published counterparts of `_computed_memory`."""
-    counts = [_value(known, cell, "any", name) for name in ("weights", "quantised_weights")]
-    shown = [count if count == UNKNOWN else f"{int(count):,}" for count in counts]
-    sizes = [
-        f"{_value(known, cell, name, 'memory')} ({_value(known, cell, name, 'memory_ratio')} %)"
-        for name in ("binary", "ternary")
-    ]
-    return (*shown, _value(known, cell, "fp32", "memory"), *sizes)
 
 
 def _loss_in_words(groups: Groups) -> list[str]:
@@ -508,5 +359,5 @@ def _loss_in_words(groups: Groups) -> list[str]:
     return [
         f"Against the FP32 parents {small} of {_plural(len(losses), 'quantised mean')} (cell and "
         f"precision, mean over seeds) stay above -1 point; the lowest is {name} with "
-        f"{_points(worst)} points (n {n})."
+        f"{signed_points(worst)} points (n {n})."
     ]

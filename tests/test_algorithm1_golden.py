@@ -1,4 +1,4 @@
-"""Algorithm 1 through ``Trainer.fit`` and the real callback: 60 epochs of the reference, replayed."""
+"""Algorithm 1 through ``Trainer.fit`` and the real callback: 60 epochs of the reference."""
 
 from pathlib import Path
 from typing import Any

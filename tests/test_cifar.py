@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, cifar  # type: ignore[import-untyped]
 
-from datamodules.base import DataError, ImageArguments
+from datamodules.base import ImageArguments
 from datamodules.cifar import (
     CLASSES,
     SPLITS,
@@ -23,6 +23,7 @@ from datamodules.cifar import (
     make_validation,
     md5_by_file,
 )
+from datamodules.errors import DataError
 from datamodules.splits import read_split, write_split
 
 TRAIN, TEST = 12, 4

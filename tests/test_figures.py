@@ -32,6 +32,25 @@ def test_curves_are_the_same_bytes_twice_and_change_with_the_data(tmp_path: Path
     assert curves_figure({"run": other}, tmp_path / "b.svg").read_bytes() != first
 
 
+def test_a_readers_own_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
+    import matplotlib
+
+    rows = [make_row(right(15)), make_row(right(14), right(15))]
+    curves = curves_figure({"run": EPOCHS}, tmp_path / "a.svg").read_bytes()
+    memory = accuracy_against_memory_figure(rows, tmp_path / "b.svg").read_bytes()
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 5, "axes.titlesize": 30}):
+        assert curves_figure({"run": EPOCHS}, tmp_path / "a.svg").read_bytes() == curves
+        assert accuracy_against_memory_figure(rows, tmp_path / "b.svg").read_bytes() == memory
+
+
+def test_epochs_are_drawn_from_1(tmp_path: Path) -> None:
+    one = panels(curves_figure({"run": EPOCHS[:1]}, tmp_path / "a.svg"))
+    nine = panels(curves_figure({"run": EPOCHS}, tmp_path / "b.svg"))
+    assert "1" in one
+    assert "0" not in one
+    assert one != nine
+
+
 def test_missing_columns_leave_their_panel_out(tmp_path: Path) -> None:
     full = panels(curves_figure({"run": EPOCHS}, tmp_path / "a.svg"))
     assert "constraint failure score" in full
@@ -88,7 +107,10 @@ class Page(HTMLParser):
 def test_the_page_stands_alone(tmp_path: Path) -> None:
     table = Table("Loss < 1", ("cell", "value"), (("a & b", "<script>"),), ("A note.",))
     figures = [curves_figure({"run": EPOCHS}, tmp_path / f"{name}.svg") for name in ("one", "two")]
-    text = report_page([table], figures, "1 < 2.", tmp_path / "page.html").read_text()
+    out = tmp_path / "page.html"
+    text = report_page([table], figures, "1 < 2.", out, title="A & B").read_text()
+    assert text.count("A &amp; B") == 2
+    assert "<h2>Figures</h2>" in text
     page = Page()
     page.feed(text)
     assert page.open == []

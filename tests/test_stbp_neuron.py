@@ -51,7 +51,7 @@ def test_gradient_of_the_potential_matches_finite_differences_without_spikes() -
     """Below threshold the neuron is linear but for the surrogate: check the surrogate chain."""
     current = torch.full((3, 1), 0.1, dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(scan(current, 3, NEURON).sum(), current)
-    # no spike; |u - threshold| < half-width, so ds/du = 1, du[t]/dx[k] = decay^(t-k); reset -decay u
+    # no spike and inside the window: ds/du = 1, du[t]/dx[k] = decay^(t-k), reset term -decay u
     u = [0.1, 0.25 * 0.1 + 0.1, 0.25 * (0.25 * 0.1 + 0.1) + 0.1]
     last = 1.0
     middle = (1.0 - 0.25 * u[1] * last) + 0.25 * last

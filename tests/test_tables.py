@@ -11,19 +11,11 @@ from test_rows import make_row, right
 
 from repro.cells import CELLS, PRECISIONS
 from repro.errors import UserError
-from repro.rows import Row, write_row
-from repro.statistics import difference_interval, pair
-from repro.tables import (
-    Published,
-    Table,
-    accuracy_table,
-    comparison_table,
-    file_table,
-    generate,
-    memory_table,
-    read_published,
-    summary_in_words,
-)
+from repro.memory_table import file_table, memory_table
+from repro.published import Published, read_published
+from repro.rows import Row
+from repro.statistics import difference_interval, exact_p, pair
+from repro.tables import Table, accuracy_table, comparison_table, run_in_words, summary_in_words
 
 PAPER = Path(__file__).parent.parent / "results" / "paper.csv"
 FP32_FOUND, BINARY_FOUND, TERNARY_FOUND = 6, 4, 0
@@ -105,13 +97,22 @@ def test_the_published_numbers_agree_with_each_other(published: list[Published])
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n"])
 def test_a_foreign_file_of_published_numbers_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "paper.csv"
-    with pytest.raises(UserError, match="is missing: restore it from git"):
+    with pytest.raises(UserError, match="is missing: run in the project's folder, or restore"):
         read_published(path)
     path.write_text(text)
     with pytest.raises(UserError, match="columns"):
         read_published(path)
     path.write_text(PAPER.read_text().replace("vgg16", "vgg17"))
     with pytest.raises(UserError, match=r"line \d+: no cell .*vgg17"):
+        read_published(path)
+    path.write_text(PAPER.read_text().replace("97.92", "97,92", 1))  # two columns of one number
+    with pytest.raises(UserError, match=r"line \d+: 11 columns, expected 10; restore"):
+        read_published(path)
+    path.write_text(PAPER.read_text().replace("97.92", "97.9x", 1))
+    with pytest.raises(UserError, match=r"line \d+: value .*expected a number or n/a; restore"):
+        read_published(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="is no text"):
         read_published(path)
 
 
@@ -191,12 +192,14 @@ def test_memory_computed_stands_above_published(published: list[Published]) -> N
         for cell in CELLS
     }
     table = memory_table(published, memory)
-    assert table.notes[0].endswith("agree to the last printed digit in 9 of 9 cells.")
+    assert table.notes[0].endswith("in 9 of the 9 cells that are computed, of 9.")
     vgg = line(table, "snn_calibration/cifar100", "vgg16", "computed")
     assert vgg["binary MB (of FP32)"] == "2.050 (3.47 %)"
     wrong = memory | {"stbp/cifar10": memory["stbp/cifar100"]}
-    assert "8 of 9" in memory_table(published, wrong).notes[0]
-    assert "0 of 9" in memory_table(published, {}).notes[0]
+    assert "8 of the 9" in memory_table(published, wrong).notes[0]
+    one = {"stbp/cifar10": memory["stbp/cifar10"]}
+    assert "1 of the 1 cells that are computed, of 9" in memory_table(published, one).notes[0]
+    assert "0 of the 0" in memory_table(published, {}).notes[0]
 
 
 def test_the_measured_file_stands_beside_the_computed_bytes(family: list[Row]) -> None:
@@ -231,25 +234,37 @@ def test_markdown_is_aligned_and_csv_reads_back() -> None:
         replace(table, lines=(("x",),))
 
 
-def test_generate_writes_the_same_files_twice_and_smoke_apart(
-    tmp_path: Path, family: list[Row]
-) -> None:
-    rows, out = tmp_path / "rows", tmp_path / "out"
-    without = generate(rows, PAPER, out, memory={})
-    names = [f"{n}_{t}" for t in ("paper", "desk") for n in ("accuracy", "comparison", "files")]
-    expected = {f"{name}.csv" for name in [*names, "memory"]}
-    expected |= {"accuracy_paper.md", "accuracy_desk.md", "memory.md"}
-    assert {path.name for path in without} == expected
-    assert {path.name for path in out.iterdir()} == expected
-    for row in (*family, make_row(right(3), tier="smoke", data="digits")):
-        write_row(row, rows)
-    empty = (out / "accuracy_desk.md").read_text()
-    paths = generate(rows, PAPER, out)
-    assert out / "smoke" / "accuracy_smoke.md" in paths
-    assert "digits" in (out / "smoke" / "accuracy_smoke.md").read_text()
-    texts = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in generate(rows, PAPER, out)] == texts
-    assert (out / "accuracy_desk.md").read_text() != empty
+def test_a_terminal_gets_the_table_aligned_or_turned_on_its_side() -> None:
+    table = Table("Title", ("name", "a", "b"), (("x", "1", "22"), ("yyy", "", "4")), ("A note.",))
+    upright = ["name  a  b", "----  -  --", "x     1  22", "yyy      4"]
+    wide = table.to_terminal(len(upright[1])).splitlines()
+    assert wide == ["Title", "=====", *upright, "", "A note."]
+    names = ("name", "a" * 9, "b" * 9)
+    width = len("aaaaaaaaa  xx  yyy")
+    many = replace(table, header=names, lines=(*table.lines, *table.lines))
+    part = ["name       x   yyy", "---------  --  ---", "aaaaaaaaa  1", "bbbbbbbbb  22  4"]
+    assert many.to_terminal(width).splitlines()[2:-2] == [*part, "", *part]
+    assert many.to_terminal(1).count("name ") == len(many.lines)  # one line each sticks out
+
+
+def test_the_end_of_a_run_says_which_accuracy_is_which() -> None:
+    epochs = {"accuracy_last": 0.5, "accuracy_best_test": 0.9, "accuracy_selected": 0.3}
+    row = make_row(right(8), right(20), **epochs, epoch_best_test=1, epoch_selected=2)
+    text = run_in_words(row)
+    assert len(text.splitlines()) == 4
+    assert "stbp-cifar10-binary-desk-s0: 30.00 % of 20 test images" in text
+    assert "picked on validation (3 of 3)" in text
+    assert "last epoch 50.00 %, best test epoch 90.00 % (epoch 2; optimistic" in text
+    assert f"{100 * (8 - 20) / 20:+.2f} points against the FP32 parent: more than chance" in text
+    assert f"McNemar p {exact_p(12, 0):.2g}; images right in one of the two only: parent 12" in text
+    assert "constraint failure score 0.5 -> 0.25" in text
+    assert f"file 441 bytes, {100 * 441 / 4000:.1f} % of the weights in FP32; 1.5 s" in text
+    close = run_in_words(make_row(right(19), right(20)))
+    assert "-5.00 points against the FP32 parent: no more than chance explains" in close
+    parent = run_in_words(make_row(right(20)))
+    assert len(parent.splitlines()) == 3
+    assert "parent" not in parent
+    assert "constraint" not in parent
 
 
 def test_the_summary_says_what_holds(family: list[Row]) -> None:

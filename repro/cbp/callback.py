@@ -20,7 +20,7 @@ class Cbp(Callback):
     ``setup`` prepares the module's layers, before Lightning restores a checkpoint. Every batch, the
     multipliers' slope joins the gradients (after unscaling and all-reduce), gradients are clipped,
     latent weights clamped after the step. Every epoch, Algorithm 1 decides whether the multipliers
-    ascend. After ``fit``, ``repro.cbp.layers.convert`` leaves plain modules whose weights are levels.
+    ascend. After ``fit``, ``repro.cbp.layers.convert`` leaves plain modules that hold levels.
 
     Leave ``gradient_clip_val`` of the Trainer unset: the clip belongs between slope and step, and
     is done here.
@@ -100,7 +100,7 @@ class Cbp(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the multipliers, or restore them; the weights are on the device by now."""
-        latents = {
+        latents: dict[str, tuple[Tensor, Tensor]] = {
             name: (latent, quantiser.values)
             for name, (latent, quantiser) in prepared_layers(pl_module).items()
         }

@@ -39,7 +39,7 @@ def constraint(weight: Tensor, levels: Tensor, fraction: float) -> tuple[Tensor,
 def add_slope_(
     grad: Tensor, weight: Tensor, multiplier: Tensor, levels: Tensor, fraction: float, clip: float
 ) -> float | Tensor:
-    """Add ``multiplier * d cs / d w`` to ``grad``, clip that by value, return ``sum(multiplier cs)``.
+    """Add ``multiplier * d cs/d w`` to ``grad``, clip it by value, return ``sum(multiplier cs)``.
 
     On the CPU one pass over memory (``kernels.add_slope``), elsewhere the closed form above.
 

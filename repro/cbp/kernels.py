@@ -30,7 +30,7 @@ def _dot(a: Array, b: Array) -> float:
 def add_slope(
     grad: Array, weight: Array, multiplier: Array, levels: Array, fraction: float, clip: float
 ) -> Array:
-    """Add ``multiplier * slope`` to ``grad``, clip it, return ``sum(multiplier * cs)`` per chunk."""
+    """Add ``multiplier * slope`` to ``grad``, clip it; return ``sum(multiplier cs)`` by chunk."""
     n, last = weight.size, levels.size - 1
     sums = np.empty((n + CHUNK - 1) // CHUNK, np.float64)
     zero, two = clip - clip if clip < np.inf else levels[0] - levels[0], levels.dtype.type(2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from repro.cbp.levels import LEVELS, LayerLevels, nearest_level
+from repro.errors import UserError
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 LATENT = ".parametrizations.weight.original"
@@ -60,7 +61,7 @@ class Quantiser(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the level nearest to each weight, same shape."""
-        quantised: Tensor = _StraightThrough.apply(weight, self.values)
+        quantised: Tensor = _StraightThrough.apply(weight, self.values)  # type: ignore[no-untyped-call]
         return quantised
 
 
@@ -77,21 +78,21 @@ def choose_layers(network: nn.Module, keep: Collection[str] | None = None) -> di
         keep: Names of layers that stay FP32; by default the first and the last.
 
     Raises:
-        ValueError: A name that is no layer, or nothing is left to quantise.
+        UserError: A name that is no layer, or nothing is left to quantise.
     """
     layers = find_layers(network)
     names = list(layers)
     if keep is None and len(names) < 3:
-        raise ValueError(
+        raise UserError(
             f"the network has {len(names)} convolutions and linear layers, the first and the last "
             "stay FP32: at least 3 are needed, or name the layers to keep (keep=())"
         )
     kept = {names[0], names[-1]} if keep is None else set(keep)
     if unknown := sorted(kept - set(names)):
-        raise ValueError(f"no convolution or linear layer named {unknown}; there are {names}")
+        raise UserError(f"no convolution or linear layer named {unknown}; there are {names}")
     chosen = {name: layer for name, layer in layers.items() if name not in kept}
     if not chosen:
-        raise ValueError(f"keep={sorted(kept)} leaves no layer to quantise")
+        raise UserError(f"keep={sorted(kept)} leaves no layer to quantise")
     return chosen
 
 
@@ -114,7 +115,7 @@ def prepare(
         arithmetic: ``spikes_bf16`` multiplies level codes and spikes in bfloat16 (``spikes_bf16``).
 
     Raises:
-        ValueError: Unknown level set or layer, fewer than three layers, a layer already prepared or
+        UserError: Unknown level set or layer, fewer than three layers, a layer already prepared or
             without any weight different from 0.
 
     References:
@@ -122,16 +123,16 @@ def prepare(
     """
     unscaled = LEVELS.get(levels) if isinstance(levels, str) else tuple(levels)
     if unscaled is None:
-        raise ValueError(f"unknown level set {levels!r}: one of {', '.join(LEVELS)}")
+        raise UserError(f"unknown level set {levels!r}: one of {', '.join(LEVELS)}")
     if len(unscaled) < 2 or list(unscaled) != sorted(set(unscaled)):
-        raise ValueError(f"levels must ascend and be at least two, got {unscaled}")
+        raise UserError(f"levels must ascend and be at least two, got {unscaled}")
     chosen, prepared = choose_layers(network, keep), {}
     for name, layer in chosen.items():
         if parametrize.is_parametrized(layer, "weight"):
-            raise ValueError(f"the weight of {name} is parametrised already: convert it first")
+            raise UserError(f"the weight of {name} is parametrised already: convert it first")
         scale = float(layer.weight.detach().double().abs().mean())
         if not 0 < scale < float("inf"):
-            raise ValueError(f"mean |w| of {name} is {scale}: load pre-trained weights first")
+            raise UserError(f"mean |w| of {name} is {scale}: load pre-trained weights first")
         prepared[name] = LayerLevels(unscaled, scale)
     for name, layer in chosen.items():
         quantiser = Quantiser(prepared[name], layer.weight.dtype, layer.weight.device)
@@ -145,11 +146,11 @@ def prepare(
 
 def prepared_layers(network: nn.Module) -> dict[str, tuple[nn.Parameter, Quantiser]]:
     """Return latent weight and quantiser of every prepared layer by module name."""
-    found = {}
+    found: dict[str, tuple[nn.Parameter, Quantiser]] = {}
     for name, layer in find_layers(network).items():
         if not parametrize.is_parametrized(layer, "weight"):
             continue
-        chain = layer.parametrizations["weight"]  # type: ignore[index,union-attr]
+        chain: Any = layer.parametrizations["weight"]  # type: ignore[index]
         if isinstance(chain[0], Quantiser):
             found[name] = (chain.original, chain[0])
     return found

@@ -73,9 +73,7 @@ class Multipliers:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
             multiplier = self.multipliers[name]
-            total += add_slope_(
-                weight.grad, weight, multiplier, levels, self.fraction, clip
-            )
+            total += add_slope_(weight.grad, weight, multiplier, levels, self.fraction, clip)
         return total
 
     def end_epoch(self, lagrangian_sum: float) -> bool:

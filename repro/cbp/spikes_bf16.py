@@ -28,7 +28,7 @@ class _ScaledProduct(torch.autograd.Function):
     ) -> Tensor:
         from repro.cbp.layers import quantise
 
-        quantiser = layer.parametrizations["weight"][0]  # type: ignore[index]
+        quantiser: Any = layer.parametrizations["weight"][0]  # type: ignore[index]
         scale = quantiser.values[-1] / quantiser.layer_levels.levels[-1]
         codes = torch.div(quantise(latent, quantiser.values), scale).to(BF16)
         spikes = spikes.to(BF16)
@@ -50,8 +50,9 @@ class _ScaledProduct(torch.autograd.Function):
             to_spikes = grad @ codes if wants_spikes else None
             to_weight = flat.T @ spikes.reshape(-1, spikes.shape[-1]) if wants_weight else None
         else:
+            wanted = [wants_spikes, wants_weight, False]
             to_spikes, to_weight, _ = torch.ops.aten.convolution_backward(
-                grad, spikes, codes, None, *_geometry(ctx.layer), [wants_spikes, wants_weight, False]
+                grad, spikes, codes, None, *_geometry(ctx.layer), wanted
             )
         if to_spikes is not None:
             to_spikes = to_spikes.float().mul_(scale)
@@ -66,12 +67,18 @@ def _geometry(layer: nn.Module) -> tuple[Any, ...]:
 
 
 def _forward(layer: nn.Module, spikes: Tensor) -> Tensor:
-    latent = layer.parametrizations["weight"].original  # type: ignore[index]
-    current: Tensor = _ScaledProduct.apply(spikes, latent, layer)
+    latent = _latent(layer)
+    current: Tensor = _ScaledProduct.apply(spikes, latent, layer)  # type: ignore[no-untyped-call]
     bias = layer.bias
     if not isinstance(bias, Tensor):
         return current
-    return current + bias.reshape(-1, *[1] * (0 if isinstance(layer, nn.Linear) else latent.dim() - 2))
+    return current + bias.reshape(-1, *[1] * (latent.dim() - 2))
+
+
+def _latent(layer: nn.Module) -> Tensor:
+    chain: Any = layer.parametrizations["weight"]  # type: ignore[index]
+    latent: Tensor = chain.original
+    return latent
 
 
 def enable(layer: nn.Module) -> None:
@@ -86,7 +93,7 @@ def enable(layer: nn.Module) -> None:
         getattr(layer, "padding_mode", "zeros") != "zeros"
     ):
         raise ValueError("spikes_bf16 takes convolutions with zero padding given in numbers")
-    if layer.parametrizations["weight"].original.dtype != torch.float32:  # type: ignore[index]
+    if _latent(layer).dtype != torch.float32:
         raise ValueError("spikes_bf16 takes float32 networks")
     layer.spikes_bf16 = True  # type: ignore[assignment]
     layer.input_dtype = BF16  # type: ignore[assignment]

@@ -136,5 +136,5 @@ def scan(
     spike_dtype = spike_dtype or current.dtype
     if current.device.type != "cpu":
         return scan_plain(current, time_steps, neuron).to(spike_dtype)
-    spikes: Tensor = _Scan.apply(current, time_steps, neuron, spike_dtype)
+    spikes: Tensor = _Scan.apply(current, time_steps, neuron, spike_dtype)  # type: ignore[no-untyped-call]
     return spikes

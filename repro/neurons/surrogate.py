@@ -30,5 +30,5 @@ def rectangular_spike(potential: Tensor, threshold: float, half_width: float) ->
         Wu et al., Frontiers in Neuroscience 12:331 (2018), equation 24 with a_1 = 2 half_width; the
         reference scales the window to height 1.
     """
-    spikes: Tensor = _RectangularSpike.apply(potential, threshold, half_width)
+    spikes: Tensor = _RectangularSpike.apply(potential, threshold, half_width)  # type: ignore[no-untyped-call]
     return spikes

@@ -1,0 +1,147 @@
+"""Imports point one way, wandb has one place, and the command line starts without torch."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("repro", "datamodules")
+
+# What a package or module may import of ours, itself included; whatever is not named here may
+# import all but REACHED_FROM.
+ALLOWED = {
+    "repro.errors": (),
+    "repro.cells": ("repro.errors",),
+    "repro.recipes": ("repro.cells", "repro.errors"),
+    "repro.cbp": ("repro.cbp",),
+    "repro.neurons": ("repro.neurons",),
+    "repro.networks": ("repro.networks", "repro.neurons", "repro.recipes", "repro.cells"),
+    "repro.methods": (
+        *("repro.methods", "repro.networks", "repro.neurons", "repro.calibration"),
+        *("repro.recipes", "repro.cells", "repro.errors"),
+    ),
+    "repro.memory": ("repro.errors",),
+    "repro.packing": ("repro.cbp.levels", "repro.memory", "repro.errors"),
+    "repro.statistics": ("repro.errors",),
+    "repro.rows": ("repro.cells", "repro.errors"),
+    "datamodules": ("datamodules",),
+}
+# Who may import these.
+REACHED_FROM = {
+    "repro.run": ("repro.cli",),
+    "repro.cli": ("repro.__main__",),
+    "repro.__main__": (),
+}
+WANDB_PLACES = ("repro.run",)
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Names that a module imports, also inside functions; of ``from a import b`` it is a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of ours by name."""
+    found = {}
+    for path in sorted(path for package in OURS for path in (ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = ast.parse(path.read_text("utf-8"), str(path))
+    return found
+
+
+def violations(name: str, tree: ast.AST) -> list[str]:
+    """What a module imports and must not."""
+    rule = next((rule for package, rule in ALLOWED.items() if inside(name, package)), None)
+    wrong = []
+    for target in imported(tree):
+        ours = target.split(".")[0] in OURS
+        forbidden = ours and rule is not None and not any(inside(target, ok) for ok in rule)
+        for reached, places in REACHED_FROM.items():
+            forbidden |= inside(target, reached) and name not in places
+        names_wandb = inside(target, "wandb") or "Wandb" in target
+        forbidden |= names_wandb and name not in WANDB_PLACES
+        forbidden |= target.startswith(".")  # imports are written in full
+        if forbidden:
+            wrong.append(f"{name} imports {target}")
+    return wrong
+
+
+def test_imports_point_one_way() -> None:
+    assert [wrong for name, tree in modules().items() for wrong in violations(name, tree)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("repro.cbp.layers", "from repro.networks.conv7fc3 import conv7fc3"),
+        ("repro.cbp.layers", "import repro.neurons"),
+        ("repro.cbp", "from datamodules import base"),
+        ("repro.networks.new", "from repro.methods import stbp"),
+        ("repro.neurons.stbp", "def f():\n    from repro.networks import conv7fc3"),
+        ("repro.methods.stbp", "from repro.cbp.callback import Cbp"),
+        ("datamodules.cifar", "from repro import errors"),
+        ("repro.recipes", "import repro.run"),
+        ("repro.tables", "from repro import run"),
+        ("repro.tables", "import wandb"),
+        ("repro.methods.base", "from pytorch_lightning.loggers import WandbLogger"),
+        ("repro.history", "from .errors import UserError"),
+    ],
+)
+def test_a_wrong_import_is_found(name: str, line: str) -> None:
+    assert violations(name, ast.parse(line)) != []
+
+
+def test_the_rules_name_modules_that_exist() -> None:
+    planned = {"repro.calibration"}
+    names = {*ALLOWED, *REACHED_FROM, *(name for rule in ALLOWED.values() for name in rule)}
+    assert names - set(modules()) - planned == set()
+
+
+def test_no_circle_among_imports_at_the_top_of_modules() -> None:
+    everything = modules()
+    graph = {
+        name: {
+            target if target in everything else target.rpartition(".")[0]
+            for statement in tree.body
+            if isinstance(statement, ast.Import | ast.ImportFrom)
+            for target in imported(statement)
+        }
+        & everything.keys() - {name}
+        for name, tree in everything.items()
+    }
+    assert graph["repro.methods.stbp"] >= {"repro.methods.base", "repro.recipes"}
+    order = list(TopologicalSorter(graph).static_order())  # CycleError names the circle
+    assert order.index("repro.errors") < order.index("repro.cells") < order.index("repro.run")
+
+
+def heavy_modules(*words: str) -> set[str]:
+    """Which of the slow packages a command of ours imports."""
+    program = (
+        "import sys; from repro.cli import main; main(sys.argv[1:]);"
+        "print('\\n' + ' '.join({'torch', 'pytorch_lightning', 'numba', 'wandb'} & {*sys.modules}))"
+    )
+    command = [sys.executable, "-c", program, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [("--help",), ("cells",), ("nonesuch",)])
+def test_the_command_line_starts_without_torch(words: tuple[str, ...]) -> None:
+    assert heavy_modules(*words) == set()
+
+
+def test_a_command_that_needs_torch_imports_it() -> None:
+    assert "torch" in heavy_modules("inspect", "nonesuch.safetensors")

@@ -1,0 +1,105 @@
+"""Prepare and convert on plain networks that know nothing of this project."""
+
+import pytest
+import torch
+from torch import nn
+
+from repro.cbp.layers import convert, convert_state, find_layers, prepare, prepared_layers
+from repro.cbp.levels import LEVELS
+
+
+def plain_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv1d(2, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv1d(4, 4, 3, padding=1),
+        nn.Unflatten(2, (4, 4)),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.Unflatten(3, (2, 2)),
+        nn.Conv3d(4, 4, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(64, 8),
+        nn.Linear(8, 3),
+    )
+
+
+@pytest.mark.parametrize("name", sorted(LEVELS))
+def test_every_kind_of_layer_becomes_levels(name: str) -> None:
+    network = plain_network()
+    original = {k: v.clone() for k, v in network.state_dict().items()}
+    prepared = prepare(network, name)
+    assert list(prepared) == ["2", "4", "6", "8"]  # neither the first nor the last
+    for layer, levels in prepared.items():
+        expected = original[f"{layer}.weight"].double().abs().mean().item()
+        assert levels.scale == pytest.approx(expected, rel=1e-12)
+    inputs = torch.randn(5, 2, 16)
+    before = network(inputs)
+    state, by_tensor = convert_state(network.state_dict())
+    converted = convert(network)
+
+    assert converted == prepared
+    assert sorted(network.state_dict()) == sorted(original)
+    assert torch.equal(network(inputs), before)
+    for layer, levels in converted.items():
+        weight = network.get_submodule(layer).weight
+        assert torch.isin(weight, levels.values()).all()
+        assert torch.equal(state[f"{layer}.weight"], weight)
+        assert torch.equal(by_tensor[f"{layer}.weight"].values(), levels.values())
+    for kept in ("0", "9"):
+        assert torch.equal(network.get_submodule(kept).weight, original[f"{kept}.weight"])
+
+
+def test_gradient_is_straight_through() -> None:
+    network = plain_network()
+    prepare(network)
+    latent, quantiser = prepared_layers(network)["8"]
+    probe = torch.randn_like(latent)
+    (grad,) = torch.autograd.grad((network[8].weight * probe).sum(), latent)
+    assert torch.equal(grad, probe)
+    assert torch.equal(network[8].weight.detach().unique(), quantiser.values)
+
+
+def test_optimiser_made_before_sees_the_latent_weights() -> None:
+    network = plain_network()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    prepare(network)
+    latent = prepared_layers(network)["8"][0]
+    before = latent.detach().clone()
+    network(torch.randn(5, 2, 16)).sum().backward()
+    optimiser.step()
+    assert not torch.equal(latent, before)
+
+
+def test_layers_are_chosen_by_name() -> None:
+    network = plain_network()
+    assert list(prepare(network, keep=["4", "6"])) == ["0", "2", "8", "9"]
+    with pytest.raises(ValueError, match=r"no convolution or linear layer named \['fc'\]"):
+        prepare(plain_network(), keep=["fc"])
+    with pytest.raises(ValueError, match="leaves no layer"):
+        prepare(plain_network(), keep=list(find_layers(plain_network())))
+
+
+def test_bad_networks_and_levels_are_refused_untouched() -> None:
+    with pytest.raises(ValueError, match="has 2 convolutions and linear layers"):
+        prepare(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match="unknown level set 'quaternary'"):
+        prepare(plain_network(), "quaternary")
+    with pytest.raises(ValueError, match="must ascend"):
+        prepare(plain_network(), (1.0, -1.0))
+    network = plain_network()
+    nn.init.zeros_(network[8].weight)
+    with pytest.raises(ValueError, match="of 8 is 0"):
+        prepare(network)
+    assert not prepared_layers(network)
+    prepare(network := plain_network())
+    with pytest.raises(ValueError, match="parametrised already"):
+        prepare(network)
+
+
+def test_levels_of_ones_own() -> None:
+    network = plain_network()
+    levels = prepare(network, (-1.0, -0.25, 0.25, 1.0))["8"]
+    assert levels.bits == 2
+    convert(network)
+    assert torch.isin(network[8].weight, levels.values()).all()

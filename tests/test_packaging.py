@@ -1,0 +1,177 @@
+"""What a stranger types and reads: commands, pins, documents that name files."""
+
+import os
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from repro import cli
+from repro.cells import find_cell
+from repro.errors import UserError
+from repro.recipes import find_recipe
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+DOCUMENTS: list[str | Path] = ["README.md", "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+ARGUMENTS = {
+    "run": cli.RunArguments,
+    "reproduce": cli.ReproduceArguments,
+    "tables": cli.TablesArguments,
+    "export": cli.ExportArguments,
+    "inspect": cli.InspectArguments,
+}
+
+
+def commands(text: str, program: str) -> list[str]:
+    """Lines of fenced blocks that start with a program."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(f"{program} ")]
+
+
+def targets(makefile: str) -> set[str]:
+    return set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def parse(command: str) -> None:
+    """Parse a command line of ours, the overrides of its recipe included; run nothing."""
+    assert command.startswith("python -m repro ")
+    _, _, _, name, *words = shlex.split(command)
+    if name == "cells":
+        assert not words
+    elif name == "run":
+        chosen, overrides = cli.parse_known(cli.RunArguments, words)
+        cell = find_cell(chosen.method, chosen.dataset, chosen.network)
+        cli.parse_override(find_recipe(cell, chosen.tier), overrides, "run")
+    else:
+        cli.parse(ARGUMENTS[name], words)
+
+
+def pins() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split("==")  # exact pins only
+            assert canonicalize_name(name) not in found
+            found[str(canonicalize_name(name))] = version
+    return found
+
+
+def test_the_two_commands_of_the_readme_are_in_the_makefile() -> None:
+    assert commands(README, "make") == ["make test", "make reproduce"]
+    named = {name for text in DOCUMENTS for name in re.findall(r"`make ([a-z]+)`", read(text))}
+    assert {"test", "reproduce", "tables"} <= named <= targets(MAKEFILE)
+    assert targets(MAKEFILE) == set(re.findall(r"make ([a-z]+)", make("help")))
+
+
+def read(document: str | Path) -> str:
+    return (ROOT / document).read_text("utf-8")
+
+
+def make(*words: str) -> str:
+    """What make prints; run from a test of ``make test`` it is not that make's child."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "--no-print-directory", *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_make_runs_the_smoke_tier_and_every_check() -> None:
+    parse(
+        next(line for line in MAKEFILE.splitlines() if "reproduce --tier" in line)
+        .strip()
+        .replace("$(RUN)", "python")
+    )
+    planned = make("--dry-run", "test")
+    for check in ("ruff check", "ruff format --check", "mypy", "pytest"):
+        assert f"-m {check}" in planned
+
+
+def test_no_python_is_one_clear_line(tmp_path: Path) -> None:
+    answer = make("VENV=" + str(tmp_path / "venv"), "PYTHON=nonesuch", "tables")
+    assert answer.splitlines()[0].startswith("no Python 3.11 or newer (nonesuch): ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_venv_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    answer = make("VENV=" + str(tmp_path / "venv"), "tables")
+    assert "delete it" in answer
+    assert list(tmp_path.iterdir()) == [tmp_path / "venv"]
+
+
+@pytest.mark.parametrize("command", commands(README, "python -m repro"))
+def test_readme_command_parses(command: str) -> None:
+    if command.endswith("--help"):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            parse(command)
+    else:
+        parse(command)
+
+
+@pytest.mark.parametrize(
+    "words", ["run --method stbp --dataset cifar10 --tier tiny", "tables --row results", "inspect"]
+)
+def test_a_wrong_command_does_not_parse(words: str) -> None:
+    with pytest.raises(UserError):
+        parse(f"python -m repro {words}")
+
+
+def test_every_dependency_is_pinned_within_its_bound() -> None:
+    named = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    pinned = pins()
+    for requirement in map(Requirement, named):
+        assert pinned[canonicalize_name(requirement.name)] in requirement.specifier
+    assert pinned["torch"] not in Requirement("torch>=2.12").specifier
+    assert (pinned["torch"], pinned["torchvision"]) == ("2.11.0", "0.26.0")  # built for each other
+
+
+def test_conda_installs_what_make_installs() -> None:
+    conda = yaml.safe_load(read("environment.yml"))
+    assert conda["name"] == PROJECT["name"]
+    assert "python=3.11" in conda["dependencies"]
+    (pip,) = (entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
+    assert pip == ["-c constraints.txt", "-e .[dev]"]
+    assert "-c constraints.txt -e '.[dev]'" in MAKEFILE
+
+
+def test_ci_tests_then_reproduces() -> None:
+    script = ROOT / ".ci" / "run"
+    lines = script.read_text("utf-8").splitlines()
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert "set -euo pipefail" in lines
+    assert lines[-2:] == ["make test", "make reproduce"]
+    assert os.access(script, os.X_OK)
+
+
+def test_citation_is_of_this_version_and_names_both_papers() -> None:
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert [reference["year"] for reference in citation["references"]] == [2023, 2021]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: Path(document).stem)
+def test_documents_name_files_that_exist(document: str | Path) -> None:
+    text = read(document)
+    folder = (ROOT / document).parent
+    quoted = re.findall(r"`((?:repro|datamodules|tests|docs|examples|benchmarks)/[\w./]*)`", text)
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    missing = [path for path in quoted if not (ROOT / path).exists()]
+    assert missing + [link for link in links if not (folder / link).exists()] == []
+
+
+def test_no_machine_path_or_index_address_in_what_is_installed_and_read() -> None:
+    for name in [*DOCUMENTS, "Makefile", "constraints.txt", "environment.yml", ".ci/run"]:
+        assert not re.search(r"/(?:work|tmp|root|home)/|index-url|https?://\S*pypi", read(name)), (
+            name
+        )

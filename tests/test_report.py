@@ -1,0 +1,222 @@
+"""The report: the same files from the same rows, and curves only of the runs that are here."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_rows import make_row, right
+
+from repro.cells import CELLS
+from repro.errors import UserError
+from repro.published import read_published
+from repro.recipes import RECIPES, recipe_hash
+from repro.report import (
+    LinearModel,
+    computed_memory,
+    current_hashes,
+    generate,
+    read_curves,
+    read_linear_model,
+    write_report,
+)
+from repro.rows import Row, write_row
+
+PAPER = Path(__file__).parent.parent / "results" / "paper.csv"
+LINEAR = LinearModel("cifar10", 100, 20, 1e-3, 0.4, 0.35, "2b")
+
+
+@pytest.fixture
+def family() -> list[Row]:
+    """A parent and its binary child, 15 and 14 right of 20."""
+    return [make_row(right(15)), make_row(right(14), right(15))]
+
+
+@pytest.fixture
+def results(tmp_path: Path, family: list[Row]) -> Path:
+    """A results folder with the published numbers and the rows of the family."""
+    folder = tmp_path / "results"
+    for row in family:
+        write_row(row, folder / "rows")
+    shutil.copy(PAPER, folder / "paper.csv")
+    return folder
+
+
+def write_curves(row: Row, runs: Path, **last: object) -> Path:
+    """The ``metrics.csv`` of a run whose epochs end as the row says, or otherwise."""
+    path = runs / str(row.key) / "metrics.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    epochs = [
+        {"epoch": e, "train_loss": 0.1, "val_accuracy": 0.5, "test_accuracy": row.accuracy_last}
+        | ({} if row.precision == "fp32" else {"lagrangian": 9 - e, "cfs": 0.5, "ascended": 0.0})
+        for e in range(row.epochs_done)
+    ]
+    epochs[-1] |= last
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(epochs[-1]))
+        writer.writeheader()
+        writer.writerows(epochs)
+    return path
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_generate_writes_the_same_files_twice_and_smoke_apart(
+    tmp_path: Path, family: list[Row]
+) -> None:
+    published, out = read_published(PAPER), tmp_path / "out"
+    without = generate([], published, out, memory={})
+    names = [f"{n}_{t}" for t in ("paper", "desk") for n in ("accuracy", "comparison", "files")]
+    expected = {f"{name}.csv" for name in [*names, "memory"]}
+    expected |= {"accuracy_paper.md", "accuracy_desk.md", "memory.md"}
+    assert {path.name for path in without} == expected
+    assert {path.name for path in out.iterdir()} == expected
+    empty = (out / "accuracy_desk.md").read_text()
+    rows = [*family, make_row(right(3), tier="smoke", data="digits")]
+    paths = generate(rows, published, out)
+    assert out / "smoke" / "accuracy_smoke.md" in paths
+    assert "digits" in (out / "smoke" / "accuracy_smoke.md").read_text()
+    assert "](accuracy_against_memory_desk.svg)" in (out / "accuracy_desk.md").read_text()
+    texts = contents(out)
+    assert set(paths) <= set(texts)
+    generate(rows, published, out)
+    assert contents(out) == texts
+    assert (out / "accuracy_desk.md").read_text() != empty
+
+
+def test_a_figure_goes_when_its_rows_are_gone(tmp_path: Path, family: list[Row]) -> None:
+    published = read_published(PAPER)
+    generate(family, published, tmp_path)
+    assert (tmp_path / "accuracy_against_memory_desk.svg").exists()
+    generate([], published, tmp_path)
+    assert not (tmp_path / "accuracy_against_memory_desk.svg").exists()
+
+
+def test_the_results_do_not_depend_on_the_run_folders(
+    tmp_path: Path, results: Path, family: list[Row], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    assert write_report(results / "rows", results, runs, None) == 0
+    printed = capsys.readouterr().out.split()
+    assert str(runs / "report" / "desk.html") in printed
+    assert all(Path(line).is_file() for line in printed)
+    before, page = contents(results), (runs / "report" / "desk.html").read_text()
+    assert "Curves are drawn of 0 of 2 runs; no folder below" in page
+    for row in family:
+        write_curves(row, runs)
+    write_report(results / "rows", results, runs, None)
+    assert contents(results) == before
+    after = (runs / "report" / "desk.html").read_text()
+    assert "Curves are drawn of 2 of 2 runs." in after
+    assert "curves stbp-cifar10-binary-desk" in after
+    assert after.count("<svg") == page.count("<svg") + len(family)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_curves_belong_to_the_row_or_are_left_out(tmp_path: Path, family: list[Row]) -> None:
+    child = family[1]
+    assert read_curves(child, tmp_path) is None
+    write_curves(child, tmp_path)
+    found = read_curves(child, tmp_path)
+    assert found is not None
+    assert [epoch["epoch"] for epoch in found] == list(range(child.epochs_done))
+    assert found[-1]["lagrangian"] == 9 - (child.epochs_done - 1)
+    assert "ascended" not in found[0]
+    assert read_curves(replace(child, epochs_done=child.epochs_done + 1), tmp_path) is None
+    write_curves(child, tmp_path, test_accuracy=child.accuracy_last + 0.01)
+    assert read_curves(child, tmp_path) is None
+    path = write_curves(child, tmp_path, test_accuracy="x")
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged .*delete it"):
+        read_curves(child, tmp_path)
+    path.write_text("epoch\n1\n")
+    with pytest.raises(UserError, match="epoch or test_accuracy is missing"):
+        read_curves(child, tmp_path)
+    path.write_text("")
+    assert read_curves(child, tmp_path) is None
+
+
+def test_a_tier_is_shown_in_the_terminal_with_its_own_cells_only(
+    tmp_path: Path,
+    results: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    write_report(results / "rows", results, tmp_path / "runs", "desk")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"Report: {tmp_path / 'runs' / 'report' / 'desk.html'}"
+    assert max(map(len, lines[1:-1])) <= 80  # the first is the summary, one paragraph
+    text = "\n".join(lines)
+    assert "Accuracy, desk tier" in text
+    assert "Weight memory of the paper's networks" in text
+    assert "stbp/cifar10" in text
+    assert "vgg16" not in text
+    assert text.count("Grade of a published number") == 1
+    write_report(results / "rows", results, tmp_path / "runs", "paper")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Report: none, {results / 'rows'} has no row of the paper tier"
+    assert not (tmp_path / "runs" / "report" / "paper.html").exists()
+
+
+def test_the_linear_model_is_comparable_only_on_the_same_images(
+    results: Path, tmp_path: Path, family: list[Row]
+) -> None:
+    path = results / "linear_cifar10_desk.json"
+    fields = vars(LINEAR) | {"val_images": 10, "accuracy_train": 0.5}
+    path.write_text(json.dumps(fields))
+    assert read_linear_model(path) == LINEAR
+    same = LINEAR.note(family)
+    assert same.startswith("On the same images a linear model")
+    assert f"{100 * 0.35:.2f} % of 20 test images, {100 * 0.4:.2f} % on validation" in same
+    other = replace(LINEAR, data_checksum="4d").note(family)
+    assert other.startswith("≠ On other images than the runs' (their data checksums differ;")
+    assert LINEAR.note([*family, replace(family[0], data_checksum="4d")])[0] == "≠"
+    assert "no run of this tier read that data set" in LINEAR.note([])
+    write_report(results / "rows", results, tmp_path / "runs", None)
+    assert same in (results / "accuracy_desk.md").read_text()
+    assert same in (tmp_path / "runs" / "report" / "desk.html").read_text()
+    assert "linear model" not in (results / "accuracy_paper.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "change", [{"C": "a"}, {"data_checksum": 1}, {"dataset": "digits"}, {"accuracy_val": None}]
+)
+def test_a_damaged_linear_model_is_one_clear_line(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = tmp_path / "linear_cifar10_desk.json"
+    path.write_text(json.dumps(vars(LINEAR) | change))
+    with pytest.raises(UserError, match=r"is no linear model \(.*restore it from git, or delete"):
+        read_linear_model(path)
+    path.write_text("[" if "C" in change else "{}")
+    with pytest.raises(UserError, match="is no linear model"):
+        read_linear_model(path)
+
+
+def test_the_networks_that_exist_have_the_papers_memory() -> None:
+    weights = {"cifar10": 62_103_936, "cifar100": 62_150_016}  # counted by hand, see paper.csv
+    for cell in (cell for cell in CELLS if cell.method == "stbp"):
+        memory = computed_memory(cell)
+        quantised = 62_095_360
+        assert {item.quantised_weights for item in memory.values()} == {quantised}
+        for name, bits in (("binary", 1), ("ternary", 2)):
+            assert memory[name].weights == weights[cell.dataset]
+            full = weights[cell.dataset] - quantised
+            assert memory[name].weights_only_bytes == (full * 32 + quantised * bits) / 8
+
+
+def test_a_recipe_that_is_gone_makes_its_rows_stale(family: list[Row]) -> None:
+    cell, gone = CELLS[1], CELLS[-1]
+    assert (gone, "desk") not in RECIPES
+    hashes = current_hashes([*family, make_row(right(3), cell=gone)])
+    assert hashes == {str(row.key): recipe_hash(RECIPES[cell, "desk"]) for row in family}
+
+
+def test_no_published_numbers_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"paper\.csv is missing: run in the project's folder"):
+        write_report(tmp_path / "rows", tmp_path, tmp_path / "runs", None)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,339 @@
+"""A run's life on the smoke data: rows, resume after SIGKILL bit for bit, bad input."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from repro import packing
+from repro.cells import Precision, RunKey, find_cell
+from repro.cli import main
+from repro.recipes import RECIPES, StbpRecipe, find_recipe
+from repro.rows import Row, read_rows
+from repro.run import Places, locked, run
+
+CELL = find_cell("stbp", "cifar10")
+TINY = ["--width=0.03125", "--time-steps=2", "--train-images=200", "--val-images=50"]
+TINY += ["--test-images=100", "--epochs=3", "--cbp.epochs=4", "--cbp.p-max=1"]
+
+
+def command(folder: Path, precision: str, *more: str) -> list[str]:
+    places = [f"--runs={folder / 'runs'}", f"--rows={folder / 'rows'}"]
+    cell = ["--method=stbp", "--dataset=cifar10", f"--precision={precision}", "--tier=smoke"]
+    return ["run", *cell, *places, *TINY, *more]
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished FP32 run."""
+    folder = tmp_path_factory.mktemp("parent")
+    assert main(command(folder, "fp32")) == 0
+    return folder
+
+
+def copy(parent: Path, to: Path) -> Path:
+    shutil.copytree(parent, to, dirs_exist_ok=True)
+    return to
+
+
+def only_row(folder: Path, precision: Precision) -> Row:
+    (row,) = [row for row in read_rows(folder / "rows") if row.precision == precision]
+    return row
+
+
+def run_folder(folder: Path, precision: Precision) -> Path:
+    return folder / "runs" / str(RunKey(CELL, precision, 0, "smoke"))
+
+
+@pytest.mark.parametrize("precision", ["binary", "ternary"])
+def test_a_run_ends_in_levels_a_file_and_a_row(
+    parent: Path, tmp_path: Path, precision: Precision, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(parent, tmp_path)
+    assert main(command(folder, precision)) == 0
+    row, run_files = only_row(folder, precision), run_folder(folder, precision)
+    assert row.accuracy_file == row.accuracy_selected
+    assert row.parent == str(RunKey(CELL, "fp32", 0, "smoke"))
+    assert row.epochs_done == row.epochs == 4
+    assert row.data == "digits"
+    assert row.cfs_last is not None
+    assert row.cfs_first is not None
+    assert row.cfs_last < row.cfs_first
+    lines = (run_files / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 1 + row.epochs
+    state, levels = packing.unpack(run_files / "model.safetensors")
+    assert len(levels) == 8  # ten layers but the first and the last
+    for name, layer in levels.items():
+        assert torch.isin(state[name], layer.values()).all()
+    assert row.file_bytes <= row.everything_bytes * 1.002 + 4096
+
+    capsys.readouterr()
+    assert main(command(folder, precision)) == 0  # the row is there: nothing is done again
+    assert "loss" not in capsys.readouterr().out
+    assert only_row(folder, precision) == row
+
+
+def test_packed_file_gives_bit_identical_logits(parent: Path, tmp_path: Path) -> None:
+    from repro.cbp.layers import convert, prepare
+    from repro.methods.stbp import Stbp
+
+    recipe = dataclasses.replace(find_recipe(CELL, "smoke"), gain=4.0)  # so that neurons fire
+    torch.manual_seed(0)
+    network = Stbp(recipe, 10, "pretrain").network
+    prepare(network, "ternary")
+    images = torch.rand(4, 3, 32, 32)
+    logits = network(images)
+    levels = {f"{name}.weight": layer for name, layer in convert(network).items()}
+    packing.pack(tmp_path / "file.safetensors", network.state_dict(), levels)
+    torch.manual_seed(1)
+    fresh = Stbp(recipe, 10, "pretrain").network
+    assert not torch.equal(fresh(images), logits)
+    fresh.load_state_dict(packing.unpack(tmp_path / "file.safetensors")[0])
+    assert torch.equal(fresh(images), logits)
+    assert logits.sum() > 0
+
+
+def test_killed_and_resumed_equals_uninterrupted(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL in the middle of an epoch, twice; the twin check: the epoch before differs."""
+    whole, killed = copy(parent, tmp_path / "whole"), copy(parent, tmp_path / "killed")
+    assert main(command(whole, "binary", "--train-images=600")) == 0
+    metrics = run_folder(killed, "binary") / "metrics.csv"
+    for epochs in (1, 2):
+        words = [sys.executable, "-m", "repro", *command(killed, "binary", "--train-images=600")]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (metrics.exists() and len(metrics.read_text().splitlines()) > epochs):
+            assert time.monotonic() < deadline
+            assert process.poll() is None, "finished before it could be killed"
+            time.sleep(0.005)
+        time.sleep(0.05)  # into the next epoch
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (killed / "rows" / f"{RunKey(CELL, 'binary', 0, 'smoke')}.json").exists()
+    capsys.readouterr()
+    assert main(command(killed, "binary", "--train-images=600")) == 0
+    told = capsys.readouterr().out
+    assert "epoch 4/4" in told
+    assert "epoch 1/4" not in told, "it must resume, not start anew"
+
+    states = []
+    for folder in (whole, killed):
+        path = run_folder(folder, "binary") / "last.ckpt"
+        states.append(torch.load(path, weights_only=True))
+    a, b = states
+    for name, tensor in a["state_dict"].items():
+        assert torch.equal(tensor, b["state_dict"][name]), name
+    first, second = (state["callbacks"]["Cbp"] for state in states)
+    assert first["g"] == second["g"] > 1
+    assert first["previous_sum"] == second["previous_sum"]
+    for name, multiplier in first["multipliers"].items():
+        assert torch.equal(multiplier, second["multipliers"][name]), name
+        assert multiplier.abs().sum() > 0
+    timed = {"wall_seconds", "git_sha", "git_dirty"}
+    rows = [vars(only_row(folder, "binary")) for folder in (whole, killed)]
+    assert {k: v for k, v in rows[0].items() if k not in timed} == {
+        k: v for k, v in rows[1].items() if k not in timed
+    }
+    epochs = a["callbacks"]["History"]["epochs"]
+    assert epochs[-1]["lagrangian"] != epochs[-2]["lagrangian"]
+
+
+def bad(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail with exit code 2; return its one line."""
+    capsys.readouterr()
+    assert main(words) == 2
+    error = capsys.readouterr().err.strip()
+    lines = [line for line in error.splitlines() if line.startswith("cbp-qsnn: ")]
+    assert len(lines) == 1, error
+    return lines[0]
+
+
+def test_unknown_cell_lists_the_nine(capsys: pytest.CaptureFixture[str]) -> None:
+    line = bad(["run", "--method=stbp", "--dataset=mnist"], capsys)
+    assert line.count("/") >= 9
+    assert "surrogate/imagenet/sew_resnet34" in line
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--precision=quaternary", "quaternary"),
+        ("--seed=-1", "give 0 or more"),
+        ("--epochs=many", "many"),
+        ("--no-such-field=1", "no-such-field"),
+        ("--cbp.clip=sideways", "sideways"),
+        ("--epochs=0", "epochs"),
+        ("--width=-1", "width"),
+        ("--data=mnist", "mnist"),
+    ],
+)
+def test_bad_value(
+    word: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in bad([*command(tmp_path, "fp32"), word], capsys)
+    assert not (tmp_path / "rows").exists()
+
+
+def test_missing_parent_prints_its_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = bad(command(tmp_path, "binary"), capsys)
+    assert "--precision fp32 --tier smoke --seed 0" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_absent_data_says_how_to_get_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    words = [*command(tmp_path, "fp32"), "--data=cifar10", f"--data-dir={tmp_path / 'none'}"]
+    line = bad(words, capsys)
+    assert "--data-dir" in line
+    assert "CBP_DATA" in line
+
+
+def test_weights_that_are_no_numbers_stop_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A membrane that is NaN never fires: the loss stays finite, the weights do not."""
+    from repro.methods.stbp import Stbp
+
+    def poison(self: Stbp, *_: object) -> None:
+        with torch.no_grad():
+            self.network.conv2.weight[0, 0] = float("nan")
+
+    monkeypatch.setattr(Stbp, "on_train_batch_end", poison)
+    assert "a weight is no number in epoch 1" in bad(command(tmp_path, "fp32"), capsys)
+    assert not (run_folder(tmp_path, "fp32") / "last.ckpt").exists()
+
+
+def test_damaged_files_are_named(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(parent, tmp_path)
+    model = run_folder(folder, "fp32") / "model.safetensors"
+    content = model.read_bytes()
+    model.write_bytes(content[:-7])
+    assert "model.safetensors" in bad(command(folder, "binary"), capsys)
+    assert "model.safetensors" in bad(["inspect", str(model)], capsys)
+    model.write_bytes(content[:-7] + bytes([content[-7] ^ 1]) + content[-6:])
+    assert "model.safetensors" in bad(["inspect", str(model)], capsys)
+    model.write_bytes(content)
+    assert main(["inspect", str(model)]) == 0
+
+    row = folder / "rows" / f"{RunKey(CELL, 'fp32', 0, 'smoke')}.json"
+    text = row.read_text()
+    row.unlink()
+    last = run_folder(folder, "fp32") / "last.ckpt"
+    whole = last.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:5000] + b"\0" * 64 + whole[5064:], b""):
+        last.write_bytes(damaged)
+        assert "last.ckpt" in bad(command(folder, "fp32"), capsys)
+    assert not row.exists()
+    row.write_text(text.replace('"method"', '"methud"'))
+    assert row.name in bad(command(folder, "fp32"), capsys)
+
+
+def test_network_with_too_few_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    from repro.cbp.layers import choose_layers
+    from repro.errors import UserError
+
+    with pytest.raises(UserError, match="at least 3"):
+        choose_layers(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)))
+
+
+def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repro.methods.stbp import Stbp
+
+    plain = Stbp.loss
+
+    def poisoned(self: Stbp, train: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = plain(self, train, labels)
+        return loss * float("nan") if self.current_epoch == 2 else loss
+
+    monkeypatch.setattr(Stbp, "loss", poisoned)
+    line = bad(command(tmp_path, "fp32"), capsys)
+    assert "the loss is nan in epoch 3" in line
+    last = torch.load(run_folder(tmp_path, "fp32") / "last.ckpt", weights_only=True)
+    assert len(last["callbacks"]["History"]["epochs"]) == 2
+    assert all(torch.isfinite(t).all() for t in last["state_dict"].values())
+    assert not (tmp_path / "rows").exists()
+
+
+def test_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with locked(run_folder(tmp_path, "fp32")):
+        assert "in use by another process" in bad(command(tmp_path, "fp32"), capsys)
+
+
+def test_another_recipe_is_not_mixed_in(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(parent, tmp_path)
+    changed = [*command(folder, "fp32"), "--lr=0.123"]
+    assert "another recipe" in bad(changed, capsys)
+    shutil.rmtree(folder / "rows")
+    assert "another recipe" in bad(changed, capsys)
+    assert "another recipe" in bad([*command(folder, "binary"), "--decay=0.5"], capsys)
+
+
+def test_the_same_seed_repeats_and_another_differs(parent: Path, tmp_path: Path) -> None:
+    key = RunKey(CELL, "fp32", 0, "smoke")
+    recipe = only_row(parent, "fp32").recipe
+    cbp = dataclasses.replace(RECIPES[CELL, "smoke"].cbp, **recipe.pop("cbp"))
+    recipe = StbpRecipe(cbp=cbp, **recipe)
+    again = run(key, recipe, Places(tmp_path / "runs", tmp_path / "rows"))
+    assert again.correct == only_row(parent, "fp32").correct
+    assert again.accuracy_last == only_row(parent, "fp32").accuracy_last
+    other = dataclasses.replace(key, seed=1)
+    places = Places(tmp_path / "runs", tmp_path / "rows")
+    assert run(other, recipe, places).correct != again.correct
+
+
+def test_export_and_inspect(
+    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy(parent, tmp_path)
+    assert main(command(folder, "binary")) == 0
+    for epoch in ("selected", "last"):
+        out = tmp_path / f"{epoch}.safetensors"
+        words = ["export", str(run_folder(folder, "binary")), f"--out={out}", f"--epoch={epoch}"]
+        capsys.readouterr()
+        assert main(words) == 0
+        printed = capsys.readouterr().out
+        assert "-a, +a" in printed
+        assert main(["inspect", str(out)]) == 0
+        assert capsys.readouterr().out == printed
+    assert "no run folder" in bad(["export", str(tmp_path / "nowhere")], capsys)
+
+
+def test_wandb_offline_logs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert main([*command(tmp_path, "fp32"), "--wandb=offline", "--epochs=1"]) == 0
+    logged = list(run_folder(tmp_path, "fp32").rglob("*.wandb"))
+    assert len(logged) == 1
+    content = logged[0].read_bytes()
+    assert b"val/accuracy" in content
+    assert b"test/accuracy" in content
+
+
+def test_config_and_row_tell_the_recipe(parent: Path) -> None:
+    config = json.loads((run_folder(parent, "fp32") / "config.json").read_text())
+    row = only_row(parent, "fp32")
+    assert config["recipe"] == row.recipe
+    assert config["recipe_hash"] == row.recipe_hash
+    assert row.recipe["width"] == 0.03125
