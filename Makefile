@@ -10,6 +10,8 @@ CANDIDATES := $(or $(PYTHON),python3.11 python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+# Threads that wait must not spin: few cores are shared by torch's threads and the kernels' threads.
+export OMP_WAIT_POLICY ?= PASSIVE
 # Two test processes; the networks are tiny, so threads would only wait for each other.
 ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 IS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))

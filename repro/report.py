@@ -114,7 +114,7 @@ def current_hashes(rows: Iterable[Row]) -> dict[str, str]:
     """Return run key -> hash of today's recipe; a run whose recipe is gone is left out."""
     keys = [row.key for row in rows]
     return {
-        str(key): recipe_hash(RECIPES[key.cell, key.tier])
+        str(key): recipe_hash(RECIPES[key.cell, key.tier], key.precision)
         for key in keys
         if (key.cell, key.tier) in RECIPES
     }

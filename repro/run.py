@@ -89,9 +89,9 @@ def finished_row(key: RunKey, recipe: Recipe, places: Places) -> rows.Row | None
     if not path.exists():
         return None
     (row,) = [row for row in rows.read_rows(places.rows) if row.key == key]
-    if row.recipe_hash != recipe_hash(recipe):
+    if row.recipe_hash != (now := recipe_hash(recipe, key.precision)):
         raise UserError(
-            f"{path} was made by another recipe ({row.recipe_hash}, now {recipe_hash(recipe)}): "
+            f"{path} was made by another recipe ({row.recipe_hash}, now {now}): "
             "delete it to run again, or choose another --rows and --runs"
         )
     return row
@@ -124,8 +124,8 @@ def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent:
     if not file.exists() or not (places.rows / f"{parent}.json").exists():
         raise UserError(f"{key} starts from {parent}, which is not there: {parent.command()}")
     (row,) = [row for row in rows.read_rows(places.rows) if row.key == parent]
-    now = as_dict(recipe)
-    if differing := [name for name in now if name != "cbp" and row.recipe.get(name) != now[name]]:
+    now = as_dict(recipe, "fp32")
+    if differing := [name for name in now if row.recipe.get(name) != now[name]]:
         raise UserError(
             f"{parent} was made by another recipe, {', '.join(differing)} differ: see its row"
         )
@@ -157,7 +157,11 @@ def locked(folder: Path) -> Iterator[None]:
 def write_config(folder: Path, key: RunKey, recipe: Recipe) -> None:
     """Write ``config.json``, or check that the folder was started with the same numbers."""
     path = folder / "config.json"
-    config = {"key": str(key), "recipe": as_dict(recipe), "recipe_hash": recipe_hash(recipe)}
+    config = {
+        "key": str(key),
+        "recipe": as_dict(recipe, key.precision),
+        "recipe_hash": recipe_hash(recipe, key.precision),
+    }
     text = json.dumps(config, sort_keys=True, indent=1) + "\n"
     if not path.exists():
         rows.write_atomically(path, text)
@@ -268,7 +272,7 @@ def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Any:  # noqa: A
         group=str(key.cell),
         job_type="pretrain" if key.precision == "fp32" else "cbp",
         tags=[key.tier, key.precision],
-        config={"key": str(key), **as_dict(recipe)},
+        config={"key": str(key), **as_dict(recipe, key.precision)},
     )
     logger.experiment  # noqa: B018  (starts the run, so that errors show before training)
     return logger
@@ -298,8 +302,8 @@ def make_row(
         precision=key.precision,
         seed=key.seed,
         tier=key.tier,
-        recipe=as_dict(recipe),
-        recipe_hash=recipe_hash(recipe),
+        recipe=as_dict(recipe, key.precision),
+        recipe_hash=recipe_hash(recipe, key.precision),
         git_sha=sha,
         git_dirty=dirty,
         versions=rows.versions(),

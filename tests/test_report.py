@@ -213,7 +213,9 @@ def test_a_recipe_that_is_gone_makes_its_rows_stale(family: list[Row]) -> None:
     cell, gone = CELLS[1], CELLS[-1]
     assert (gone, "desk") not in RECIPES
     hashes = current_hashes([*family, make_row(right(3), cell=gone)])
-    assert hashes == {str(row.key): recipe_hash(RECIPES[cell, "desk"]) for row in family}
+    assert hashes == {
+        str(row.key): recipe_hash(RECIPES[cell, "desk"], row.precision) for row in family
+    }
 
 
 def test_no_published_numbers_is_one_clear_line(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from repro.rows import Row, read_rows
 from repro.run import Places, locked, run
 
 CELL = find_cell("stbp", "cifar10")
-TINY = ["--width=0.03125", "--time-steps=2", "--train-images=200", "--val-images=50"]
+TINY = ["--width=0.03125", "--time-steps=2", "--train-images=600", "--val-images=50"]
 TINY += ["--test-images=100", "--epochs=3", "--cbp.epochs=4", "--cbp.p-max=1"]
 
 
@@ -106,10 +106,10 @@ def test_killed_and_resumed_equals_uninterrupted(
 ) -> None:
     """SIGKILL in the middle of an epoch, twice; the twin check: the epoch before differs."""
     whole, killed = copy(parent, tmp_path / "whole"), copy(parent, tmp_path / "killed")
-    assert main(command(whole, "binary", "--train-images=600")) == 0
+    assert main(command(whole, "binary")) == 0
     metrics = run_folder(killed, "binary") / "metrics.csv"
     for epochs in (1, 2):
-        words = [sys.executable, "-m", "repro", *command(killed, "binary", "--train-images=600")]
+        words = [sys.executable, "-m", "repro", *command(killed, "binary")]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while not (metrics.exists() and len(metrics.read_text().splitlines()) > epochs):
@@ -121,7 +121,7 @@ def test_killed_and_resumed_equals_uninterrupted(
         process.wait()
         assert not (killed / "rows" / f"{RunKey(CELL, 'binary', 0, 'smoke')}.json").exists()
     capsys.readouterr()
-    assert main(command(killed, "binary", "--train-images=600")) == 0
+    assert main(command(killed, "binary")) == 0
     told = capsys.readouterr().out
     assert "epoch 4/4" in told
     assert "epoch 1/4" not in told, "it must resume, not start anew"
@@ -293,9 +293,7 @@ def test_another_recipe_is_not_mixed_in(
 
 def test_the_same_seed_repeats_and_another_differs(parent: Path, tmp_path: Path) -> None:
     key = RunKey(CELL, "fp32", 0, "smoke")
-    recipe = only_row(parent, "fp32").recipe
-    cbp = dataclasses.replace(RECIPES[CELL, "smoke"].cbp, **recipe.pop("cbp"))
-    recipe = StbpRecipe(cbp=cbp, **recipe)
+    recipe = StbpRecipe(cbp=RECIPES[CELL, "smoke"].cbp, **only_row(parent, "fp32").recipe)
     again = run(key, recipe, Places(tmp_path / "runs", tmp_path / "rows"))
     assert again.correct == only_row(parent, "fp32").correct
     assert again.accuracy_last == only_row(parent, "fp32").accuracy_last

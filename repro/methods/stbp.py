@@ -42,11 +42,14 @@ class Stbp(SpikingModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401  (one of many shapes Lightning takes)
         """Return SGD; in pre-training its learning rate falls in steps."""
         recipe = self.recipe
-        phase = recipe if self.phase == "pretrain" else recipe.cbp
-        optimiser = torch.optim.SGD(
-            self.parameters(), lr=phase.lr, momentum=phase.momentum, fused=True
-        )
         if self.phase == "cbp":
-            return optimiser
+            return self._sgd(recipe.cbp.lr, recipe.cbp.momentum)
+        if recipe.optimiser == "sgd":
+            optimiser = self._sgd(recipe.lr, recipe.momentum)
+        else:
+            optimiser = torch.optim.Adam(self.parameters(), lr=recipe.lr, fused=True)
         steps = torch.optim.lr_scheduler.StepLR(optimiser, recipe.lr_step, recipe.lr_gamma)
         return {"optimizer": optimiser, "lr_scheduler": steps}
+
+    def _sgd(self, lr: float, momentum: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=lr, momentum=momentum, fused=True)
