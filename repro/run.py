@@ -196,6 +196,8 @@ def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None
     module = METHODS[key.cell.method](recipe, classes, phase)
     if parent is not None:
         load_weights(module.network, parent.state, f"the saved file of {key.parent()}")
+    # Convolutions take 10 to 25 % less time. The stubs of torch 2.11 do not know the argument.
+    module.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 

@@ -6,11 +6,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from repro.networks.convolution import UnfoldedConv2d
 from repro.neurons.stbp import StbpNeuron, scan
 
 CHANNELS: Final = (128, 256, 256, 512, 512, 1024, 2048)
 STRIDES: Final = (1, 2, 1, 2, 1, 1, 2)
 HIDDEN: Final = (1024, 512)
+UNFOLD_FROM: Final = 512  # input channels from which a strided convolution is faster unfolded
 SIDE: Final = 4  # of the last map, for images of 32x32
 
 
@@ -71,7 +73,9 @@ def conv7fc3(
     units = [channels[-1] * SIDE**2, *(max(1, round(h * width)) for h in HIDDEN), classes]
     layers: dict[str, nn.Conv2d | nn.Linear] = {}
     for i, stride in enumerate(STRIDES):
-        layers[f"conv{i + 1}"] = nn.Conv2d(channels[i], channels[i + 1], 3, stride, padding=1)
+        wide = stride == 2 and channels[i] >= UNFOLD_FROM
+        convolution = UnfoldedConv2d if wide else nn.Conv2d
+        layers[f"conv{i + 1}"] = convolution(channels[i], channels[i + 1], 3, stride, padding=1)
     for i in range(len(HIDDEN) + 1):
         layers[f"fc{i + 1}"] = nn.Linear(units[i], units[i + 1])
     with torch.no_grad():
