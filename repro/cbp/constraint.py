@@ -7,6 +7,8 @@ from torch import Tensor
 
 from repro.cbp.window import NO_WINDOW
 
+PIECE = 1 << 20  # weights worked on at a time where an operation needs temporaries
+
 
 def constraint(weight: Tensor, levels: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
     """Return ``cs(w)`` and ``d cs / d w``, elementwise.
@@ -63,6 +65,38 @@ def add_slope_(
     return torch.sum(multiplier * value, dtype=torch.float64)
 
 
+def write_constraint_(out: Tensor, weight: Tensor, levels: Tensor, fraction: float) -> None:
+    """Fill ``out`` with ``cs(w)``, a piece at a time: temporaries stay small beside the weights.
+
+    Args:
+        out: Shape and strides of ``weight``.
+        weight: Latent weights, dense in memory.
+        levels: See ``constraint``.
+        fraction: See ``constraint``.
+    """
+    pairs = zip(pieces(out), pieces(weight), strict=True)
+    for target, piece in pairs:
+        target.copy_(constraint(piece, levels, fraction)[0])
+
+
+def pieces(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return views of the tensor's memory, in storage order; the whole tensor if it has gaps."""
+    if not is_dense(tensor):
+        return (tensor,)
+    flat = tensor.detach().as_strided((tensor.numel(),), (1,))
+    return torch.split(flat, PIECE)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Say whether the tensor fills its memory without gaps or overlaps, in any order of axes."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
 def constraint_failure_score(layers: Iterable[tuple[Tensor, Tensor]]) -> float:
     """Return CFS, the mean of ``cs`` without window over all quantised weights; 0 and up.
 
@@ -74,7 +108,8 @@ def constraint_failure_score(layers: Iterable[tuple[Tensor, Tensor]]) -> float:
     """
     total, count = 0.0, 0
     for weight, levels in layers:
-        value, _ = constraint(weight.detach(), levels, NO_WINDOW)
-        total += float(torch.sum(value, dtype=torch.float64))
+        for piece in pieces(weight):
+            value, _ = constraint(piece, levels, NO_WINDOW)
+            total += float(torch.sum(value, dtype=torch.float64))
         count += weight.numel()
     return total / count

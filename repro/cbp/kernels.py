@@ -12,6 +12,8 @@ import numpy.typing as npt
 from numba import njit, prange
 from torch import Tensor
 
+from repro.cbp.constraint import is_dense
+
 CHUNK = 2048
 
 Array = npt.NDArray[Any]
@@ -80,16 +82,6 @@ def _memory(tensor: Tensor) -> Array:
     """Return the tensor's memory as ``[N]``, in storage order."""
     flat: Array = tensor.detach().as_strided((tensor.numel(),), (1,)).numpy()
     return flat
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Say whether the tensor fills its memory without gaps or overlaps, in any order of axes."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride != expected:
-            return False
-        expected *= size
-    return True
 
 
 def add_slope_on_cpu_(

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 
-from repro.cbp.constraint import add_slope_, constraint, constraint_failure_score
+from repro.cbp.constraint import add_slope_, constraint_failure_score, write_constraint_
 from repro.cbp.window import NO_WINDOW, constrained_fraction, next_g
 
 RESET_SUM: Final = 1e10  # Algorithm 1: the "previous sum" after an update
@@ -56,8 +56,8 @@ class Multipliers:
         """Take one ascent step of every multiplier along ``cs(w; g)``, a layer at a time."""
         for name, (weight, levels) in self.latents.items():
             multiplier = self.multipliers[name]
-            value, _ = constraint(weight, levels, self.fraction)
-            multiplier.grad = torch.empty_like(multiplier).copy_(value)
+            multiplier.grad = torch.empty_like(multiplier)
+            write_constraint_(multiplier.grad, weight, levels, self.fraction)
             self.optimiser.step()
             multiplier.grad = None
 
