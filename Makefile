@@ -31,7 +31,8 @@ test: $(INSTALLED) ## Check style and types, run the tests
 tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 	$(RUN) -m repro tables
 
-bench: $(INSTALLED) ## Linear baseline on the digits of the smoke tier
+bench: $(INSTALLED) ## Time and memory of a full-size training step (minutes, gigabytes); a linear baseline
+	$(RUN) -m benchmarks.train_step
 	$(RUN) -m benchmarks.linear_model --data digits
 
 # Once, and again when what is to be installed has changed. A .venv that is there is used.

@@ -144,12 +144,16 @@ STBP_CIFAR10: Final = StbpRecipe(cbp=STBP_CBP, data="cifar10", decay=0.25)
 STBP_DIGITS: Final = dataclasses.replace(
     STBP_CIFAR10,
     data="digits",
-    width=1 / 8,
+    width=1 / 16,
     time_steps=4,
     gain=2.0,
-    epochs=4,
-    batch_size=50,
-    cbp=dataclasses.replace(STBP_CBP, epochs=4, lr=5e-2, multiplier_lr=5e-3, p_max=2),
+    epochs=5,
+    batch_size=20,
+    optimiser="adam",
+    lr=1e-3,
+    lr_step=4,
+    augment=False,
+    cbp=dataclasses.replace(STBP_CBP, epochs=5, lr=2e-2, multiplier_lr=2e-3, p_max=2),
 )
 
 # Desk tier: real CIFAR-10 on two CPU cores in minutes; chosen on the validation images alone.

@@ -18,7 +18,7 @@ ALLOWED = {
     "repro.errors": (),
     "repro.cells": ("repro.errors",),
     "repro.recipes": ("repro.cells", "repro.errors"),
-    "repro.cbp": ("repro.cbp",),
+    "repro.cbp": ("repro.cbp", "repro.errors"),
     "repro.neurons": ("repro.neurons",),
     "repro.networks": ("repro.networks", "repro.neurons", "repro.recipes", "repro.cells"),
     "repro.methods": (

@@ -23,7 +23,6 @@ MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DOCUMENTS: list[str | Path] = ["README.md", "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
 ARGUMENTS = {
-    "run": cli.RunArguments,
     "reproduce": cli.ReproduceArguments,
     "tables": cli.TablesArguments,
     "export": cli.ExportArguments,
@@ -49,7 +48,7 @@ def parse(command: str) -> None:
     if name == "cells":
         assert not words
     elif name == "run":
-        chosen, overrides = cli.parse_known(cli.RunArguments, words)
+        chosen, overrides = cli.parse_known(words)
         cell = find_cell(chosen.method, chosen.dataset, chosen.network)
         cli.parse_override(find_recipe(cell, chosen.tier), overrides, "run")
     else:
@@ -91,6 +90,8 @@ def test_make_runs_the_smoke_tier_and_every_check() -> None:
         .strip()
         .replace("$(RUN)", "python")
     )
+    for module in re.findall(r"-m (benchmarks\.\w+)", make("--dry-run", "bench")):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
     planned = make("--dry-run", "test")
     for check in ("ruff check", "ruff format --check", "mypy", "pytest"):
         assert f"-m {check}" in planned

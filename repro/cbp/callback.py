@@ -130,8 +130,9 @@ class Cbp(Callback):
             clip_grad_norm_(pl_module.parameters(), bound)
         elif self.clip == "value":
             latents = {id(weight) for weight, _ in self.multipliers.latents.values()}
-            rest = [p for p in pl_module.parameters() if id(p) not in latents]
-            clip_grad_value_(rest, bound)
+            graded = [p for p in pl_module.parameters() if p.grad is not None]
+            if rest := [p for p in graded if id(p) not in latents]:
+                clip_grad_value_(rest, bound)
 
     @torch.no_grad()
     def on_train_batch_end(
