@@ -73,7 +73,7 @@ class History(Callback):
         if self.selected is epoch:
             save_selected(pl_module, self.folder)
         write_metrics(self.epochs, self.folder / "metrics.csv")
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
         if not sys.stderr.isatty():
             print(in_words(epoch, trainer.max_epochs), flush=True)
 

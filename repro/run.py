@@ -3,8 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -232,6 +234,7 @@ def train(
     last = folder / "last.ckpt"
     callbacks: list[Callback] = [history] if cbp is None else [cbp, history]
     logger = wandb_logger(key, recipe, places)
+    quiet_lightning()
     trainer = Trainer(
         accelerator="auto",
         devices=1,
@@ -253,6 +256,13 @@ def train(
     if trainer.interrupted:
         raise UserError(f"interrupted; the same command continues from {last}")
     return history
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's tips and one deprecation inside it from the user; warnings still show."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Lightning 2.6 asks torch's pytree in a way that torch deprecates.
+    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
 
 
 def epochs_of(key: RunKey, recipe: Recipe) -> int:
