@@ -20,6 +20,7 @@ from benchmarks.plain_stbp import PlainCbpStep, PlainStbp, full_size
 from repro.cbp.layers import Arithmetic, prepare, prepared_layers
 from repro.cbp.multiplier import Multipliers
 from repro.networks.conv7fc3 import conv7fc3
+from repro.networks.convolution import to_channels_last_
 from repro.neurons.stbp import StbpNeuron
 
 GAIN = 3.0  # with random images every layer fires, at 0.2 to 0.4 spikes a step
@@ -50,7 +51,7 @@ class OurStep:
         torch.manual_seed(0)
         neuron = StbpNeuron(decay=0.25)
         self.network = conv7fc3(10, time_steps=time_steps, neuron=neuron, width=width, gain=GAIN)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_channels_last_(self.network)
         self.multipliers: Multipliers | None = None
         if arithmetic is not None:
             prepare(self.network, "binary", arithmetic=arithmetic)

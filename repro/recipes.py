@@ -176,7 +176,7 @@ STBP_CIFAR10_DESK: Final = dataclasses.replace(
     lr=5e-4,
     lr_step=5,
     augment=False,
-    cbp=dataclasses.replace(STBP_CBP, epochs=8, lr=5e-2, multiplier_lr=2e-3, p_max=2),
+    cbp=dataclasses.replace(STBP_CBP, epochs=6, lr=2e-2, multiplier_lr=1e-3, p_max=2),
 )
 
 RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {

@@ -30,6 +30,7 @@ from repro.export import export
 from repro.history import History, SafeCheckpointIO
 from repro.methods.base import Phase, SpikingModule, predictions
 from repro.methods.stbp import Stbp
+from repro.networks.convolution import to_channels_last_
 from repro.recipes import CbpRecipe, Recipe, as_dict, recipe_hash
 
 METHODS = {"stbp": Stbp}
@@ -198,8 +199,7 @@ def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None
     module = METHODS[key.cell.method](recipe, classes, phase)
     if parent is not None:
         load_weights(module.network, parent.state, f"the saved file of {key.parent()}")
-    # Convolutions take 10 to 25 % less time. The stubs of torch 2.11 do not know the argument.
-    module.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    to_channels_last_(module.network)
     return module
 
 

@@ -103,3 +103,41 @@ def test_levels_of_ones_own() -> None:
     assert levels.bits == 2
     convert(network)
     assert torch.isin(network[8].weight, levels.values()).all()
+
+
+def test_memory_is_reused_after_a_step_and_never_while_it_is_needed() -> None:
+    network = plain_network()
+    prepare(network)
+    latent = prepared_layers(network)["8"][0]
+    with torch.no_grad():
+        latent.mul_(2)  # as a step does
+    first = network[8].weight
+    second = network[8].weight  # the weight has not changed: the first may still be needed
+    assert first.data_ptr() != second.data_ptr()
+    assert torch.equal(first, second)
+    late = first.square().sum()
+
+    with torch.no_grad():
+        latent.mul_(-1)
+    third = network[8].weight
+    assert third.data_ptr() == first.data_ptr()
+    assert torch.equal(third.detach(), -second.detach())
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        late.backward()
+    (third.square().sum() * 3).backward()
+    torch.testing.assert_close(latent.grad, 6 * third.detach())
+
+    latent.data.mul_(-1)  # invisible to autograd: must not be missed
+    assert torch.equal(network[8].weight.detach(), -third.detach())
+
+
+def test_two_calls_in_one_forward_pass_share_the_gradient() -> None:
+    network = plain_network()
+    prepare(network)
+    latent = prepared_layers(network)["8"][0]
+    with torch.no_grad():
+        latent.add_(0.01)
+    inputs = torch.randn(5, 64)
+    (network[8](inputs) + network[8](2 * inputs)).sum().backward()
+    expected = (3 * inputs).sum(0).expand(8, -1)
+    torch.testing.assert_close(latent.grad, expected)

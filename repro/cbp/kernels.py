@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from numba import njit, prange
 from torch import Tensor
 
@@ -99,12 +100,17 @@ def add_slope_on_cpu_(
     return float(add_slope(*arrays, values, real(fraction), real(clip)).sum())
 
 
-def nearest_on_cpu(weight: Tensor, levels: Tensor) -> Tensor:
-    """Return ``levels.nearest_level(weight, levels)``, in one pass over memory."""
-    import torch
+def nearest_on_cpu(weight: Tensor, levels: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return ``levels.nearest_level(weight, levels)``, in one pass over memory.
 
+    Args:
+        weight: Any shape.
+        levels: Shape ``[L]``, ascending, scaled.
+        out: Tensor with the shape and strides of ``weight`` to fill and return; None for a new one.
+    """
     if not is_dense(weight):
         weight = weight.contiguous()
-    out = torch.empty_like(weight, requires_grad=False)
+    if out is None or out.stride() != weight.stride():
+        out = torch.empty_like(weight, requires_grad=False)
     nearest(_memory(weight), _memory(levels), _memory(out))
     return out

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.nn.utils import parametrize
 
 from repro.cbp.levels import LEVELS, LayerLevels, nearest_level
@@ -21,23 +22,30 @@ LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 Arithmetic = Literal["float32", "spikes_bf16"]
 
 
-def quantise(weight: Tensor, values: Tensor) -> Tensor:
-    """Return ``nearest_level(weight, values)``; on the CPU in one pass over memory."""
+def quantise(weight: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return ``nearest_level(weight, values)``; on the CPU in one pass over memory.
+
+    Args:
+        weight: Any shape.
+        values: Scaled levels ``[L]``, ascending.
+        out: Tensor like ``weight`` to fill and return, on the CPU; None for a new one.
+    """
     if weight.device.type == "cpu":
         from repro.cbp import kernels
 
-        return kernels.nearest_on_cpu(weight, values)
+        return kernels.nearest_on_cpu(weight, values, out)
     return nearest_level(weight, values)
 
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, values: Tensor) -> Tensor:  # noqa: ANN401
-        return quantise(weight, values)
+    def forward(ctx: Any, weight: Tensor, values: Tensor, out: Tensor | None) -> Tensor:  # noqa: ANN401
+        quantised = quantise(weight, values, out)
+        return quantised if out is None else quantised.detach()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        return grad, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        return grad, None, None
 
 
 class Quantiser(nn.Module):
@@ -58,11 +66,31 @@ class Quantiser(nn.Module):
         self.layer_levels = layer_levels
         self.register_buffer("unscaled", torch.tensor(layer_levels.levels, dtype=dtype))
         self.register_buffer("values", layer_levels.values(dtype).to(device))
+        self._reused: Tensor | None = None
+        self._version = -1
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the level nearest to each weight, same shape."""
-        quantised: Tensor = _StraightThrough.apply(weight, self.values)  # type: ignore[no-untyped-call]
+        out = self._memory_to_reuse(weight)
+        quantised: Tensor = _StraightThrough.apply(weight, self.values, out)  # type: ignore[no-untyped-call]
         return quantised
+
+    def _memory_to_reuse(self, weight: Tensor) -> Tensor | None:
+        """Return memory for the result if none is in use: after a step, in training, on the CPU.
+
+        New memory costs more than the quantiser itself (page faults). The result of an earlier call
+        may still be needed by its backward pass unless the weight has changed since, and then that
+        pass is an error anyway, as it is for any layer.
+        """
+        if not torch.is_grad_enabled() or weight.device.type != "cpu":
+            return None
+        if weight._version == self._version:
+            return None
+        self._version = weight._version
+        if self._reused is None or self._reused.shape != weight.shape:
+            self._reused = torch.empty_like(weight, requires_grad=False)
+        increment_version(self._reused)
+        return self._reused
 
 
 def find_layers(network: nn.Module) -> dict[str, Layer]:
