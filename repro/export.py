@@ -1,18 +1,17 @@
 """From a run folder to a packed weight file."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Literal
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from repro import packing
 from repro.cbp.layers import convert_state
 from repro.errors import UserError
-from repro.history import SafeCheckpointIO
-from repro.rows import git_state
+from repro.history import History, SafeCheckpointIO, commit_in_words, selected_path
 
 Epoch = Literal["selected", "last"]
 
@@ -34,24 +33,28 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
     try:
         description = json.loads(config.read_text("utf-8"))
         named = {"run": description["key"], "recipe_hash": description["recipe_hash"]}
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{config} is damaged ({error}): delete the folder, run again") from error
     state, levels = convert_state(read_latent(folder, epoch))
-    sha, dirty = git_state(Path(__file__).parent.parent)
-    commit = sha + ("+changes" if dirty else "")
-    packing.pack(out, state, levels, {**named, "epoch": epoch, "commit": commit})
+    packing.pack(out, state, levels, {**named, "epoch": epoch, "commit": commit_in_words()})
     return out
 
 
 def read_latent(folder: Path, epoch: Epoch) -> dict[str, Tensor]:
     """Return the network's state dict of an epoch, latent weights and levels included."""
-    path = folder / ("selected.safetensors" if epoch == "selected" else "last.ckpt")
-    if not path.exists():
-        raise UserError(f"{path} is missing: no epoch of this run is finished; run it first")
+    last = folder / "last.ckpt"
+    if not last.exists():
+        raise UserError(f"{last} is missing: no epoch of this run is finished; run it first")
+    checkpoint = SafeCheckpointIO().load_checkpoint(last)
     if epoch == "last":
-        state = SafeCheckpointIO().load_checkpoint(path)["state_dict"]
+        state = checkpoint["state_dict"]
         return {name.removeprefix("network."): tensor for name, tensor in state.items()}
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}): delete the folder, run again") from error
+    history = History(folder, None)
+    history.load_state_dict(checkpoint["callbacks"]["History"])
+    path = selected_path(folder, history.selected)
+    content = path.read_bytes() if path.exists() else b""
+    if hashlib.sha256(content).hexdigest() != history.selected_sha256:
+        raise UserError(
+            f"{path} is {'damaged' if content else 'missing'}: delete {folder} and run again"
+        )
+    return load(content)

@@ -1,6 +1,7 @@
 """What a run remembers of its epochs: ``metrics.csv``, the selected weights, a safe checkpoint."""
 
 import csv
+import hashlib
 import io
 import math
 import os
@@ -13,11 +14,12 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from repro.cbp.callback import Cbp
 from repro.errors import UserError
 from repro.methods.base import SpikingModule
+from repro.rows import git_state
 
 Epoch = dict[str, float]
 
@@ -30,6 +32,8 @@ class History(Callback):
     Attributes:
         epochs: Figures of every finished epoch.
         seconds: Wall time spent in training so far, interruptions not counted, s.
+        commits: Commits whose code trained, in order; more than one after a resume elsewhere.
+        selected_sha256: Checksum of the file with the selected weights.
     """
 
     def __init__(self, folder: Path, cbp: Cbp | None) -> None:
@@ -37,7 +41,10 @@ class History(Callback):
         self.folder, self.cbp = folder, cbp
         self.epochs: list[Epoch] = []
         self.seconds = 0.0
+        self.commits: list[str] = []
+        self.selected_sha256 = ""
         self._mark = 0.0
+        self._lr = 0.0
 
     @property
     def selected(self) -> Epoch:
@@ -45,8 +52,15 @@ class History(Callback):
         return max(self.epochs, key=lambda epoch: epoch["val_accuracy"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; note which code trains."""
         self._mark = time.monotonic()
+        commit = commit_in_words()
+        if commit not in self.commits:
+            self.commits.append(commit)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the learning rate before schedulers and Algorithm 1 change it for the next epoch."""
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the epoch and write ``last.ckpt``; place this callback after ``Cbp``.
@@ -64,16 +78,19 @@ class History(Callback):
             "train_loss": losses,
             "val_accuracy": pl_module.accuracy["val"],
             "test_accuracy": pl_module.accuracy["test"],
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": self._lr,
         }
         if self.cbp is not None:
             epoch |= {name.removeprefix("cbp/"): v for name, v in self.cbp.report.items()}
         epoch["seconds"] = self.seconds
         self.epochs.append(epoch)
+        path = selected_path(self.folder, self.selected)
         if self.selected is epoch:
-            save_selected(pl_module, self.folder)
+            self.selected_sha256 = save_selected(pl_module, path)
         write_metrics(self.epochs, self.folder / "metrics.csv")
         trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
+        for older in set(self.folder.glob("selected-*.safetensors")) - {path}:
+            older.unlink()
         if not sys.stderr.isatty():
             print(in_words(epoch, trainer.max_epochs), flush=True)
 
@@ -93,12 +110,30 @@ class History(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the table and the clock."""
-        return {"epochs": self.epochs, "seconds": self.seconds}
+        """Return the table, the clock, the commits and the checksum of the selected weights."""
+        return {
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "commits": self.commits,
+            "selected_sha256": self.selected_sha256,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the table of a checkpoint."""
         self.epochs, self.seconds = list(state_dict["epochs"]), state_dict["seconds"]
+        self.commits = list(state_dict["commits"])
+        self.selected_sha256 = state_dict["selected_sha256"]
+
+
+def commit_in_words() -> str:
+    """Return the commit of this code, with ``+changes`` where the tree had some."""
+    sha, dirty = git_state(Path(__file__).parent.parent)
+    return sha + ("+changes" if dirty else "")
+
+
+def selected_path(folder: Path, epoch: Epoch) -> Path:
+    """Return the file of the weights after an epoch: its own name, so that none is taken twice."""
+    return folder / f"selected-{epoch['epoch']:.0f}.safetensors"
 
 
 def in_words(epoch: Epoch, epochs: int | None) -> str:
@@ -122,12 +157,12 @@ def write_metrics(epochs: list[Epoch], path: Path) -> None:
     _replace(path, text.getvalue().encode())
 
 
-def save_selected(module: SpikingModule, folder: Path) -> None:
-    """Save the network's latent weights as ``selected.safetensors``."""
-    temporary = folder / "selected.tmp"
+def save_selected(module: SpikingModule, path: Path) -> str:
+    """Save the network's latent weights and levels; return the file's SHA-256."""
     state = {name: t.detach().cpu().contiguous() for name, t in module.network.state_dict().items()}
-    save_file(state, temporary)
-    os.replace(temporary, folder / "selected.safetensors")
+    content = save(state)
+    _replace(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -172,12 +207,15 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         try:
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            damaged = str(error)
-        if damaged is not None:
+                if damaged := archive.testzip():
+                    raise ValueError(f"checksum of {damaged}")
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            missing = {"state_dict", "callbacks", "loops"} - set(checkpoint)
+            if missing:
+                raise ValueError(f"no {', '.join(sorted(missing))} in it")
+        except Exception as error:  # a damaged archive fails in every way; all mean the same
+            wrong = " ".join(str(error).split())[:120] or type(error).__name__
             raise UserError(
-                f"{path} is damaged ({damaged}): delete it, and the same command starts anew"
-            )
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                f"{path} is damaged ({wrong}): delete it, and the same command starts anew"
+            ) from error
         return checkpoint

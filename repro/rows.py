@@ -105,6 +105,8 @@ class Row:
         child_only_right: Test images that only this run gets right (c).
         mcnemar_p: Exact McNemar p of those two, 0 to 1.
         correct: Which test images the saved file gets right, see `pack_correct`.
+        cfs_selected: Constraint failure score at the epoch picked on validation.
+        g_selected: Window variable g then.
 
     Raises:
         ValueError: A value out of range or fields that contradict each other.
@@ -153,6 +155,8 @@ class Row:
     child_only_right: int | None
     mcnemar_p: float | None
     correct: str
+    cfs_selected: float | None = None
+    g_selected: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row that contradicts itself."""
@@ -265,11 +269,15 @@ def read_rows(folder: Path) -> list[Row]:
     Raises:
         UserError: A file that is damaged or no row; the line names it and says what to do.
     """
-    return [_read_row(path) for path in sorted(folder.glob("*.json"))]
+    return [read_row(path) for path in sorted(folder.glob("*.json"))]
 
 
-def _read_row(path: Path) -> Row:
-    """Return the row of one file, every field checked."""
+def read_row(path: Path) -> Row:
+    """Return the row of one file, every field checked.
+
+    Raises:
+        UserError: The file is damaged or no row; the line names it and says what to do.
+    """
     try:
         row = Row(**_checked(json.loads(path.read_text("utf-8"), parse_constant=_refuse)))
         if path.stem != str(row.key):
@@ -283,6 +291,9 @@ def _read_row(path: Path) -> Row:
 def _refuse(constant: str) -> None:
     """Refuse NaN and the infinities, which are no JSON."""
     raise ValueError(f"{constant} is not a number")
+
+
+OPTIONAL = {"cfs_selected", "g_selected"}  # None where a row does not name them
 
 
 @functools.cache
@@ -306,7 +317,7 @@ def _checked(fields: object) -> dict[str, Any]:
         raise ValueError(f"expected a JSON object, found {type(fields).__name__}")
     allowed = _field_types()
     for words, names in (
-        ("missing", allowed.keys() - fields),
+        ("missing", allowed.keys() - fields - OPTIONAL),
         ("unknown", fields - allowed.keys()),
     ):
         if names:

@@ -34,7 +34,6 @@ from repro.networks.convolution import to_channels_last_
 from repro.recipes import CbpRecipe, Recipe, as_dict, recipe_hash
 
 METHODS = {"stbp": Stbp}
-ROOT = Path(__file__).parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +68,16 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
             or a folder of another recipe, a loss that is no number.
         DataError: The data are absent or damaged.
     """
+    torch.set_flush_denormal(True)  # denormals made steps 12 times slower
     if (row := finished_row(key, recipe, places)) is not None:
         return row
     parent = load_parent(key, recipe, places) if key.precision != "fp32" else None
+    data = make_data(key, recipe, places)
+    data.setup("fit")
+    module = make_module(key, recipe, data.classes, parent)
     folder = places.runs / str(key)
-    with locked(folder):
+    with locked(folder):  # nothing is written before data, parent and network are known to be good
         write_config(folder, key, recipe)
-        torch.set_flush_denormal(True)  # denormals made steps 12 times slower
-        data = make_data(key, recipe, places)
-        data.setup("fit")
-        module = make_module(key, recipe, data.classes, parent)
         history = train(key, recipe, places, module, data)
         file = export(folder, folder / "model.safetensors")
         row = make_row(key, recipe, data, history, file, parent)
@@ -87,11 +86,14 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
 
 
 def finished_row(key: RunKey, recipe: Recipe, places: Places) -> rows.Row | None:
-    """Return the row if it is there and made by this recipe."""
+    """Return the row if it and the weights are there and made by this recipe.
+
+    A row alone, as in a fresh clone, does not count: its run is made again, weights and row.
+    """
     path = places.rows / f"{key}.json"
-    if not path.exists():
+    if not path.exists() or not (places.runs / str(key) / "model.safetensors").exists():
         return None
-    (row,) = [row for row in rows.read_rows(places.rows) if row.key == key]
+    row = rows.read_row(path)
     if row.recipe_hash != (now := recipe_hash(recipe, key.precision)):
         raise UserError(
             f"{path} was made by another recipe ({row.recipe_hash}, now {now}): "
@@ -126,7 +128,7 @@ def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent:
     file = places.runs / str(parent) / "model.safetensors"
     if not file.exists() or not (places.rows / f"{parent}.json").exists():
         raise UserError(f"{key} starts from {parent}, which is not there: {parent.command()}")
-    (row,) = [row for row in rows.read_rows(places.rows) if row.key == parent]
+    row = rows.read_row(places.rows / f"{parent}.json")
     now = as_dict(recipe, "fp32")
     if differing := [name for name in now if row.recipe.get(name) != now[name]]:
         raise UserError(
@@ -236,7 +238,7 @@ def train(
     logger = wandb_logger(key, recipe, places)
     quiet_lightning()
     trainer = Trainer(
-        accelerator="auto",
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=1,
         max_epochs=epochs_of(key, recipe),
         callbacks=callbacks,
@@ -302,11 +304,13 @@ def make_row(
     state, levels = packing.unpack(file)
     network = METHODS[key.cell.method](recipe, data.classes, "pretrain").network
     load_weights(network, state, str(file))
+    to_channels_last_(network)
     correct = right_answers(network, data)
     counted = memory.count(
         network, {name.removesuffix(".weight"): layer.bits for name, layer in levels.items()}
     )
-    sha, dirty = rows.git_state(ROOT)
+    # The commit that trained; several, after a resume, count as a tree with changes.
+    commit = history.commits[-1]
     return rows.Row(
         method=key.cell.method,
         dataset=key.cell.dataset,
@@ -316,8 +320,8 @@ def make_row(
         tier=key.tier,
         recipe=as_dict(recipe, key.precision),
         recipe_hash=recipe_hash(recipe, key.precision),
-        git_sha=sha,
-        git_dirty=dirty,
+        git_sha=commit.removesuffix("+changes"),
+        git_dirty=commit.endswith("+changes") or len(history.commits) > 1,
         versions=rows.versions(),
         device=device_in_words(),
         data_checksum=data.checksum,
@@ -366,6 +370,8 @@ def history_fields(history: History) -> dict[str, Any]:
         "accuracy_val_selected": selected["val_accuracy"],
         "cfs_first": epochs[0].get("cfs"),
         "cfs_last": epochs[-1].get("cfs"),
+        "cfs_selected": selected.get("cfs"),
+        "g_selected": int(selected["g"]) if "g" in selected else None,
     }
 
 
