@@ -76,6 +76,9 @@ class OurStep:
         self.backward(images, labels)
         if self.multipliers is not None:
             self.multipliers.add_slopes_(clip=1.0)
+            quantised = {id(weight) for weight, _ in self.multipliers.latents.values()}
+            rest = [p for p in self.network.parameters() if id(p) not in quantised]
+            nn.utils.clip_grad_value_(rest, 1.0)
         self.optimiser.step()
         if self.multipliers is not None:
             with torch.no_grad():

@@ -94,6 +94,11 @@ class RunKey:
     seed: int
     tier: Tier
 
+    def __post_init__(self) -> None:
+        """Refuse a seed that the random generators do not take."""
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed {self.seed}: give 0 or more, below 2^63")
+
     def __str__(self) -> str:
         """Return the name, for example ``stbp-cifar10-binary-desk-s0``."""
         parts = [*str(self.cell).split("/"), self.precision, self.tier, f"s{self.seed}"]

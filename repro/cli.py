@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import tyro
 
 from datamodules.errors import DataError
 from repro.cells import CELLS, PRECISIONS, Precision, RunKey, Tier, find_cell
-from repro.errors import UserError
+from repro.errors import MissingParentError, UserError
 
 T = TypeVar("T")
 
@@ -128,25 +129,45 @@ def command_run(arguments: Sequence[str]) -> int:
         chosen.seed,
         chosen.tier,
     )
-    if key.seed < 0:
-        raise UserError(f"--seed {key.seed}: give 0 or more")
     recipe = parse_override(find_recipe(key.cell, key.tier), overrides, f"run of {key.cell}")
 
     from repro.run import Places, run
     from repro.tables import run_in_words
 
     places = Places(chosen.runs, chosen.rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
-    print(run_in_words(run(key, recipe, places)))
+    try:
+        print(run_in_words(run(key, recipe, places)))
+    except MissingParentError as error:
+        made_by = parent_command(arguments)
+        raise UserError(f"{key} starts from {key.parent()}, not there yet: {made_by}") from error
     return 0
+
+
+def parent_command(words: Sequence[str]) -> str:
+    """Return the command that makes the parent of the run that these words name.
+
+    >>> parent_command(["--method", "stbp", "--precision", "binary", "--cbp.lr", "1", "--width=2"])
+    'python -m repro run --method stbp --width=2 --precision fp32'
+    """
+    kept: list[str] = []
+    dropping = False
+    for word in words:
+        if word.startswith("--"):
+            dropping = word.startswith(("--precision", "--cbp.", "--no-cbp."))
+        if not dropping:
+            kept.append(word)
+    return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", "fp32"])
 
 
 def command_reproduce(arguments: Sequence[str]) -> int:
     """Run every cell of a tier, then the tables."""
     chosen = parse(ReproduceArguments, arguments)
     from repro.recipes import RECIPES, find_recipe
+    from repro.report import require_published
     from repro.run import Places, run
     from repro.tables import run_in_words
 
+    require_published(chosen.results)
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
     ready = [cell for cell in CELLS if (cell, chosen.tier) in RECIPES]
     keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in PRECISIONS]
@@ -266,6 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in COMMANDS:
             raise UserError(f"unknown command {words[0]}: one of {', '.join(COMMANDS)}")
         return COMMANDS[words[0]](words[1:])
-    except (UserError, DataError) as error:
+    except (UserError, DataError, OSError) as error:
         print(f"cbp-qsnn: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("cbp-qsnn: interrupted; the same command continues", file=sys.stderr)
+        return 130
     return 2

@@ -122,6 +122,8 @@ class StbpRecipe:
         require_positive(self, "width", "time_steps", "threshold", "window", "gain", "epochs")
         require_positive(self, "batch_size", "lr", "lr_step", "lr_gamma")
         require_at_least_0(self, "train_images", "val_images", "test_images", "decay", "momentum")
+        if self.decay > 1:
+            raise UserError(f"decay is {self.decay}: give a number from 0 to 1")
         if self.data not in DATA:
             raise UserError(f"data is {self.data!r}: one of {', '.join(DATA)}")
 

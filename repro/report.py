@@ -292,6 +292,30 @@ def in_terminal(tables: Iterable[Table], rows: Iterable[Row], tier: Tier) -> str
     return "\n".join(parts)
 
 
+def require_published(results: Path) -> None:
+    """Refuse a folder without the published numbers, before anything is trained for its tables.
+
+    Raises:
+        UserError: ``paper.csv`` is not there.
+    """
+    if not (results / "paper.csv").exists():
+        raise UserError(
+            f"{results / 'paper.csv'} is missing: run in the project's folder, or give --results"
+        )
+
+
+def fill_readme(readme: Path, summary: str, table: Table) -> None:
+    """Write the table between the marks ``<!-- table -->`` and ``<!-- /table -->`` of a page."""
+    start, end = "<!-- table -->\n", "<!-- /table -->"
+    text = readme.read_text("utf-8") if readme.exists() else ""
+    if start not in text or end not in text:
+        return
+    before, rest = text.split(start, 1)
+    after = rest.split(end, 1)[1]
+    page = f"{before}{start}{summary}\n\n{table.to_markdown()}{end}{after}"
+    write_atomically(readme, page)
+
+
 def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None) -> int:
     """Write tables, figures and the page of every tier that has rows; print what was asked for.
 
@@ -308,11 +332,17 @@ def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None
     Raises:
         UserError: No published numbers, or a damaged file.
     """
+    require_published(results)
     rows, published = read_rows(rows_folder), read_published(results / "paper.csv")
     hashes = current_hashes(rows)
     computed = {str(cell): computed_memory(cell) for cell in CELLS if cell.method == "stbp"}
     paths = generate(rows, published, results, hashes=hashes, memory=computed)
     pages: dict[Tier, Path] = {}
+    real: tuple[Tier, ...] = ("paper", "desk")
+    shown = next((tier for tier in real if grouped(rows, tier)), None)
+    if shown is not None:
+        table = tier_tables(rows, published, shown, hashes, linear_models(results, shown))
+        fill_readme(results.parent / "README.md", summary_in_words(rows, shown), table["accuracy"])
     for tier in TIERS:
         tables = tier_tables(rows, published, tier, hashes, linear_models(results, tier))
         tables["memory"] = memory_table(published, computed)

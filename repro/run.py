@@ -25,7 +25,7 @@ from datamodules.digits import DigitsDataModule
 from repro import memory, packing, rows, statistics
 from repro.cbp.callback import Cbp
 from repro.cells import RunKey
-from repro.errors import UserError
+from repro.errors import MissingParentError, UserError
 from repro.export import export
 from repro.history import History, SafeCheckpointIO
 from repro.methods.base import Phase, SpikingModule, predictions
@@ -78,10 +78,19 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     folder = places.runs / str(key)
     with locked(folder):  # nothing is written before data, parent and network are known to be good
         write_config(folder, key, recipe)
-        history = train(key, recipe, places, module, data)
-        file = export(folder, folder / "model.safetensors")
-        row = make_row(key, recipe, data, history, file, parent)
-        rows.write_row(row, places.rows)
+        with wandb_logger(key, recipe, places) as logger:
+            history = train(key, recipe, folder, module, data, logger)
+            file = export(folder, folder / "model.safetensors")
+            row = make_row(key, recipe, data, history, file, parent)
+            rows.write_row(row, places.rows)
+            if logger:
+                logger.experiment.summary.update(
+                    {
+                        "test/accuracy": row.accuracy_file,
+                        "test/accuracy_last": row.accuracy_last,
+                        "memory/packed_bytes": row.file_bytes,
+                    }
+                )
     return row
 
 
@@ -127,7 +136,9 @@ def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent:
     parent = key.parent()
     file = places.runs / str(parent) / "model.safetensors"
     if not file.exists() or not (places.rows / f"{parent}.json").exists():
-        raise UserError(f"{key} starts from {parent}, which is not there: {parent.command()}")
+        raise MissingParentError(
+            f"{key} starts from {parent}, which is not there: {parent.command()}"
+        )
     row = rows.read_row(places.rows / f"{parent}.json")
     now = as_dict(recipe, "fp32")
     if differing := [name for name in now if row.recipe.get(name) != now[name]]:
@@ -227,15 +238,18 @@ def make_cbp(precision: str, recipe: CbpRecipe) -> Cbp:
 
 
 def train(
-    key: RunKey, recipe: Recipe, places: Places, module: SpikingModule, data: ImageDataModule
+    key: RunKey,
+    recipe: Recipe,
+    folder: Path,
+    module: SpikingModule,
+    data: ImageDataModule,
+    logger: Any,  # noqa: ANN401  (a W&B logger or False; wandb is imported when it is asked for)
 ) -> History:
     """Train to the last epoch, from ``last.ckpt`` where there is one; return the history."""
-    folder = places.runs / str(key)
     cbp = None if module.phase == "pretrain" else make_cbp(key.precision, recipe.cbp)
     history = History(folder, cbp)
     last = folder / "last.ckpt"
     callbacks: list[Callback] = [history] if cbp is None else [cbp, history]
-    logger = wandb_logger(key, recipe, places)
     quiet_lightning()
     trainer = Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
@@ -252,11 +266,8 @@ def train(
     )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
-    finally:
-        if logger:
-            logger.experiment.finish()
-    if trainer.interrupted:
-        raise UserError(f"interrupted; the same command continues from {last}")
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from stop
     return history
 
 
@@ -272,10 +283,19 @@ def epochs_of(key: RunKey, recipe: Recipe) -> int:
     return recipe.epochs if key.precision == "fp32" else recipe.cbp.epochs
 
 
-def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Any:  # noqa: ANN401
-    """Return Lightning's W&B logger when the user asked for W&B, else False."""
+@contextmanager
+def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Iterator[Any]:
+    """Yield Lightning's W&B logger when the user asked for W&B, else False.
+
+    The W&B run ends with the block: as failed if that raises.
+
+    Raises:
+        UserError: W&B does not start, for want of a login, say.
+    """
     if places.wandb == "off":
-        return False
+        yield False
+        return
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
     logger = WandbLogger(
@@ -288,8 +308,18 @@ def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Any:  # noqa: A
         tags=[key.tier, key.precision],
         config={"key": str(key), **as_dict(recipe, key.precision)},
     )
-    logger.experiment  # noqa: B018  (starts the run, so that errors show before training)
-    return logger
+    try:
+        logger.experiment.summary.update({"key": str(key)})
+    except wandb.Error as error:
+        raise UserError(
+            f"W&B does not start ({error}): run wandb login, or use --wandb offline"
+        ) from error
+    try:
+        yield logger
+    except BaseException:
+        wandb.finish(exit_code=1)
+        raise
+    wandb.finish()
 
 
 def make_row(

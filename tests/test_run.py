@@ -3,23 +3,24 @@
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from repro import packing
-from repro.cells import Precision, RunKey, find_cell
+from repro.cells import PRECISIONS, Precision, RunKey, find_cell
 from repro.cli import main
 from repro.recipes import RECIPES, StbpRecipe, find_recipe
 from repro.rows import Row, read_rows
 from repro.run import Places, locked, run
 
+ROOT = Path(__file__).parent.parent
 CELL = find_cell("stbp", "cifar10")
 TINY = ["--width=0.03125", "--time-steps=2", "--train-images=600", "--val-images=50"]
 TINY += ["--test-images=100", "--epochs=3", "--cbp.epochs=4", "--cbp.p-max=1"]
@@ -101,51 +102,84 @@ def test_packed_file_gives_bit_identical_logits(parent: Path, tmp_path: Path) ->
     assert logits.sum() > 0
 
 
-def test_killed_and_resumed_equals_uninterrupted(
-    parent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """SIGKILL in the middle of an epoch, twice; the twin check: the epoch before differs."""
-    whole, killed = copy(parent, tmp_path / "whole"), copy(parent, tmp_path / "killed")
-    assert main(command(whole, "binary")) == 0
-    metrics = run_folder(killed, "binary") / "metrics.csv"
-    for epochs in (1, 2):
-        words = [sys.executable, "-m", "repro", *command(killed, "binary")]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while not (metrics.exists() and len(metrics.read_text().splitlines()) > epochs):
-            assert time.monotonic() < deadline
-            assert process.poll() is None, "finished before it could be killed"
-            time.sleep(0.005)
-        time.sleep(0.05)  # into the next epoch
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (killed / "rows" / f"{RunKey(CELL, 'binary', 0, 'smoke')}.json").exists()
-    capsys.readouterr()
-    assert main(command(killed, "binary")) == 0
-    told = capsys.readouterr().out
-    assert "epoch 4/4" in told
-    assert "epoch 1/4" not in told, "it must resume, not start anew"
+KILLED = """
+import os, signal, sys
+from repro.cli import main
+from repro.methods.stbp import Stbp
 
-    states = []
-    for folder in (whole, killed):
-        path = run_folder(folder, "binary") / "last.ckpt"
-        states.append(torch.load(path, weights_only=True))
-    a, b = states
-    for name, tensor in a["state_dict"].items():
-        assert torch.equal(tensor, b["state_dict"][name]), name
-    first, second = (state["callbacks"]["Cbp"] for state in states)
-    assert first["g"] == second["g"] > 1
-    assert first["previous_sum"] == second["previous_sum"]
-    for name, multiplier in first["multipliers"].items():
-        assert torch.equal(multiplier, second["multipliers"][name]), name
-        assert multiplier.abs().sum() > 0
-    timed = {"wall_seconds", "git_sha", "git_dirty"}
-    rows = [vars(only_row(folder, "binary")) for folder in (whole, killed)]
-    assert {k: v for k, v in rows[0].items() if k not in timed} == {
-        k: v for k, v in rows[1].items() if k not in timed
-    }
-    epochs = a["callbacks"]["History"]["epochs"]
-    assert epochs[-1]["lagrangian"] != epochs[-2]["lagrangian"]
+def kill(self, outputs, batch, batch_idx):
+    if (self.current_epoch, batch_idx) == (2, 7):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Stbp.on_train_batch_end = kill
+main(sys.argv[1:])
+"""
+RESUMED = {
+    "fp32": ["--lr-step=1", "--augment", "--epochs=5", "--optimiser=adam"],
+    "binary": ["--cbp.lr-drop-at-g=3", "--cbp.epochs=5"],
+    "ternary": ["--cbp.lr-drop-at-g=3", "--cbp.epochs=5", "--cbp.train=quantised"],
+}
+
+
+def flattened(value: object, name: str = "") -> dict[str, object]:
+    """Every tensor and number of a checkpoint by its path; clocks and commits left out."""
+    if isinstance(value, dict):
+        parts = [(str(key), part) for key, part in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(str(key), part) for key, part in enumerate(value)]
+    else:
+        return {name: value}
+    found: dict[str, object] = {}
+    for key, part in parts:
+        if key not in ("seconds", "commits"):
+            found |= flattened(part, f"{name}/{key}")
+    return found
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_killed_and_resumed_equals_uninterrupted(
+    parent: Path, tmp_path: Path, precision: Precision, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL in the middle of the third epoch: the whole checkpoint ends equal bit for bit."""
+    folders, checkpoints = [tmp_path / name for name in ("whole", "killed")], []
+    for folder in folders:
+        if precision == "fp32":
+            folder.mkdir()
+        else:
+            copy(parent, folder)
+    whole, killed = folders
+    more = RESUMED[precision]
+    assert main(command(whole, precision, *more)) == 0
+    words = [sys.executable, "-c", KILLED, *command(killed, precision, *more)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    stopped = subprocess.run(words, capture_output=True, env=environment, check=False)
+    assert stopped.returncode == -signal.SIGKILL
+    last = run_folder(killed, precision) / "last.ckpt"
+    before = torch.load(last, weights_only=True)
+    assert len(before["callbacks"]["History"]["epochs"]) == 2
+    assert not (killed / "rows" / f"{RunKey(CELL, precision, 0, 'smoke')}.json").exists()
+    capsys.readouterr()
+    assert main(command(killed, precision, *more)) == 0
+    told = capsys.readouterr().out
+    assert "epoch 3/5" in told
+    assert "epoch 2/5" not in told, "it must resume, not start anew"
+
+    for folder in folders:
+        path = run_folder(folder, precision) / "last.ckpt"
+        checkpoints.append(flattened(torch.load(path, weights_only=True)))
+    first, second = checkpoints
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, second[name]), name  # type: ignore[arg-type]
+        elif "ModelCheckpoint" not in name:
+            assert value == second[name], name
+    weights = [n for n, t in first.items() if "/state_dict/" in n and "conv3" in n]
+    earlier = flattened(before)
+    assert any(not torch.equal(first[n], earlier[n]) for n in weights)  # type: ignore[arg-type]
+    same = {"accuracy_last", "accuracy_file", "correct", "cfs_last", "epoch_selected"}
+    rows = [vars(only_row(folder, precision)) for folder in folders]
+    assert {k: rows[0][k] for k in same} == {k: rows[1][k] for k in same}
 
 
 def bad(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -174,6 +208,9 @@ def test_unknown_cell_lists_the_nine(capsys: pytest.CaptureFixture[str]) -> None
         ("--cbp.clip=sideways", "sideways"),
         ("--epochs=0", "epochs"),
         ("--width=-1", "width"),
+        ("--decay=5", "decay"),
+        ("--train-images=99999", "99999"),
+        (f"--seed={2**64}", "below 2^63"),
         ("--data=mnist", "mnist"),
     ],
 )
@@ -181,15 +218,59 @@ def test_bad_value(
     word: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in bad([*command(tmp_path, "fp32"), word], capsys)
-    assert not (tmp_path / "rows").exists()
+    assert not list(tmp_path.iterdir()), "nothing half-made is left"
 
 
-def test_missing_parent_prints_its_command(
+def test_missing_parent_prints_the_command_that_makes_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = bad(command(tmp_path, "binary"), capsys)
-    assert "--precision fp32 --tier smoke --seed 0" in line
     assert not (tmp_path / "runs").exists()
+    made_by = shlex.split(line[line.index("python -m repro ") :])[3:]
+    assert main(made_by) == 0
+    assert main(command(tmp_path, "binary")) == 0
+
+
+def test_rows_without_weights_are_made_again(parent: Path, tmp_path: Path) -> None:
+    """As in a fresh clone, which has rows but no run folders."""
+    folder = copy(parent, tmp_path)
+    before = only_row(folder, "fp32")
+    shutil.rmtree(folder / "runs")
+    assert main(command(folder, "fp32")) == 0
+    assert only_row(folder, "fp32").correct == before.correct
+    assert main(command(folder, "binary")) == 0
+
+
+def test_interrupt_ends_in_one_line_and_can_be_continued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repro.methods.stbp import Stbp
+
+    def interrupt(self: Stbp, outputs: object, batch: object, batch_idx: int) -> None:
+        if (self.current_epoch, batch_idx) == (1, 3):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stbp, "on_train_batch_end", interrupt)
+        assert main(command(tmp_path, "fp32")) == 130
+    assert "interrupted; the same command continues" in capsys.readouterr().err
+    assert main(command(tmp_path, "fp32")) == 0
+    assert "epoch 1/3" not in capsys.readouterr().out
+
+
+def test_unwritable_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    line = bad([*command(Path("/proc"), "fp32")], capsys)
+    assert "/proc/runs" in line
+
+
+def test_smoke_recipes_train(tmp_path: Path) -> None:
+    """The shipped recipe, two epochs: far above the 10 % of chance, quantised weights included."""
+    places = [f"--runs={tmp_path / 'runs'}", f"--rows={tmp_path / 'rows'}"]
+    for precision in PRECISIONS:
+        words = ["run", "--method=stbp", "--dataset=cifar10", "--tier=smoke", *places]
+        words += [f"--precision={precision}", "--epochs=2", "--cbp.epochs=2"]
+        assert main(words) == 0
+        assert only_row(tmp_path, precision).accuracy_val_selected > 0.5
 
 
 def test_absent_data_says_how_to_get_them(
@@ -203,6 +284,7 @@ def test_absent_data_says_how_to_get_them(
     line = bad(words, capsys)
     assert "--data-dir" in line
     assert "CBP_DATA" in line
+    assert not (tmp_path / "runs").exists()
 
 
 def test_weights_that_are_no_numbers_stop_the_run(
@@ -239,9 +321,20 @@ def test_damaged_files_are_named(
     row.unlink()
     last = run_folder(folder, "fp32") / "last.ckpt"
     whole = last.read_bytes()
-    for damaged in (whole[: len(whole) // 2], whole[:5000] + b"\0" * 64 + whole[5064:], b""):
+    model.unlink()
+    flipped = [
+        whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]
+        for at in range(0, len(whole), len(whole) // 12)
+    ]
+    for damaged in (whole[: len(whole) // 2], b"", b"PK\3\4", *flipped):
         last.write_bytes(damaged)
-        assert "last.ckpt" in bad(command(folder, "fp32"), capsys)
+        assert "last.ckpt is damaged" in bad(command(folder, "fp32"), capsys)
+    last.write_bytes(whole)
+    (selected,) = run_folder(folder, "fp32").glob("selected-*.safetensors")
+    content = bytearray(selected.read_bytes())
+    content[-3] ^= 1
+    selected.write_bytes(bytes(content))
+    assert f"{selected.name} is damaged" in bad(command(folder, "fp32"), capsys)
     assert not row.exists()
     row.write_text(text.replace('"method"', '"methud"'))
     assert row.name in bad(command(folder, "fp32"), capsys)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from repro.cbp.layers import Arithmetic, prepare, prepared_layers
 from repro.cbp.levels import LayerLevels
 from repro.cbp.multiplier import Multipliers
+from repro.errors import UserError
 
 
 class Cbp(Callback):
@@ -89,7 +90,15 @@ class Cbp(Callback):
         return self._multipliers
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prepare the layers once."""
+        """Prepare the layers once.
+
+        Raises:
+            UserError: The Trainer clips gradients too, or the network cannot be prepared.
+        """
+        if trainer.gradient_clip_val is not None:
+            raise UserError(
+                "Cbp clips the gradients itself: leave gradient_clip_val of Trainer unset"
+            )
         if stage != "fit" or self.layers:
             return
         self.layers = prepare(pl_module, self.levels, keep=self.keep, arithmetic=self.arithmetic)
@@ -100,6 +109,10 @@ class Cbp(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the multipliers, or restore them; the weights are on the device by now."""
+        if len(trainer.optimizers) != 1:
+            raise UserError(f"Cbp takes one optimiser, the module has {len(trainer.optimizers)}")
+        if self._multipliers is not None and self._restored is None:
+            return  # a second fit goes on where the first ended
         latents: dict[str, tuple[Tensor, Tensor]] = {
             name: (latent, quantiser.values)
             for name, (latent, quantiser) in prepared_layers(pl_module).items()

@@ -54,10 +54,12 @@ class Quantiser(nn.Module):
     Attributes:
         layer_levels: Unscaled levels and the scale.
         unscaled: Those levels ``[L]``, a buffer.
+        scale: The scale, a buffer in the weight's type.
         values: Scaled levels ``[L]``, a buffer; constant during training.
     """
 
     unscaled: Tensor
+    scale: Tensor
     values: Tensor
 
     def __init__(self, layer_levels: LayerLevels, dtype: torch.dtype, device: torch.device) -> None:
@@ -65,6 +67,7 @@ class Quantiser(nn.Module):
         super().__init__()
         self.layer_levels = layer_levels
         self.register_buffer("unscaled", torch.tensor(layer_levels.levels, dtype=dtype))
+        self.register_buffer("scale", torch.tensor(layer_levels.scale, dtype=dtype))
         self.register_buffer("values", layer_levels.values(dtype).to(device))
         self._reused: Tensor | None = None
         self._version = -1
@@ -80,7 +83,8 @@ class Quantiser(nn.Module):
 
         New memory costs more than the quantiser itself (page faults). The result of an earlier call
         may still be needed by its backward pass unless the weight has changed since, and then that
-        pass is an error anyway, as it is for any layer.
+        pass is an error anyway, as it is for any layer. Whoever keeps a result to compare it with a
+        later one must clone it, or take it under ``torch.no_grad()``.
         """
         if not torch.is_grad_enabled() or weight.device.type != "cpu":
             return None
@@ -216,7 +220,7 @@ def convert_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
         name = key.removesuffix(LATENT)
         latent, values = plain.pop(key), plain.pop(f"{name}.parametrizations.weight.0.values")
         unscaled = plain.pop(f"{name}.parametrizations.weight.0.unscaled")
-        scale = float(values[-1] / unscaled[-1])
+        scale = float(plain.pop(f"{name}.parametrizations.weight.0.scale"))
         plain[f"{name}.weight"] = quantise(latent, values)
         levels[f"{name}.weight"] = LayerLevels(tuple(unscaled.tolist()), scale)
     return plain, levels

@@ -3,8 +3,11 @@
 A prepared layer computes ``scale * conv(spikes, codes) + bias``. Spikes (0, 1) and level codes (-1,
 0, 1, and halves and quarters) are exact in bfloat16, products are summed in float32, and scale,
 bias and everything after are float32. What is rounded is the sum when it leaves the product: whole
-numbers up to 256 are exact, larger ones keep 8 bits. Such a sum times the scale lies far from the
-threshold, so spikes agree with float32's; ``tests/test_spikes_bf16.py`` compares them.
+numbers up to 256 (quarters up to 64) are exact, larger ones keep 8 bits. A sum that large, times
+the scale, is usually far from the threshold; that is no guarantee, and a network whose sums are
+larger can flip a spike. ``tests/test_spikes_bf16.py`` compares spikes and gradients to float32.
+
+Worth it where the processor multiplies matrices in bfloat16 (AMX, or a GPU). Default: float32.
 """
 
 import functools
@@ -29,7 +32,7 @@ class _ScaledProduct(torch.autograd.Function):
         from repro.cbp.layers import quantise
 
         quantiser: Any = layer.parametrizations["weight"][0]  # type: ignore[index]
-        scale = quantiser.values[-1] / quantiser.layer_levels.levels[-1]
+        scale = quantiser.scale.to(latent.device)
         codes = torch.div(quantise(latent, quantiser.values), scale).to(BF16)
         spikes = spikes.to(BF16)
         ctx.save_for_backward(spikes, codes, scale)
@@ -41,7 +44,7 @@ class _ScaledProduct(torch.autograd.Function):
         return product.float().mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
+Worth it where the processor multiplies matrices in bfloat16 (AMX, or a GPU). Default: float32.
         spikes, codes, scale = ctx.saved_tensors
         wants_spikes, wants_weight, _ = ctx.needs_input_grad
         grad = grad.to(BF16)
@@ -87,8 +90,10 @@ def enable(layer: nn.Module) -> None:
     The layer's ``input_dtype`` then tells networks to hand it bfloat16 spikes.
 
     Raises:
-        ValueError: Padding that is no number, or a weight that is not float32.
+        ValueError: A 3-d convolution, padding that is no number, or a weight that is not float32.
     """
+    if isinstance(layer, nn.Conv3d):
+        raise ValueError("spikes_bf16 takes no Conv3d: torch's is wrong in bfloat16 at some shapes")
     if isinstance(getattr(layer, "padding", None), str) or (
         getattr(layer, "padding_mode", "zeros") != "zeros"
     ):
