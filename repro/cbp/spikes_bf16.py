@@ -44,7 +44,7 @@ class _ScaledProduct(torch.autograd.Function):
         return product.float().mul_(scale)
 
     @staticmethod
-Worth it where the processor multiplies matrices in bfloat16 (AMX, or a GPU). Default: float32.
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
         spikes, codes, scale = ctx.saved_tensors
         wants_spikes, wants_weight, _ = ctx.needs_input_grad
         grad = grad.to(BF16)
