@@ -160,6 +160,32 @@ def measure(size: int, time_steps: int, width: float, repeats: int) -> dict[str,
     }
 
 
+def cbp_adds(size: int, time_steps: int, width: float, repeats: int) -> dict[str, object]:
+    """Return the ratio of the float32 step with CBP to the one without."""
+    torch.set_flush_denormal(True)
+    images, labels = batch(size)
+    without, with_cbp = OurStep(time_steps, width, None), OurStep(time_steps, width, "float32")
+    seconds = interleaved(
+        {
+            "without": lambda: without.step(images, labels),
+            "with": lambda: with_cbp.step(images, labels),
+        },
+        repeats=repeats,
+    )
+    ratio = paired_ratio(seconds["with"], seconds["without"])._asdict()
+    common = {"batch": size, "time_steps": time_steps, "width": width, "rounds": repeats}
+    return {**common, "seconds": seconds, "ratio": ratio}
+
+
+def report(result: dict[str, object], out: Path | None) -> int:
+    """Print the result, and write it where it was asked for; return the exit code."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if out:
+        out.write_text(text + "\n", "utf-8")
+    return 0
+
+
 def main() -> int:
     """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -167,8 +193,14 @@ def main() -> int:
     parser.add_argument("--time-steps", type=int, default=8)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--ours-only", action="store_true", help="only what CBP adds to a step")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
+    if chosen.ours_only:
+        steps = [
+            cbp_adds(size, chosen.time_steps, chosen.width, chosen.repeats) for size in chosen.batch
+        ]
+        return report({"environment": environment(), "CBP adds": steps}, chosen.out)
     worst, cosine = gradient_difference(chosen.time_steps, chosen.width, min(chosen.batch))
     result = {
         "environment": environment(),
@@ -177,11 +209,7 @@ def main() -> int:
             measure(size, chosen.time_steps, chosen.width, chosen.repeats) for size in chosen.batch
         ],
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if chosen.out:
-        chosen.out.write_text(text + "\n", "utf-8")
-    return 0
+    return report(result, chosen.out)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import speed_page
 from benchmarks.train_step import OurStep, batch, main, plain_step
 
 NARROW = 1 / 32
@@ -35,3 +36,8 @@ def test_the_benchmark_runs_and_writes_its_figures(
     (step,) = json.loads(out.read_text())["steps"]
     assert set(step["seconds"]) == {"plain", "float32 without CBP", "float32", "spikes_bf16"}
     assert all(size > 0 for size in step["peak memory, bytes above the imports"].values())
+
+
+def test_the_speed_page_holds_the_committed_figures() -> None:
+    page = (speed_page.ROOT / "docs" / "speed.md").read_text("utf-8")
+    assert speed_page.figures(speed_page.ROOT / "benchmarks" / "results") in page
