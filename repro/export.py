@@ -35,7 +35,13 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
         named = {"run": description["key"], "recipe_hash": description["recipe_hash"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{config} is damaged ({error}): delete the folder, run again") from error
-    state, levels = convert_state(read_latent(folder, epoch))
+    try:
+        state, levels = convert_state(read_latent(folder, epoch))
+    except KeyError as error:
+        raise UserError(
+            f"{folder} was written by another version of this program ({error} is missing): "
+            "export with that version, or delete the folder and run again"
+        ) from error
     packing.pack(out, state, levels, {**named, "epoch": epoch, "commit": commit_in_words()})
     return out
 

@@ -421,6 +421,12 @@ def test_export_and_inspect(
         assert main(["inspect", str(out)]) == 0
         assert capsys.readouterr().out == printed
     assert "no run folder" in bad(["export", str(tmp_path / "nowhere")], capsys)
+    last = run_folder(folder, "binary") / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    del checkpoint["callbacks"]["History"]["selected_sha256"]
+    torch.save(checkpoint, last)
+    line = bad(["export", str(run_folder(folder, "binary"))], capsys)
+    assert "another version of this program" in line
 
 
 def test_wandb_offline_logs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
