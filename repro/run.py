@@ -317,9 +317,9 @@ def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Iterator[Any]:
     try:
         yield logger
     except BaseException:
-        wandb.finish(exit_code=1)
+        logger.experiment.finish(exit_code=1)
         raise
-    wandb.finish()
+    logger.experiment.finish()
 
 
 def make_row(

