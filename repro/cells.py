@@ -7,11 +7,13 @@ from repro.errors import UserError
 
 Method = Literal["tssl_bp", "stbp", "surrogate", "snn_calibration"]
 Dataset = Literal["cifar10", "cifar100", "dvs128_gesture", "cifar10_dvs", "imagenet"]
-Precision = Literal["fp32", "binary", "ternary"]
+Precision = Literal["ann", "fp32", "fp32_control", "binary", "ternary"]
 Tier = Literal["paper", "desk", "smoke"]
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+COLUMNS: Final[tuple[Precision, ...]] = ("fp32", "fp32_control", "binary", "ternary")
+QUANTISED: Final[tuple[Precision, ...]] = ("binary", "ternary")
 TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 
 
@@ -35,6 +37,16 @@ class Cell:
         """Return ``method/dataset``, or ``method/dataset/network`` where that names two cells."""
         twins = [c for c in CELLS if (c.method, c.dataset) == (self.method, self.dataset)]
         return "/".join([self.method, self.dataset] + [self.network] * (len(twins) > 1))
+
+    @property
+    def converted(self) -> bool:
+        """Whether the spiking network is made from a trained ANN, not trained itself."""
+        return self.method == "snn_calibration"
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Runs of this cell, parents before children; a converted cell has its ANN, too."""
+        return PRECISIONS if self.converted else COLUMNS
 
 
 CELLS: Final[tuple[Cell, ...]] = (
@@ -84,7 +96,9 @@ class RunKey:
 
     Attributes:
         cell: Line of the table.
-        precision: ``fp32`` is the pre-trained parent; the others are quantised from it by CBP.
+        precision: ``fp32`` is the pre-trained spiking network; ``binary`` and ``ternary`` are
+            quantised from it by CBP; ``fp32_control`` trains it on for as long as CBP does, with
+            FP32 weights; ``ann`` is the network that a converted cell's ``fp32`` is made of.
         seed: Seeds initial weights, order of the data, augmentation. 0 and up.
         tier: Scale of the experiment; tiers are never mixed in one column.
     """
@@ -95,18 +109,40 @@ class RunKey:
     tier: Tier
 
     def __post_init__(self) -> None:
-        """Refuse a seed that the random generators do not take."""
+        """Refuse a seed that the random generators do not take, and an ANN that no cell has."""
         if not 0 <= self.seed < 2**63:
             raise UserError(f"seed {self.seed}: give 0 or more, below 2^63")
+        if self.precision not in self.cell.precisions:
+            has = ", ".join(self.cell.precisions)
+            raise UserError(f"{self.cell} has no precision {self.precision}: one of {has}")
 
     def __str__(self) -> str:
         """Return the name, for example ``stbp-cifar10-binary-desk-s0``."""
         parts = [*str(self.cell).split("/"), self.precision, self.tier, f"s{self.seed}"]
         return "-".join(parts)
 
-    def parent(self) -> "RunKey":
-        """Return the FP32 run of the same cell, seed and tier."""
-        return RunKey(self.cell, "fp32", self.seed, self.tier)
+    @property
+    def is_conversion(self) -> bool:
+        """Whether the run converts an ANN instead of training."""
+        return self.cell.converted and self.precision == "fp32"
+
+    @property
+    def has_cbp_phase(self) -> bool:
+        """Whether the run trains a pre-trained spiking network on: by CBP, or as its control."""
+        return self.precision not in ("ann", "fp32")
+
+    def parent(self) -> "RunKey | None":
+        """Return the run whose weights this one starts from: same cell, seed and tier.
+
+        >>> cell = find_cell("snn_calibration", "cifar100")
+        >>> parents = [RunKey(cell, precision, 0, "desk").parent() for precision in PRECISIONS]
+        >>> [parent.precision if parent else None for parent in parents]
+        [None, 'ann', 'fp32', 'fp32', 'fp32']
+        """
+        if self.precision == self.cell.precisions[0]:
+            return None
+        before: Precision = "ann" if self.is_conversion else "fp32"
+        return RunKey(self.cell, before, self.seed, self.tier)
 
     def command(self) -> str:
         """Return the command line that makes this run."""

@@ -49,7 +49,7 @@ MARKS: Final[Mapping[str, str]] = {
     "†": "stale: the recipe has changed since a run of this cell",
     "‡": "the tree had changes that were not committed",
     "◇": "the seeds were run with different recipes",
-    "¶": "the row of the FP32 parent is missing or has changed since",
+    "¶": "the row of the parent is missing or has changed since",
 }
 PACKAGES: Final = ("torch", "torchvision", "pytorch_lightning", "cbp_qsnn", "numba", "numpy")
 
@@ -65,7 +65,7 @@ class Row:
         method: Pre-training method of the cell.
         dataset: Data set of the cell.
         network: Network of the cell.
-        precision: ``fp32``, ``binary`` or ``ternary``.
+        precision: See `RunKey`.
         seed: Seed of the run, 0 and up.
         tier: Scale of the experiment.
         recipe: Every field of the recipe, JSON values only.
@@ -97,7 +97,7 @@ class Row:
         weights_only_bytes: Bytes of the weights at this precision; what the paper counts.
         everything_bytes: The same with biases, normalisation, scales and neuron parameters.
         file_bytes: Measured size of the saved file.
-        parent: Run key of the FP32 parent.
+        parent: Run key of the parent, see `RunKey.parent`.
         parent_file_sha256: Checksum of the parent's weight file that was loaded.
         accuracy_parent: ``accuracy_file`` of the parent.
         difference_from_parent: ``accuracy_file - accuracy_parent``, a fraction, -1 to 1.
@@ -107,6 +107,8 @@ class Row:
         correct: Which test images the saved file gets right, see `pack_correct`.
         cfs_selected: Constraint failure score at the epoch picked on validation.
         g_selected: Window variable g then.
+        conversion: Of a converted network: test accuracy of the ``ann``, ``uncalibrated`` and after
+            each step of the calibration by its name (``light``, ``potential``, ``weights``).
 
     Raises:
         ValueError: A value out of range or fields that contradict each other.
@@ -157,6 +159,7 @@ class Row:
     correct: str
     cfs_selected: float | None = None
     g_selected: int | None = None
+    conversion: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row that contradicts itself."""
@@ -184,6 +187,10 @@ def _problems(row: Row) -> Iterator[str]:
     for name, value in vars(row).items():
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{name} is {value}, expected a finite number"
+        if name == "conversion" and value is not None:
+            wrong = {n: v for n, v in value.items() if not (isinstance(v, float) and 0 <= v <= 1)}
+            if wrong:
+                yield f"conversion has {wrong}, expected fractions from 0 to 1"
         if name in FRACTIONS and value is not None and not 0 <= value <= 1:
             yield f"{name} is {value}, expected a fraction from 0 to 1"
         if name in COUNTS and value is not None and value < 0:
@@ -293,7 +300,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number")
 
 
-OPTIONAL = {"cfs_selected", "g_selected"}  # None where a row does not name them
+OPTIONAL = {"cfs_selected", "g_selected", "conversion"}  # None where a row does not name them
 
 
 @functools.cache
@@ -363,7 +370,8 @@ def marks(group: Sequence[Row], groups: Groups, current_hashes: Mapping[str, str
             found.add("†")
         if row.git_dirty:
             found.add("‡")
-        parents = groups.get((row.key.cell, "fp32"), [])
+        above = row.key.parent()
+        parents = groups.get((above.cell, above.precision), []) if above else []
         if row.parent is not None and (row.seed, row.accuracy_parent) not in [
             (parent.seed, parent.accuracy_file) for parent in parents
         ]:
