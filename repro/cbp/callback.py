@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from repro.cbp.layers import Arithmetic, prepare, prepared_layers
 from repro.cbp.levels import LayerLevels
-from repro.cbp.multiplier import Multipliers
+from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.errors import UserError
 
 
@@ -77,7 +77,8 @@ class Cbp(Callback):
         self.weight_bound = weight_bound
         self.layers: dict[str, LayerLevels] = {}
         self.report: dict[str, float] = {}
-        self._multipliers: Multipliers | None = None
+        self._rule: AscentRule | None = None
+        self._weights: list[Tensor] = []
         self._restored: dict[str, Any] | None = None
         self._penalty: float | Tensor = 0.0
         self._lagrangian_sum: float | Tensor = 0.0
@@ -85,9 +86,9 @@ class Cbp(Callback):
     @property
     def multipliers(self) -> Multipliers:
         """Multipliers, g and p; there from the start of ``fit``."""
-        if self._multipliers is None:
+        if not isinstance(self._rule, Multipliers):
             raise RuntimeError("the multipliers exist from the start of Trainer.fit")
-        return self._multipliers
+        return self._rule
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Prepare the layers once.
@@ -99,34 +100,43 @@ class Cbp(Callback):
             raise UserError(
                 "Cbp clips the gradients itself: leave gradient_clip_val of Trainer unset"
             )
-        if stage != "fit" or self.layers:
+        if stage != "fit" or self._weights:
             return
-        self.layers = prepare(pl_module, self.levels, keep=self.keep, arithmetic=self.arithmetic)
+        self._weights = self._choose(pl_module)
         if self.train == "quantised":
-            latents = {id(latent) for latent, _ in prepared_layers(pl_module).values()}
+            trained = {id(weight) for weight in self._weights}
             for parameter in pl_module.parameters():
-                parameter.requires_grad_(id(parameter) in latents)
+                parameter.requires_grad_(id(parameter) in trained)
+
+    def _choose(self, module: LightningModule) -> list[Tensor]:
+        """Prepare the layers; return their latent weights."""
+        self.layers = prepare(module, self.levels, keep=self.keep, arithmetic=self.arithmetic)
+        return [latent for latent, _ in prepared_layers(module).values()]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the multipliers, or restore them; the weights are on the device by now."""
         if len(trainer.optimizers) != 1:
             raise UserError(f"Cbp takes one optimiser, the module has {len(trainer.optimizers)}")
-        if self._multipliers is not None and self._restored is None:
+        if self._rule is not None and self._restored is None:
             return  # a second fit goes on where the first ended
+        self._rule = self._make_rule(pl_module)
+        if self._restored is not None:
+            self._rule.load_state_dict(self._restored)
+            self._restored = None
+
+    def _make_rule(self, module: LightningModule) -> AscentRule:
+        """Return the multipliers of the prepared layers."""
         latents: dict[str, tuple[Tensor, Tensor]] = {
             name: (latent, quantiser.values)
-            for name, (latent, quantiser) in prepared_layers(pl_module).items()
+            for name, (latent, quantiser) in prepared_layers(module).items()
         }
-        self._multipliers = Multipliers(
+        return Multipliers(
             latents,
             lr=self.multiplier_lr,
             optimiser=self.multiplier_optimiser,
             p_max=self.p_max,
             window=self.window,
         )
-        if self._restored is not None:
-            self._multipliers.load_state_dict(self._restored)
-            self._restored = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's sum."""
@@ -137,15 +147,18 @@ class Cbp(Callback):
     ) -> None:
         """Add the slopes of the constraint to the gradients and clip them."""
         bound = self.clip_at / _loss_scale(trainer) if self.clip_scaled else self.clip_at
-        by_value = bound if self.clip == "value" else float("inf")
-        self._penalty = self.multipliers.add_slopes_(by_value)
+        clipped = self._add_slopes(bound if self.clip == "value" else float("inf"))
         if self.clip == "norm":
             clip_grad_norm_(pl_module.parameters(), bound)
         elif self.clip == "value":
-            latents = {id(weight) for weight, _ in self.multipliers.latents.values()}
             graded = [p for p in pl_module.parameters() if p.grad is not None]
-            if rest := [p for p in graded if id(p) not in latents]:
+            if rest := [p for p in graded if id(p) not in clipped]:
                 clip_grad_value_(rest, bound)
+
+    def _add_slopes(self, bound: float) -> set[int]:
+        """Add the slopes, clip by value in the same pass; return the ids of the clipped weights."""
+        self._penalty = self.multipliers.add_slopes_(bound)
+        return {id(weight) for weight in self._weights}
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -160,28 +173,33 @@ class Cbp(Callback):
         loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
         assert loss is not None
         self._lagrangian_sum = self._lagrangian_sum + loss.detach().double() + self._penalty
-        for weight, _ in self.multipliers.latents.values():
+        for weight in self._weights:
             weight.clamp_(-self.weight_bound, self.weight_bound)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Apply Algorithm 1's rule; every rank sees the same mean Lagrangian."""
         assert isinstance(self._lagrangian_sum, Tensor)
+        assert self._rule is not None
         total = float(trainer.strategy.reduce(self._lagrangian_sum, reduce_op="mean"))
-        ascended = self.multipliers.end_epoch(total)
-        if ascended and self.multipliers.g == self.lr_drop_at_g:
+        ascended = self._rule.end_epoch(total)
+        if ascended and self._rule.g == self.lr_drop_at_g:
             for group in trainer.optimizers[0].param_groups:
                 group["lr"] *= self.lr_drop
-        self.report = {
-            "cbp/lagrangian": total,
+        self.report = self._figures(total, ascended)
+        pl_module.log_dict(self.report)
+
+    def _figures(self, lagrangian: float, ascended: bool) -> dict[str, float]:
+        """Return the figures of an epoch."""
+        return {
+            "cbp/lagrangian": lagrangian,
             "cbp/cfs": self.multipliers.failure_score(),
             "cbp/g": float(self.multipliers.g),
             "cbp/ascended": float(ascended),
         }
-        pl_module.log_dict(self.report)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the multipliers, their optimiser, g, p and the previous sum."""
-        return {} if self._multipliers is None else self._multipliers.state_dict()
+        return {} if self._rule is None else self._rule.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the restored state until the multipliers are made."""

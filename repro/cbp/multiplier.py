@@ -12,14 +12,52 @@ RESET_SUM: Final = 1e10  # Algorithm 1: the "previous sum" after an update
 OPTIMISERS: Final = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
-class Multipliers:
-    """State of the constraint: multipliers, their optimiser, window variable g, waiting time p.
+class AscentRule:
+    """Algorithm 1's rule of when the multipliers ascend: window variable g, waiting time p.
 
     Attributes:
         g: Window variable; the constrained fraction of an interval is ``1 - 1/g``.
         waited: Epochs since the last ascent (p in Algorithm 1).
         previous_sum: Lagrangian summed over the epoch before.
     """
+
+    def __init__(self, p_max: int = 20) -> None:
+        """Start at g = 1.
+
+        Args:
+            p_max: Epochs after which an ascent is due at the latest.
+        """
+        self.p_max, self.g, self.waited, self.previous_sum = p_max, 1, 0, RESET_SUM
+
+    def end_epoch(self, lagrangian_sum: float) -> bool:
+        """Apply the rule at the end of an epoch; return whether an ascent is due.
+
+        Args:
+            lagrangian_sum: The Lagrangian summed over the batches of the epoch.
+
+        References:
+            Paper, Algorithm 1, the block after the batches.
+        """
+        self.waited += 1
+        if lagrangian_sum < self.previous_sum and self.waited < self.p_max:
+            self.previous_sum = lagrangian_sum
+            return False
+        self.g = next_g(self.g)
+        self.waited, self.previous_sum = 0, RESET_SUM
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs, as tensors and plain numbers."""
+        return {"g": self.g, "waited": self.waited, "previous_sum": self.previous_sum}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.g, self.waited = state["g"], state["waited"]
+        self.previous_sum = state["previous_sum"]
+
+
+class Multipliers(AscentRule):
+    """State of the constraint: multipliers and their optimiser, moved when the rule says so."""
 
     def __init__(
         self,
@@ -39,8 +77,8 @@ class Multipliers:
             p_max: The multipliers ascend after so many epochs at the latest.
             window: False constrains every weight whatever g is.
         """
-        self.latents, self.p_max, self.window = latents, p_max, window
-        self.g, self.waited, self.previous_sum = 1, 0, RESET_SUM
+        super().__init__(p_max)
+        self.latents, self.window = latents, window
         self.multipliers = {name: torch.zeros_like(w.detach()) for name, (w, _) in latents.items()}
         parameters = list(self.multipliers.values())
         self.optimiser = OPTIMISERS[optimiser](parameters, lr=lr, maximize=True, fused=True)
@@ -77,22 +115,15 @@ class Multipliers:
         return total
 
     def end_epoch(self, lagrangian_sum: float) -> bool:
-        """Apply Algorithm 1's rule at the end of an epoch; return whether the multipliers ascended.
+        """Apply the rule at the end of an epoch; return whether the multipliers ascended.
 
         Args:
             lagrangian_sum: The Lagrangian summed over the batches of the epoch.
-
-        References:
-            Paper, Algorithm 1, the block after the batches.
         """
-        self.waited += 1
-        if lagrangian_sum < self.previous_sum and self.waited < self.p_max:
-            self.previous_sum = lagrangian_sum
-            return False
-        self.g = next_g(self.g)
-        self.ascend()
-        self.waited, self.previous_sum = 0, RESET_SUM
-        return True
+        ascends = super().end_epoch(lagrangian_sum)
+        if ascends:
+            self.ascend()
+        return ascends
 
     def failure_score(self) -> float:
         """Return the constraint failure score (CFS) of the latent weights now."""
@@ -102,9 +133,7 @@ class Multipliers:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs, as tensors and plain numbers."""
         return {
-            "g": self.g,
-            "waited": self.waited,
-            "previous_sum": self.previous_sum,
+            **super().state_dict(),
             "multipliers": self.multipliers,
             "optimiser": self.optimiser.state_dict(),
         }
@@ -124,5 +153,4 @@ class Multipliers:
         for name, multiplier in self.multipliers.items():
             multiplier.copy_(state["multipliers"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.g, self.waited = state["g"], state["waited"]
-        self.previous_sum = state["previous_sum"]
+        super().load_state_dict(state)
