@@ -104,7 +104,47 @@ class _Constraint(torch.autograd.Function):
         return grad * slope, None, None
 
 
-class PlainStbp(nn.Module):
+class PlainNetwork(nn.Module):
+    """What the plain networks share: which weights are quantised, and with which levels.
+
+    Attributes:
+        layers: From the image to the classes; the first and the last are never quantised.
+    """
+
+    layers: tuple[LayerSpec, ...]
+
+    def quantise_(self, precision: str) -> None:
+        """Quantise every layer but the first and the last from the next forward pass on.
+
+        The scale of a layer is the mean ``|w|`` of its weights at this moment and stays constant.
+
+        Args:
+            precision: A key of ``LEVELS``.
+
+        Raises:
+            UserError: Another word.
+        """
+        if precision not in LEVELS:
+            raise UserError(f"no levels for precision {precision}: choose one of {sorted(LEVELS)}")
+        for spec in self.layers[1:-1]:
+            weight = cast(Tensor, self.get_submodule(spec.name).weight)
+            unscaled = torch.tensor(LEVELS[precision], dtype=weight.dtype, device=weight.device)
+            levels = unscaled * weight.detach().abs().mean()
+            self.register_buffer(f"{spec.name}_levels", levels, persistent=False)
+
+    def quantised(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
+        """Return latent weight and levels of each quantised layer; empty before ``quantise_``."""
+        return {
+            spec.name: (
+                cast(nn.Parameter, self.get_submodule(spec.name).weight),
+                self.get_buffer(f"{spec.name}_levels"),
+            )
+            for spec in self.layers
+            if f"{spec.name}_levels" in self._buffers
+        }
+
+
+class PlainStbp(PlainNetwork):
     """STBP network, one layer call per layer and time step; output is the mean of the spikes."""
 
     def __init__(
@@ -156,36 +196,6 @@ class PlainStbp(nn.Module):
             self.add_module(spec.name, module)
             inputs = spec.outputs
 
-    def quantise_(self, precision: str) -> None:
-        """Quantise every layer but the first and the last from the next forward pass on.
-
-        The scale of a layer is the mean ``|w|`` of its weights at this moment and stays constant.
-
-        Args:
-            precision: A key of ``LEVELS``.
-
-        Raises:
-            UserError: Another word.
-        """
-        if precision not in LEVELS:
-            raise UserError(f"no levels for precision {precision}: choose one of {sorted(LEVELS)}")
-        for spec in self.layers[1:-1]:
-            weight = cast(Tensor, self.get_submodule(spec.name).weight)
-            unscaled = torch.tensor(LEVELS[precision], dtype=weight.dtype, device=weight.device)
-            levels = unscaled * weight.detach().abs().mean()
-            self.register_buffer(f"{spec.name}_levels", levels, persistent=False)
-
-    def quantised(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
-        """Return latent weight and levels of each quantised layer; empty before ``quantise_``."""
-        return {
-            spec.name: (
-                cast(nn.Parameter, self.get_submodule(spec.name).weight),
-                self.get_buffer(f"{spec.name}_levels"),
-            )
-            for spec in self.layers
-            if f"{spec.name}_levels" in self._buffers
-        }
-
     def _current(self, spec: LayerSpec, signal: Tensor) -> Tensor:
         """Return the input current of the layer's neurons."""
         module = self.get_submodule(spec.name)
@@ -230,9 +240,13 @@ class PlainStbp(nn.Module):
 
 
 class PlainCbpStep:
-    """Algorithm 1 around a ``PlainStbp``: a step per batch, a rule per epoch.
+    """Algorithm 1 around a plain network: a step per batch, a rule per epoch.
+
+    As the published stbp script has it; another recipe overrides ``make_optimiser``,
+    ``make_multiplier_optimiser``, ``clip_``, ``task_loss`` and ``lr_drop``.
 
     Attributes:
+        lr_drop: Factor on the learning rate when g becomes 20.
         network: Quantised and trained in place.
         g: Window variable, from 1.
         lr: Present learning rate of the weights (read only).
@@ -241,9 +255,11 @@ class PlainCbpStep:
         multipliers: One tensor per quantised layer, shaped like its weight.
     """
 
+    lr_drop = LR_DROP
+
     def __init__(
         self,
-        network: PlainStbp,
+        network: PlainNetwork,
         precision: str,
         *,
         lr: float = 5e-3,
@@ -268,19 +284,35 @@ class PlainCbpStep:
         network.quantise_(precision)
         self.network = network
         self.clip_at, self.weight_bound, self.p_max = clip_at, weight_bound, p_max
-        self._optimiser = torch.optim.SGD(network.parameters(), lr=lr, momentum=momentum)
+        self._optimiser = self.make_optimiser(lr, momentum)
         weights = {name: weight for name, (weight, _) in network.quantised().items()}
         self.multipliers = {
             name: nn.Parameter(torch.zeros_like(weight)) for name, weight in weights.items()
         }
-        self._multiplier_optimiser = torch.optim.Adam(
-            self.multipliers.values(), lr=multiplier_lr, maximize=True
-        )
+        self._multiplier_optimiser = self.make_multiplier_optimiser(multiplier_lr)
         self.g = 1
         self._p = 0
         self._previous_sum = PREVIOUS_SUM_AT_FIRST
         self.loss_sum = self.lagrangian_sum = 0.0
         self._ascend()
+
+    def make_optimiser(self, lr: float, momentum: float) -> torch.optim.Optimizer:
+        """Return the weights' optimiser."""
+        return torch.optim.SGD(self.network.parameters(), lr=lr, momentum=momentum)
+
+    def make_multiplier_optimiser(self, lr: float) -> torch.optim.Optimizer:
+        """Return the multipliers' optimiser, which ascends."""
+        return torch.optim.Adam(self.multipliers.values(), lr=lr, maximize=True)
+
+    def clip_(self) -> None:
+        """Clip the gradients on the parameters."""
+        nn.utils.clip_grad_value_(self.network.parameters(), self.clip_at)
+
+    def task_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean squared error to the one-hot label, a scalar."""
+        rates = self.network(images)
+        target = functional.one_hot(labels, rates.shape[1]).to(rates.dtype)
+        return functional.mse_loss(rates, target)
 
     @property
     def lr(self) -> float:
@@ -288,10 +320,8 @@ class PlainCbpStep:
         return float(self._optimiser.param_groups[0]["lr"])
 
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return task loss (mean squared error to the one-hot label) and Lagrangian, scalars."""
-        rates = self.network(images)
-        target = functional.one_hot(labels, rates.shape[1]).to(rates.dtype)
-        loss = functional.mse_loss(rates, target)
+        """Return task loss and Lagrangian, scalars."""
+        loss = self.task_loss(images, labels)
         lagrangian, fraction = loss, constrained_fraction(self.g)
         for name, (weight, levels) in self.network.quantised().items():
             cs = cast(Tensor, _Constraint.apply(weight, levels, fraction))  # type: ignore[no-untyped-call]
@@ -320,7 +350,7 @@ class PlainCbpStep:
         self._optimiser.zero_grad()
         loss, lagrangian = self.losses(images, labels)
         torch.autograd.backward(lagrangian)
-        nn.utils.clip_grad_value_(self.network.parameters(), self.clip_at)
+        self.clip_()
         self._optimiser.step()
         with torch.no_grad():
             for weight, _ in self.network.quantised().values():
@@ -337,7 +367,7 @@ class PlainCbpStep:
         if ascends:
             self.g = next_g(self.g)
             if self.g == LR_DROP_AT_G:
-                self._optimiser.param_groups[0]["lr"] *= LR_DROP
+                self._optimiser.param_groups[0]["lr"] *= self.lr_drop
             self._ascend()
             self._p = 0
         self.loss_sum = self.lagrangian_sum = 0.0
