@@ -12,10 +12,13 @@ the constants below stand.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from repro.neurons.tssl_bp_kernels import Constants
 
 GREATEST_SLOPE: Final = 8.0  # code: 1/d of a spike is clamped to 8
 WIDTH: Final = 0.2  # code: of the logistic surrogate where no spike is near
@@ -195,6 +198,31 @@ def scan_plain(current: Tensor, time_steps: int, neuron: TsslBpNeuron, gain: flo
     return spikes
 
 
+def _constants(neuron: TsslBpNeuron, gain: float, dtype: torch.dtype) -> "Constants":
+    """Return the kernels' constants in ``dtype``, float32 or float64."""
+    import numpy as np
+
+    from repro.neurons.tssl_bp_kernels import Constants
+
+    real = np.float64 if dtype == torch.float64 else np.float32
+    return Constants(
+        kept=real(1 - 1 / neuron.tau_s),
+        weight=real(gain / neuron.tau_s),
+        leak=real(1 / neuron.tau_m),
+        remains=real(1 - 1 / neuron.tau_m),
+        tau_s=real(neuron.tau_s),
+        threshold=real(neuron.threshold),
+        recent=real(RECENT / neuron.tau_s),
+        greatest_slope=real(GREATEST_SLOPE),
+        per_width=real(1 / (8 * WIDTH)),
+        end=real((GREATEST_ARGUMENT / 8) ** 2),
+        peak=real(1 / (2 * WIDTH)),
+        zero=real(0),
+        one=real(1),
+        two=real(2),
+    )
+
+
 class _Scan(torch.autograd.Function):
     """The scan in one kernel per direction; only the current is kept for the backward pass."""
 
@@ -212,7 +240,7 @@ class _Scan(torch.autograd.Function):
         shape = (time_steps, *current.shape[1:])
         strides = (current[0].numel(), *current.stride()[1:])
         spikes = torch.empty_strided(shape, strides, dtype=spike_dtype)
-        ctx.constants = kernels.constants(neuron, gain, current.dtype)
+        ctx.constants = _constants(neuron, gain, current.dtype)
         kernels.forward(current, ctx.constants, spikes)
         ctx.save_for_backward(current)
         return spikes

@@ -5,7 +5,7 @@ results equal the plain scan's of ``repro.neurons.tssl_bp`` and a test compares 
 of fixed size, so results do not depend on the number of threads.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,6 @@ from numba import njit, prange
 from torch import Tensor
 
 from repro.neurons.kernels import Array, rows, spike_code
-
-if TYPE_CHECKING:
-    from repro.neurons.tssl_bp import TsslBpNeuron
 
 CHUNK = 1024  # elements a thread works on at a time: T rows of three buffers stay in the cache
 
@@ -54,29 +51,6 @@ class Constants(NamedTuple):
     zero: Any
     one: Any
     two: Any
-
-
-def constants(neuron: "TsslBpNeuron", gain: float, dtype: torch.dtype) -> Constants:
-    """Return the kernels' constants in ``dtype``, float32 or float64."""
-    from repro.neurons import tssl_bp as rule
-
-    real = np.float64 if dtype == torch.float64 else np.float32
-    return Constants(
-        kept=real(1 - 1 / neuron.tau_s),
-        weight=real(gain / neuron.tau_s),
-        leak=real(1 / neuron.tau_m),
-        remains=real(1 - 1 / neuron.tau_m),
-        tau_s=real(neuron.tau_s),
-        threshold=real(neuron.threshold),
-        recent=real(rule.RECENT / neuron.tau_s),
-        greatest_slope=real(rule.GREATEST_SLOPE),
-        per_width=real(1 / (8 * rule.WIDTH)),
-        end=real((rule.GREATEST_ARGUMENT / 8) ** 2),
-        peak=real(1 / (2 * rule.WIDTH)),
-        zero=real(0),
-        one=real(1),
-        two=real(2),
-    )
 
 
 def forward(current: Tensor, constants: Constants, spikes: Tensor) -> None:
