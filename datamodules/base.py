@@ -8,15 +8,25 @@ from typing import NamedTuple, Required, TypedDict
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from datamodules.augmentation import (
+    PADDING,
+    SIDE,
+    auto_augment,
+    crop_and_flip,
+    cut_out_,
+    draw_centres,
+    draw_crops,
+)
 from datamodules.errors import DataError
 
-SIDE = 32
-PADDING = 4
-_ORDER = 0  # random stream of an epoch's order; batch b of that epoch draws from stream b + 1
+AS_IT_IS = (PADDING, PADDING, 0)  # the crop that leaves an image as it is
+# Random streams of an epoch: its order; batch b draws crops from stream b + 1, and AutoAugment's
+# choices from a stream of their own.
+_ORDER = 0
+_POLICY = 1 << 32
 
 
 class Part(NamedTuple):
@@ -47,46 +57,14 @@ class ImageArguments(TypedDict, total=False):
     train_images: int
     val_images: int
     test_images: int
+    autoaugment: bool
+    cutout: int
 
 
 def random_stream(seed: int, epoch: int, stream: int) -> torch.Generator:
     """Return a CPU generator that depends on nothing but the three numbers, each 0 and up."""
     state = np.random.SeedSequence((seed, epoch, stream)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
-
-
-def draw_crops(count: int, generator: torch.Generator) -> Tensor:
-    """Return ``[count, 3]`` int64: row and column of the crop in 0..8, and 1 to flip, else 0.
-
-    Drawn on the CPU, so that every device sees the same crops.
-    """
-    corners = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=generator)
-    flips = torch.randint(0, 2, (count, 1), generator=generator)
-    return torch.cat([corners, flips], dim=1)
-
-
-def crop_and_flip(images: Tensor, crops: Tensor) -> Tensor:
-    """Return the images padded by 4 zero pixels, cut to 32x32 at their corners, some mirrored.
-
-    Args:
-        images: ``[B, C, 32, 32]``, any dtype, before normalisation.
-        crops: ``[B, 3]`` of `draw_crops`, on the same device.
-
-    Returns:
-        A new tensor like ``images``.
-
-    References:
-        RandomCrop(32, padding=4) and RandomHorizontalFlip() of the official scripts.
-    """
-    batch, channels = images.shape[:2]
-    width = SIDE + 2 * PADDING
-    padded = F.pad(images, (PADDING,) * 4).view(batch, channels, width * width)
-    ramp = torch.arange(SIDE, device=images.device)
-    row, column, flip = crops.unsqueeze(2).unbind(1)
-    rows = row + ramp
-    columns = column + torch.where(flip > 0, SIDE - 1 - ramp, ramp)
-    pixels = (rows.unsqueeze(2) * width + columns.unsqueeze(1)).view(batch, 1, SIDE * SIDE)
-    return padded.gather(2, pixels.expand(-1, channels, -1)).view_as(images)
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -119,6 +97,7 @@ class EpochSampler:
         seed: Seed of the run, 0 and up.
         augment: Whether crops are drawn.
         flip: Whether a crop may be mirrored.
+        cutout: Whether centres of cutouts are drawn, too.
         epoch: The epoch, from 0, that the next iteration yields.
     """
 
@@ -126,6 +105,7 @@ class EpochSampler:
     seed: int
     augment: bool
     flip: bool
+    cutout: bool = False
     epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -133,15 +113,21 @@ class EpochSampler:
         self.epoch = epoch
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield per batch the indices ``[B]`` and the crops ``[B, 3]``, or None without any."""
+        """Yield per batch the indices ``[B]`` and what was drawn, or None without augmentation.
+
+        Drawn are ``[B, 3]``, the crops, or ``[B, 5]``, crops and centres of cutouts.
+        """
         seed, epoch = self.seed, self.epoch
         order = torch.randperm(self.count, generator=random_stream(seed, epoch, _ORDER))
         for number, start in enumerate(range(0, self.count, batch_size)):
             indices = order[start : start + batch_size]
             crops = None
             if self.augment:
-                crops = draw_crops(len(indices), random_stream(seed, epoch, number + 1))
+                stream = random_stream(seed, epoch, number + 1)
+                crops = draw_crops(len(indices), stream)
                 crops[:, 2] *= self.flip
+                if self.cutout:
+                    crops = torch.cat([crops, draw_centres(len(indices), stream)], dim=1)
             yield indices, crops
 
 
@@ -178,15 +164,25 @@ class TrainingLoader(BatchLoader):
     Attributes:
         sampler: Order and crops of every epoch. Lightning looks for `set_epoch` under this name;
             an evaluation loader must not have the attribute, or Lightning takes it for torch's.
+        autoaugment: Whether images are cropped here, on the CPU, and go through AutoAugment.
     """
 
     sampler: EpochSampler
+    autoaugment: bool = False
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        """Yield (images, labels), or (images, labels, crops) where images are to be cropped."""
-        for indices, crops in self.sampler.batches(self.batch_size):
+        """Yield (images, labels), or (images, labels, drawn) where the model augments them."""
+        for number, (indices, drawn) in enumerate(self.sampler.batches(self.batch_size)):
             images, labels = self.part.images[indices], self.part.labels[indices]
-            yield (images, labels) if crops is None else (images, labels, crops)
+            if drawn is None:
+                yield images, labels
+                continue
+            if self.autoaugment:
+                sampler = self.sampler
+                policy = random_stream(sampler.seed, sampler.epoch, _POLICY + number)
+                images = auto_augment(crop_and_flip(images, drawn), policy.initial_seed())
+                drawn[:, :3] = torch.tensor(AS_IT_IS)
+            yield images, labels, drawn
 
 
 class ImageDataModule(LightningDataModule, ABC):
@@ -202,6 +198,8 @@ class ImageDataModule(LightningDataModule, ABC):
         train_images: Use the first so many images of the training part; 0 for all.
         val_images: The same for the validation part.
         test_images: The same for the test part.
+        autoaugment: After crop and flip, AutoAugment's CIFAR-10 policy.
+        cutout: Side of the square that is cut out after normalisation, pixels; 0 for none.
 
     Attributes:
         train, val, test: `Part`, after `setup`.
@@ -231,6 +229,8 @@ class ImageDataModule(LightningDataModule, ABC):
         train_images: int = 0,
         val_images: int = 0,
         test_images: int = 0,
+        autoaugment: bool = False,
+        cutout: int = 0,
     ) -> None:
         """Check and keep the arguments; nothing is read before `setup`."""
         super().__init__()
@@ -240,7 +240,11 @@ class ImageDataModule(LightningDataModule, ABC):
             raise DataError(f"seed is {seed}: give 0 or more")
         self.batch_size = batch_size
         self.seed = seed
-        self.augment = augment
+        if (autoaugment or cutout) and not augment:
+            raise DataError("autoaugment and cutout come after crop and flip: give augment=True")
+        if not 0 <= cutout <= 2 * SIDE:
+            raise DataError(f"cutout is {cutout}: give a side from 0 to {2 * SIDE} pixels")
+        self.augment, self.autoaugment, self.cutout = augment, autoaugment, cutout
         self.counts = {"train": train_images, "val": val_images, "test": test_images}
         for name, count in self.counts.items():
             if count < 0:
@@ -276,8 +280,9 @@ class ImageDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> TrainingLoader:
         """Return the training batches, in a new order every epoch."""
         self._require_one_device()
-        sampler = EpochSampler(len(self.train.labels), self.seed, self.augment, self.flip)
-        return TrainingLoader(self.train, self.batch_size, sampler)
+        count, cutout = len(self.train.labels), self.cutout > 0
+        sampler = EpochSampler(count, self.seed, self.augment, self.flip, cutout)
+        return TrainingLoader(self.train, self.batch_size, sampler, self.autoaugment)
 
     def val_dataloader(self) -> list[BatchLoader]:
         """Return validation (index 0) and test batches (index 1): both are evaluated every epoch.
@@ -295,19 +300,22 @@ class ImageDataModule(LightningDataModule, ABC):
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, ...], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
-        """Return normalised images and labels; images that come with crops are cropped first.
+        """Return normalised images and labels, augmented if what was drawn comes with them.
 
         Args:
             batch: What a `BatchLoader` yields, on the device.
-            dataloader_idx: Not used: whether to crop is said by the batch.
+            dataloader_idx: Not used: whether to augment is said by the batch.
         """
-        images, labels, *crops = batch
-        if crops:
-            images = crop_and_flip(images, crops[0])
+        images, labels, *drawn = batch
+        if drawn:
+            images = crop_and_flip(images, drawn[0])
         if self._constants is None or self._constants[0].device != images.device:
             mean, std = torch.tensor(self.statistics, device=images.device).view(2, 3, 1, 1)
             self._constants = mean, std
-        return normalise(images, *self._constants), labels
+        images = normalise(images, *self._constants)
+        if drawn and self.cutout:
+            cut_out_(images, drawn[0][:, 3:], self.cutout)
+        return images, labels
 
     def _require_one_device(self) -> None:
         """Refuse several processes: each would train on the same batches."""

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import tyro
 
 from datamodules.errors import DataError
-from repro.cells import CELLS, PRECISIONS, Precision, RunKey, Tier, find_cell
+from repro.cells import CELLS, Precision, RunKey, Tier, find_cell
 from repro.errors import MissingParentError, UserError
 
 T = TypeVar("T")
@@ -33,7 +33,9 @@ class RunArguments:
         method: tssl_bp, stbp, surrogate or snn_calibration.
         dataset: cifar10, cifar100, dvs128_gesture, cifar10_dvs or imagenet.
         network: Only where a method has two networks on a data set.
-        precision: fp32 pre-trains; binary and ternary start from the fp32 run of the same seed.
+        precision: fp32 pre-trains (or, for snn_calibration, converts the run called ann); binary,
+            ternary and fp32_control, which trains on as long with FP32 weights, start from the fp32
+            run of the same seed.
         tier: paper as published, desk in minutes on two cores, smoke in seconds.
         seed: 0 and up.
         runs: Folder of run folders.
@@ -58,7 +60,7 @@ class RunArguments:
 
 @dataclass(frozen=True)
 class ReproduceArguments:
-    """Run every cell that exists at a tier (FP32, binary, ternary), then write the tables.
+    """Run every cell that exists at a tier, parents before children, then write the tables.
 
     Attributes:
         tier: paper as published, desk in minutes on two cores, smoke in seconds.
@@ -138,15 +140,18 @@ def command_run(arguments: Sequence[str]) -> int:
     try:
         print(run_in_words(run(key, recipe, places)))
     except MissingParentError as error:
-        made_by = parent_command(arguments)
-        raise UserError(f"{key} starts from {key.parent()}, not there yet: {made_by}") from error
+        parent = key.parent()
+        assert parent is not None
+        made_by = parent_command(arguments, parent.precision)
+        raise UserError(f"{key} starts from {parent}, not there yet: {made_by}") from error
     return 0
 
 
-def parent_command(words: Sequence[str]) -> str:
+def parent_command(words: Sequence[str], precision: Precision) -> str:
     """Return the command that makes the parent of the run that these words name.
 
-    >>> parent_command(["--method", "stbp", "--precision", "binary", "--cbp.lr", "1", "--width=2"])
+    >>> words = ["--method", "stbp", "--precision", "binary", "--cbp.lr", "1", "--width=2"]
+    >>> parent_command(words, "fp32")
     'python -m repro run --method stbp --width=2 --precision fp32'
     """
     kept: list[str] = []
@@ -156,7 +161,7 @@ def parent_command(words: Sequence[str]) -> str:
             dropping = word.startswith(("--precision", "--cbp.", "--no-cbp."))
         if not dropping:
             kept.append(word)
-    return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", "fp32"])
+    return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", precision])
 
 
 def command_reproduce(arguments: Sequence[str]) -> int:
@@ -170,7 +175,7 @@ def command_reproduce(arguments: Sequence[str]) -> int:
     require_published(chosen.results)
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
     ready = [cell for cell in CELLS if (cell, chosen.tier) in RECIPES]
-    keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in PRECISIONS]
+    keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in c.precisions]
     for number, key in enumerate(keys, 1):
         print(f"[{number}/{len(keys)}] {key}", flush=True)
         print(run_in_words(run(key, find_recipe(key.cell, key.tier), places)), flush=True)

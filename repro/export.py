@@ -35,6 +35,10 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
         named = {"run": description["key"], "recipe_hash": description["recipe_hash"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{config} is damaged ({error}): delete the folder, run again") from error
+    whole = folder / "model.safetensors"
+    if whole.exists() and not (folder / "last.ckpt").exists():  # a conversion: no epochs to choose
+        packing.pack(out, *packing.unpack(whole), packing.metadata(whole))
+        return out
     try:
         state, levels = convert_state(read_latent(folder, epoch))
     except KeyError as error:

@@ -1,136 +1,23 @@
-"""Recipes: every number of a run, with its source beside it."""
+"""Recipes: every number of a run, with its source beside it; the fields are in recipe_fields."""
 
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
 from repro.cells import Cell, Precision, Tier, find_cell
 from repro.errors import UserError
+from repro.recipe_fields import (
+    CbpRecipe,
+    ConversionRecipe,
+    Recipe,
+    SnnCalibrationRecipe,
+    StbpRecipe,
+    TsslBpRecipe,
+)
 
-DATA: Final = ("cifar10", "cifar100", "digits")
-
-
-def require_positive(recipe: object, *names: str) -> None:
-    """Raise a UserError for a field that is not a number above 0."""
-    for name in names:
-        if not 0 < getattr(recipe, name) < float("inf"):
-            raise UserError(f"{name} is {getattr(recipe, name)}: give a number above 0")
-
-
-def require_at_least_0(recipe: object, *names: str) -> None:
-    """Raise a UserError for a field that is not a number from 0."""
-    for name in names:
-        if not 0 <= getattr(recipe, name) < float("inf"):
-            raise UserError(f"{name} is {getattr(recipe, name)}: give 0 or more")
-
-
-@dataclass(frozen=True)
-class CbpRecipe:
-    """Numbers of the CBP phase (Algorithm 1), the four variants of the reference included.
-
-    Attributes:
-        epochs: Passes over the training data.
-        lr: Learning rate of the weights.
-        momentum: Momentum of the weights' SGD.
-        multiplier_optimiser: Optimiser of the multipliers.
-        multiplier_lr: Learning rate of the multipliers; 0 leaves plain straight-through training.
-        p_max: Epochs after which the multipliers ascend at the latest.
-        window: Whether the unconstrained window applies (off: g stays at infinity).
-        lr_drop_at_g: Value of g at which the weights' learning rate drops; 0 for never.
-        lr_drop: Factor of that drop.
-        clip: Clip gradients by value, by global norm, or not at all.
-        clip_at: Bound of the clip.
-        clip_scaled: Clip while AMP gradients still carry the loss scale (the reference's quirk Q1).
-        train: Which parameters train: all of them or the quantised weights only.
-        weight_bound: Latent weights are clamped to plus or minus this after every batch.
-        arithmetic: ``float32``, or ``spikes_bf16``: level codes and spikes multiplied in bfloat16,
-            everything else in float32.
-    """
-
-    epochs: int
-    lr: float
-    momentum: float
-    multiplier_lr: float
-    multiplier_optimiser: Literal["adam", "adamw"] = "adam"
-    p_max: int = 20
-    window: bool = True
-    lr_drop_at_g: int = 20
-    lr_drop: float = 0.1
-    clip: Literal["value", "norm", "none"] = "value"
-    clip_at: float = 1.0
-    clip_scaled: bool = False
-    train: Literal["all", "quantised"] = "all"
-    weight_bound: float = 1.0
-    arithmetic: Literal["float32", "spikes_bf16"] = "float32"
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that no run can use."""
-        require_positive(self, "epochs", "lr", "p_max", "lr_drop", "clip_at", "weight_bound")
-        require_at_least_0(self, "momentum", "multiplier_lr", "lr_drop_at_g")
-
-
-@dataclass(frozen=True)
-class StbpRecipe:
-    """Numbers of an STBP run.
-
-    Attributes:
-        cbp: The CBP phase.
-        data: Data set that is read: ``cifar10``, ``cifar100`` or ``digits``.
-        train_images: Training images used, the first of the split; 0 for all.
-        val_images: Validation images used; 0 for all.
-        test_images: Test images used, the first ones; 0 for all.
-        width: Channels and hidden units as a fraction of the paper's.
-        time_steps: T.
-        threshold: Membrane potential above which a neuron fires.
-        decay: Factor of the membrane potential from step to step, 0 to 1.
-        window: Half-width of the rectangular surrogate gradient.
-        gain: Factor on the initial weights of PyTorch's default initialisation.
-        epochs: Passes over the training data of the FP32 phase.
-        batch_size: Images a step.
-        optimiser: Optimiser of the FP32 phase; CBP always steps with SGD.
-        lr: Its learning rate.
-        momentum: Momentum of SGD.
-        lr_step: The learning rate falls by ``lr_gamma`` every so many epochs.
-        lr_gamma: That factor.
-        augment: Random crop (padding 4) and horizontal flip.
-    """
-
-    cbp: CbpRecipe
-    data: str
-    train_images: int = 0
-    val_images: int = 0
-    test_images: int = 0
-    width: float = 1.0
-    time_steps: int = 8
-    threshold: float = 0.5
-    decay: float = 0.25
-    window: float = 0.5
-    gain: float = 1.0
-    epochs: int = 100
-    batch_size: int = 50
-    optimiser: Literal["sgd", "adam"] = "sgd"
-    lr: float = 0.3
-    momentum: float = 0.9
-    lr_step: int = 45
-    lr_gamma: float = 0.1
-    augment: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that no run can use."""
-        require_positive(self, "width", "time_steps", "threshold", "window", "gain", "epochs")
-        require_positive(self, "batch_size", "lr", "lr_step", "lr_gamma")
-        require_at_least_0(self, "train_images", "val_images", "test_images", "decay", "momentum")
-        if self.decay > 1:
-            raise UserError(f"decay is {self.decay}: give a number from 0 to 1")
-        if self.data not in DATA:
-            raise UserError(f"data is {self.data!r}: one of {', '.join(DATA)}")
-
-
-Recipe = StbpRecipe
-
-# Paper tier: the recipe as published (paper.md section 5; official scripts, grade P).
+# Paper tier: the recipes as published (paper.md section 5; official scripts, grade P).
 STBP_CBP: Final = CbpRecipe(
     epochs=100,
     lr=5e-3,
@@ -140,10 +27,66 @@ STBP_CBP: Final = CbpRecipe(
     clip="value",
     clip_at=1.0,
 )
-STBP_CIFAR10: Final = StbpRecipe(cbp=STBP_CBP, data="cifar10", decay=0.25)
+STBP_CIFAR10: Final = StbpRecipe(
+    cbp=STBP_CBP,
+    data="cifar10",
+    time_steps=8,
+    decay=0.25,
+    epochs=100,
+    batch_size=50,
+    lr=0.3,
+    schedule="step",
+    lr_step=45,
+)
+# The reference normalises CIFAR-100 by CIFAR-10's constants here (departures).
+STBP_CIFAR100: Final = replace(STBP_CIFAR10, data="cifar100", decay=0.8)
+
+TSSL_BP_CIFAR10: Final = TsslBpRecipe(
+    data="cifar10",
+    time_steps=5,
+    epochs=150,
+    batch_size=50,
+    optimiser="adamw",
+    lr=2e-4,
+    weight_decay=0.01,  # AdamW's default in PyTorch; the scripts name none
+    clip_norm=1.0,
+    cbp=CbpRecipe(
+        epochs=200,
+        optimiser="adamw",
+        lr=2e-4,
+        momentum=0.0,
+        weight_decay=0.01,
+        multiplier_optimiser="adamw",
+        multiplier_lr=1e-4,
+        clip="norm",
+        clip_at=1.0,
+        lr_drop_at_g=0,
+        train="quantised",
+    ),
+)
+
+SNN_CALIBRATION_CIFAR10: Final = SnnCalibrationRecipe(
+    data="cifar10",
+    time_steps=32,
+    epochs=300,
+    batch_size=128,
+    lr=0.01,
+    weight_decay=1e-4,
+    schedule="cosine",
+    autoaugment=True,
+    cutout=16,
+    # The reference says 5 batches and visits 7 (departures, Q6).
+    conversion=ConversionRecipe(pipeline="light", batches=7, batch_size=128),
+    cbp=CbpRecipe(
+        epochs=100, lr=0.01, momentum=0.9, weight_decay=1e-4, multiplier_lr=1e-3, clip="value"
+    ),
+)
+SNN_CALIBRATION_CIFAR100: Final = replace(
+    SNN_CALIBRATION_CIFAR10, data="cifar100", normalisation="cifar100"
+)
 
 # Smoke tier: the same code path in seconds, on handwritten digits; a proof of life, not a result.
-STBP_DIGITS: Final = dataclasses.replace(
+STBP_DIGITS: Final = replace(
     STBP_CIFAR10,
     data="digits",
     width=1 / 16,
@@ -155,7 +98,33 @@ STBP_DIGITS: Final = dataclasses.replace(
     lr=1e-3,
     lr_step=4,
     augment=False,
-    cbp=dataclasses.replace(STBP_CBP, epochs=5, lr=2e-2, multiplier_lr=2e-3, p_max=2),
+    cbp=replace(STBP_CBP, epochs=5, lr=2e-2, multiplier_lr=2e-3, p_max=2),
+)
+TSSL_BP_DIGITS: Final = replace(
+    TSSL_BP_CIFAR10,
+    data="digits",
+    width=1 / 16,
+    epochs=5,
+    batch_size=20,
+    lr=2e-3,
+    augment=False,
+    cbp=replace(TSSL_BP_CIFAR10.cbp, epochs=5, lr=2e-3, multiplier_lr=2e-3, p_max=2),
+)
+SNN_CALIBRATION_DIGITS: Final = replace(
+    SNN_CALIBRATION_CIFAR10,
+    data="digits",
+    width=1 / 16,
+    time_steps=8,
+    epochs=8,
+    batch_size=20,
+    optimiser="adam",
+    lr=2e-3,
+    augment=False,
+    autoaugment=False,
+    cutout=0,
+    dropout=0.0,
+    conversion=ConversionRecipe(pipeline="light", batches=2, batch_size=100),
+    cbp=replace(SNN_CALIBRATION_CIFAR10.cbp, epochs=4, lr=2e-2, multiplier_lr=2e-3, p_max=2),
 )
 
 # Desk tier: real CIFAR-10 on two CPU cores in minutes; chosen on the validation images alone.
@@ -164,7 +133,7 @@ STBP_DIGITS: Final = dataclasses.replace(
 # since SGD at 0.3 or 0.1 needs more epochs than that to leave chance in so narrow a network without
 # batch norm; gain 2, since at PyTorch's default initialisation (1) every layer from the third on is
 # silent.
-STBP_CIFAR10_DESK: Final = dataclasses.replace(
+STBP_CIFAR10_DESK: Final = replace(
     STBP_CIFAR10,
     train_images=10_000,
     val_images=1_000,
@@ -179,13 +148,27 @@ STBP_CIFAR10_DESK: Final = dataclasses.replace(
     lr_step=5,
     augment=False,
     # 5 epochs with an ascent every second one reach g = 3: the lr drop at g = 20 never comes.
-    cbp=dataclasses.replace(STBP_CBP, epochs=5, lr=2e-2, multiplier_lr=1e-3, p_max=2),
+    cbp=replace(STBP_CBP, epochs=5, lr=2e-2, multiplier_lr=1e-3, p_max=2),
 )
 
 RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
+    (find_cell("tssl_bp", "cifar10"), "paper"): TSSL_BP_CIFAR10,
+    (find_cell("tssl_bp", "cifar10"), "smoke"): TSSL_BP_DIGITS,
     (find_cell("stbp", "cifar10"), "paper"): STBP_CIFAR10,
     (find_cell("stbp", "cifar10"), "desk"): STBP_CIFAR10_DESK,
     (find_cell("stbp", "cifar10"), "smoke"): STBP_DIGITS,
+    (find_cell("stbp", "cifar100"), "paper"): STBP_CIFAR100,
+    (find_cell("stbp", "cifar100"), "smoke"): replace(STBP_DIGITS, decay=0.8),
+    (find_cell("snn_calibration", "cifar10"), "paper"): SNN_CALIBRATION_CIFAR10,
+    (find_cell("snn_calibration", "cifar10"), "smoke"): SNN_CALIBRATION_DIGITS,
+    (find_cell("snn_calibration", "cifar100"), "paper"): SNN_CALIBRATION_CIFAR100,
+    (find_cell("snn_calibration", "cifar100"), "smoke"): SNN_CALIBRATION_DIGITS,
+}
+
+# Parts of a recipe that make no difference to a run, and so not to its name and hash either.
+UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
+    "ann": ("cbp", "conversion", "time_steps"),
+    "fp32": ("cbp",),
 }
 
 
@@ -202,11 +185,9 @@ def find_recipe(cell: Cell, tier: Tier) -> Recipe:
 
 
 def as_dict(recipe: Recipe, precision: Precision) -> dict[str, object]:
-    """Return the recipe as nested plain values, for JSON; an FP32 run has no ``cbp`` part."""
+    """Return the recipe as nested plain values, for JSON, without what the run does not use."""
     fields = dataclasses.asdict(recipe)
-    if precision == "fp32":
-        del fields["cbp"]
-    return fields
+    return {k: v for k, v in fields.items() if k not in UNUSED.get(precision, ())}
 
 
 def recipe_hash(recipe: Recipe, precision: Precision) -> str:

@@ -4,36 +4,43 @@ import dataclasses
 import hashlib
 import json
 import logging
-import platform
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Callback, Trainer
-from torch import Tensor, nn
 
 from datamodules.base import ImageDataModule
 from datamodules.cifar import CifarDataModule
 from datamodules.digits import DigitsDataModule
-from repro import memory, packing, rows, statistics
+from repro import packing, rows
 from repro.cbp.callback import Cbp
-from repro.cells import RunKey
+from repro.cbp.control import Control
+from repro.cells import Precision, RunKey
+from repro.conversion import convert_to_file
 from repro.errors import MissingParentError, UserError
+from repro.evaluation import load_weights
 from repro.export import export
 from repro.history import History, SafeCheckpointIO
-from repro.methods.base import Phase, SpikingModule, predictions
-from repro.methods.stbp import Stbp
+from repro.methods.base import SpikingModule
+from repro.methods.build import build, phase_of
 from repro.networks.convolution import to_channels_last_
-from repro.recipes import CbpRecipe, Recipe, as_dict, recipe_hash
+from repro.outcome import Parent, conversion_fields, history_fields, make_row
+from repro.recipe_fields import CbpRecipe, Recipe, SnnCalibrationRecipe
+from repro.recipes import as_dict, recipe_hash
 
-METHODS = {"stbp": Stbp}
+JOB_TYPES: Final[dict[Precision, str]] = {
+    "ann": "pretrain",
+    "fp32": "pretrain",
+    "fp32_control": "control",
+    "binary": "cbp",
+    "ternary": "cbp",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +78,22 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     torch.set_flush_denormal(True)  # denormals made steps 12 times slower
     if (row := finished_row(key, recipe, places)) is not None:
         return row
-    parent = load_parent(key, recipe, places) if key.precision != "fp32" else None
+    parent = load_parent(key, recipe, places)
     data = make_data(key, recipe, places)
     data.setup("fit")
     module = make_module(key, recipe, data.classes, parent)
     folder = places.runs / str(key)
+    file = folder / "model.safetensors"
     with locked(folder):  # nothing is written before data, parent and network are known to be good
         write_config(folder, key, recipe)
         with wandb_logger(key, recipe, places) as logger:
-            history = train(key, recipe, folder, module, data, logger)
-            file = export(folder, folder / "model.safetensors")
-            row = make_row(key, recipe, data, history, file, parent)
+            if key.is_conversion:
+                found = convert(key, recipe, file, module, data)
+            else:
+                history = train(key, recipe, folder, module, data, logger)
+                export(folder, file)
+                found = history_fields(history, epochs_of(key, recipe))
+            row = make_row(key, recipe, data, file, parent, found)
             rows.write_row(row, places.rows)
             if logger:
                 logger.experiment.summary.update(
@@ -111,36 +123,22 @@ def finished_row(key: RunKey, recipe: Recipe, places: Places) -> rows.Row | None
     return row
 
 
-@dataclasses.dataclass(frozen=True)
-class Parent:
-    """The FP32 run that a quantised run starts from.
-
-    Attributes:
-        row: Its row.
-        state: Its weights, from its saved file.
-        sha256: Checksum of that file.
-    """
-
-    row: rows.Row
-    state: dict[str, Tensor]
-    sha256: str
-
-
-def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent:
-    """Return the parent's row and weights.
+def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent | None:
+    """Return the parent's row and weights; None for a run that starts from fresh weights.
 
     Raises:
-        UserError: There is none (the message is the command that makes it), or it was made by
-            another recipe of pre-training.
+        UserError: It is not there (the message is the command that makes it), or it was made by
+            another recipe.
     """
-    parent = key.parent()
+    if (parent := key.parent()) is None:
+        return None
     file = places.runs / str(parent) / "model.safetensors"
     if not file.exists() or not (places.rows / f"{parent}.json").exists():
         raise MissingParentError(
             f"{key} starts from {parent}, which is not there: {parent.command()}"
         )
     row = rows.read_row(places.rows / f"{parent}.json")
-    now = as_dict(recipe, "fp32")
+    now = json.loads(json.dumps(as_dict(recipe, parent.precision)))
     if differing := [name for name in now if row.recipe.get(name) != now[name]]:
         raise UserError(
             f"{parent} was made by another recipe, {', '.join(differing)} differ: see its row"
@@ -197,44 +195,45 @@ def make_data(key: RunKey, recipe: Recipe, places: Places) -> ImageDataModule:
         "train_images": recipe.train_images,
         "val_images": recipe.val_images,
         "test_images": recipe.test_images,
+        "autoaugment": recipe.autoaugment,
+        "cutout": recipe.cutout,
     }
     if recipe.data == "digits":
         return DigitsDataModule(**shared)
-    # CIFAR-100 is normalised with CIFAR-10's constants in the stbp recipe (departures).
     dataset: Any = recipe.data
-    return CifarDataModule(dataset, places.data_dir, "cifar10", **shared)
+    return CifarDataModule(dataset, places.data_dir, recipe.normalisation, **shared)
 
 
 def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None) -> SpikingModule:
-    """Return the method's module, initialised from the seed or from the parent's weights."""
-    phase: Phase = "pretrain" if parent is None else "cbp"
+    """Return the method's module, initialised from the seed or from the parent's weights.
+
+    A conversion gets the ANN that it converts.
+    """
     torch.manual_seed(key.seed)
-    module = METHODS[key.cell.method](recipe, classes, phase)
+    phase = "ann" if key.is_conversion else phase_of(key)
+    module = build(key.cell, recipe, classes, phase)
     if parent is not None:
-        load_weights(module.network, parent.state, f"the saved file of {key.parent()}")
+        load_weights(module.network, parent.state, f"the saved file of {parent.row.key}")
     to_channels_last_(module.network)
     return module
-
-
-def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load a state dict into a network.
-
-    Raises:
-        UserError: It belongs to another network.
-    """
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        wrong = " ".join(str(error).split())[:200]
-        raise UserError(f"{source} does not fit the recipe's network: {wrong}") from error
 
 
 def make_cbp(precision: str, recipe: CbpRecipe) -> Cbp:
     """Return the callback with the recipe's numbers."""
     fields = dataclasses.asdict(recipe)
-    for name in ("epochs", "lr", "momentum"):  # the optimiser of the weights is the module's
+    # The optimiser of the weights is the module's.
+    for name in ("epochs", "lr", "momentum", "optimiser", "weight_decay"):
         fields.pop(name)
-    return Cbp(precision, **fields)
+    return Control(**fields) if precision == "fp32_control" else Cbp(precision, **fields)
+
+
+def convert(
+    key: RunKey, recipe: Recipe, file: Path, module: SpikingModule, data: ImageDataModule
+) -> dict[str, Any]:
+    """Write the file of the converted network; return what the row says of the conversion."""
+    assert isinstance(recipe, SnnCalibrationRecipe)
+    named = {"run": str(key), "recipe_hash": recipe_hash(recipe, key.precision)}
+    return conversion_fields(convert_to_file(module.network, recipe, data, file, named))
 
 
 def train(
@@ -246,7 +245,7 @@ def train(
     logger: Any,  # noqa: ANN401  (a W&B logger or False; wandb is imported when it is asked for)
 ) -> History:
     """Train to the last epoch, from ``last.ckpt`` where there is one; return the history."""
-    cbp = None if module.phase == "pretrain" else make_cbp(key.precision, recipe.cbp)
+    cbp = make_cbp(key.precision, recipe.cbp) if key.has_cbp_phase else None
     history = History(folder, cbp)
     last = folder / "last.ckpt"
     callbacks: list[Callback] = [history] if cbp is None else [cbp, history]
@@ -256,6 +255,7 @@ def train(
         devices=1,
         max_epochs=epochs_of(key, recipe),
         callbacks=callbacks,
+        gradient_clip_val=None if cbp else recipe.clip_norm or None,
         plugins=[SafeCheckpointIO()],
         logger=logger,
         enable_checkpointing=False,
@@ -280,7 +280,7 @@ def quiet_lightning() -> None:
 
 def epochs_of(key: RunKey, recipe: Recipe) -> int:
     """Return the epochs of the run's phase."""
-    return recipe.epochs if key.precision == "fp32" else recipe.cbp.epochs
+    return recipe.cbp.epochs if key.has_cbp_phase else recipe.epochs
 
 
 @contextmanager
@@ -304,7 +304,7 @@ def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Iterator[Any]:
         save_dir=places.runs / str(key),
         offline=places.wandb == "offline",
         group=str(key.cell),
-        job_type="pretrain" if key.precision == "fp32" else "cbp",
+        job_type=JOB_TYPES[key.precision],
         tags=[key.tier, key.precision],
         config={"key": str(key), **as_dict(recipe, key.precision)},
     )
@@ -320,115 +320,3 @@ def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Iterator[Any]:
         logger.experiment.finish(exit_code=1)
         raise
     logger.experiment.finish()
-
-
-def make_row(
-    key: RunKey,
-    recipe: Recipe,
-    data: ImageDataModule,
-    history: History,
-    file: Path,
-    parent: Parent | None,
-) -> rows.Row:
-    """Load the saved file into a fresh network, evaluate that, and gather everything in a row."""
-    state, levels = packing.unpack(file)
-    network = METHODS[key.cell.method](recipe, data.classes, "pretrain").network
-    load_weights(network, state, str(file))
-    to_channels_last_(network)
-    correct = right_answers(network, data)
-    counted = memory.count(
-        network, {name.removesuffix(".weight"): layer.bits for name, layer in levels.items()}
-    )
-    # The commit that trained; several, after a resume, count as a tree with changes.
-    commit = history.commits[-1]
-    return rows.Row(
-        method=key.cell.method,
-        dataset=key.cell.dataset,
-        network=key.cell.network,
-        precision=key.precision,
-        seed=key.seed,
-        tier=key.tier,
-        recipe=as_dict(recipe, key.precision),
-        recipe_hash=recipe_hash(recipe, key.precision),
-        git_sha=commit.removesuffix("+changes"),
-        git_dirty=commit.endswith("+changes") or len(history.commits) > 1,
-        versions=rows.versions(),
-        device=device_in_words(),
-        data_checksum=data.checksum,
-        data=recipe.data,
-        train_images=len(data.train.labels),
-        val_images=len(data.val.labels),
-        test_images=len(data.test.labels),
-        epochs=epochs_of(key, recipe),
-        accuracy_file=float(correct.mean()),
-        weights=counted.weights,
-        quantised_weights=counted.quantised_weights,
-        fp32_bytes=counted.fp32_bytes,
-        weights_only_bytes=counted.weights_only_bytes,
-        everything_bytes=counted.everything_bytes,
-        file_bytes=file.stat().st_size,
-        correct=rows.pack_correct(correct),
-        **history_fields(history),
-        **parent_fields(parent, correct),
-    )
-
-
-def right_answers(network: nn.Module, data: ImageDataModule) -> npt.NDArray[np.bool_]:
-    """Return which test images the network gets right, in their order."""
-    network.eval()
-    right = []
-    with torch.no_grad():
-        for batch in data.test_dataloader():
-            images, labels = data.on_after_batch_transfer(batch, 0)
-            right.append(predictions(network(images)) == labels)
-    answers: npt.NDArray[np.bool_] = torch.cat(right).numpy()
-    return answers
-
-
-def history_fields(history: History) -> dict[str, Any]:
-    """Return the fields of a row that the epochs tell; epochs are counted from 0."""
-    epochs, selected = history.epochs, history.selected
-    best = max(epochs, key=lambda epoch: epoch["test_accuracy"])
-    return {
-        "epochs_done": len(epochs),
-        "wall_seconds": round(history.seconds, 1),
-        "accuracy_last": epochs[-1]["test_accuracy"],
-        "accuracy_best_test": best["test_accuracy"],
-        "accuracy_selected": selected["test_accuracy"],
-        "epoch_best_test": int(best["epoch"]),
-        "epoch_selected": int(selected["epoch"]),
-        "accuracy_val_selected": selected["val_accuracy"],
-        "cfs_first": epochs[0].get("cfs"),
-        "cfs_last": epochs[-1].get("cfs"),
-        "cfs_selected": selected.get("cfs"),
-        "g_selected": int(selected["g"]) if "g" in selected else None,
-    }
-
-
-def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Return the comparison with the parent on the same test images; None for a parent."""
-    names = (
-        *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
-        *("parent_only_right", "child_only_right", "mcnemar_p"),
-    )
-    if parent is None:
-        return dict.fromkeys(names)
-    before = rows.unpack_correct(parent.row.correct, parent.row.test_images)
-    pairs = statistics.pair(before, correct)
-    values = (
-        str(parent.row.key),
-        parent.sha256,
-        parent.row.accuracy_file,
-        pairs.difference,
-        pairs.parent_only_right,
-        pairs.child_only_right,
-        statistics.mcnemar_p(before, correct),
-    )
-    return dict(zip(names, values, strict=True))
-
-
-def device_in_words() -> str:
-    """Return the device that Lightning chose, by name."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"

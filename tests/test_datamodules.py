@@ -9,17 +9,19 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from datamodules.base import (
+from datamodules.augmentation import (
     PADDING,
     SIDE,
+    crop_and_flip,
+    draw_crops,
+)
+from datamodules.base import (
     BatchLoader,
     DataError,
     EpochSampler,
     ImageDataModule,
     Part,
     Statistics,
-    crop_and_flip,
-    draw_crops,
     random_stream,
 )
 from datamodules.splits import make_split, read_split, write_split

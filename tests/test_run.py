@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from repro import packing
-from repro.cells import PRECISIONS, Precision, RunKey, find_cell
+from repro.cells import CELLS, QUANTISED, Cell, Precision, RunKey, find_cell
 from repro.cli import main
-from repro.recipes import RECIPES, StbpRecipe, find_recipe
+from repro.recipe_fields import StbpRecipe
+from repro.recipes import RECIPES, find_recipe
 from repro.rows import Row, read_rows
 from repro.run import Places, locked, run
 
@@ -27,18 +28,35 @@ TINY = ["--width=0.03125", "--time-steps=2", "--train-images=600", "--val-images
 TINY += ["--test-images=100", "--epochs=3", "--cbp.epochs=4", "--cbp.p-max=1"]
 
 
-def command(folder: Path, precision: str, *more: str) -> list[str]:
+TINY_CONVERSION = ["--conversion.batches=2", "--conversion.batch-size=30"]
+READY = [cell for cell in CELLS if (cell, "smoke") in RECIPES]
+OF_EVERY_CELL = pytest.mark.parametrize("parents", READY, indirect=True, ids=str)
+
+
+def command(folder: Path, precision: str, *more: str, cell: Cell = CELL) -> list[str]:
     places = [f"--runs={folder / 'runs'}", f"--rows={folder / 'rows'}"]
-    cell = ["--method=stbp", "--dataset=cifar10", f"--precision={precision}", "--tier=smoke"]
-    return ["run", *cell, *places, *TINY, *more]
+    name = [f"--method={cell.method}", f"--dataset={cell.dataset}", f"--precision={precision}"]
+    tiny = TINY + TINY_CONVERSION * cell.converted
+    return ["run", *name, "--tier=smoke", *places, *tiny, *more]
 
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a finished FP32 run."""
+    """A folder with a finished FP32 run of the STBP cell."""
     folder = tmp_path_factory.mktemp("parent")
     assert main(command(folder, "fp32")) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def parents(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Cell, Path]:
+    """A cell, and a folder with its finished runs up to FP32."""
+    cell, folder = request.param, tmp_path_factory.mktemp("parents")
+    for precision in cell.precisions[: cell.precisions.index("fp32") + 1]:
+        assert main(command(folder, precision, cell=cell)) == 0
+    return cell, folder
 
 
 def copy(parent: Path, to: Path) -> Path:
@@ -51,19 +69,23 @@ def only_row(folder: Path, precision: Precision) -> Row:
     return row
 
 
-def run_folder(folder: Path, precision: Precision) -> Path:
-    return folder / "runs" / str(RunKey(CELL, precision, 0, "smoke"))
+def run_folder(folder: Path, precision: Precision, cell: Cell = CELL) -> Path:
+    return folder / "runs" / str(RunKey(cell, precision, 0, "smoke"))
 
 
-@pytest.mark.parametrize("precision", ["binary", "ternary"])
+@OF_EVERY_CELL
+@pytest.mark.parametrize("precision", QUANTISED)
 def test_a_run_ends_in_levels_a_file_and_a_row(
-    parent: Path, tmp_path: Path, precision: Precision, capsys: pytest.CaptureFixture[str]
+    parents: tuple[Cell, Path],
+    tmp_path: Path,
+    precision: Precision,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = copy(parent, tmp_path)
-    assert main(command(folder, precision)) == 0
-    row, run_files = only_row(folder, precision), run_folder(folder, precision)
+    cell, folder = parents[0], copy(parents[1], tmp_path)
+    assert main(command(folder, precision, cell=cell)) == 0
+    row, run_files = only_row(folder, precision), run_folder(folder, precision, cell)
     assert row.accuracy_file == row.accuracy_selected
-    assert row.parent == str(RunKey(CELL, "fp32", 0, "smoke"))
+    assert row.parent == str(RunKey(cell, "fp32", 0, "smoke"))
     assert row.epochs_done == row.epochs == 4
     assert row.data == "digits"
     assert row.cfs_last is not None
@@ -72,13 +94,14 @@ def test_a_run_ends_in_levels_a_file_and_a_row(
     lines = (run_files / "metrics.csv").read_text().splitlines()
     assert len(lines) == 1 + row.epochs
     state, levels = packing.unpack(run_files / "model.safetensors")
-    assert len(levels) == 8  # ten layers but the first and the last
+    layers = {"alexnet": 8, "conv7fc3": 10, "vgg16": 14}[cell.network]
+    assert len(levels) == layers - 2  # all but the first and the last
     for name, layer in levels.items():
         assert torch.isin(state[name], layer.values()).all()
     assert row.file_bytes <= row.everything_bytes * 1.002 + 4096
 
     capsys.readouterr()
-    assert main(command(folder, precision)) == 0  # the row is there: nothing is done again
+    assert main(command(folder, precision, cell=cell)) == 0  # the row is there: nothing is done
     assert "loss" not in capsys.readouterr().out
     assert only_row(folder, precision) == row
 
@@ -106,20 +129,28 @@ def test_packed_file_gives_bit_identical_logits(parent: Path, tmp_path: Path) ->
 KILLED = """
 import os, signal, sys
 from repro.cli import main
-from repro.methods.stbp import Stbp
+from repro.methods.base import SpikingModule
 
-def kill(self, outputs, batch, batch_idx):
+def kill(self, batch, batch_idx):
     if (self.current_epoch, batch_idx) == (2, 7):
         os.kill(os.getpid(), signal.SIGKILL)
 
-Stbp.on_train_batch_end = kill
+SpikingModule.on_train_batch_start = kill
 main(sys.argv[1:])
 """
 RESUMED = {
-    "fp32": ["--lr-step=1", "--augment", "--epochs=5", "--optimiser=adam"],
+    "ann": ["--schedule=cosine", "--augment", "--autoaugment", "--cutout=8", "--dropout=0.1"],
+    "fp32": ["--schedule=step", "--lr-step=1", "--augment", "--epochs=5", "--optimiser=adam"],
+    "fp32_control": ["--cbp.lr-drop-at-g=3", "--cbp.epochs=5"],
     "binary": ["--cbp.lr-drop-at-g=3", "--cbp.epochs=5"],
     "ternary": ["--cbp.lr-drop-at-g=3", "--cbp.epochs=5", "--cbp.train=quantised"],
 }
+TRAINED = [
+    (cell, precision)
+    for cell in READY
+    for precision in cell.precisions
+    if not RunKey(cell, precision, 0, "smoke").is_conversion
+]
 
 
 def flattened(value: object, name: str = "") -> dict[str, object]:
@@ -137,46 +168,57 @@ def flattened(value: object, name: str = "") -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+def pairs_of_a_cell(parents: tuple[Cell, Path], precision: Precision) -> Cell:
+    """The cell, where it has a training of that precision; other pairs are no tests."""
+    if (parents[0], precision) not in TRAINED:
+        pytest.skip(f"{parents[0]} trains no {precision}")
+    return parents[0]
+
+
+@OF_EVERY_CELL
+@pytest.mark.parametrize("precision", RESUMED)
 def test_killed_and_resumed_equals_uninterrupted(
-    parent: Path, tmp_path: Path, precision: Precision, capsys: pytest.CaptureFixture[str]
+    parents: tuple[Cell, Path],
+    tmp_path: Path,
+    precision: Precision,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """SIGKILL in the middle of the third epoch: the whole checkpoint ends equal bit for bit."""
-    folders, checkpoints = [tmp_path / name for name in ("whole", "killed")], []
+    cell = pairs_of_a_cell(parents, precision)
+    whole, killed = folders = [tmp_path / name for name in ("whole", "killed")]
     for folder in folders:
-        if precision == "fp32":
+        if RunKey(cell, precision, 0, "smoke").parent() is None:
             folder.mkdir()
         else:
-            copy(parent, folder)
-    whole, killed = folders
+            copy(parents[1], folder)
     more = RESUMED[precision]
-    assert main(command(whole, precision, *more)) == 0
-    words = [sys.executable, "-c", KILLED, *command(killed, precision, *more)]
+    assert main(command(whole, precision, *more, cell=cell)) == 0
+    words = [sys.executable, "-c", KILLED, *command(killed, precision, *more, cell=cell)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     stopped = subprocess.run(words, capture_output=True, env=environment, check=False)
-    assert stopped.returncode == -signal.SIGKILL
-    last = run_folder(killed, precision) / "last.ckpt"
+    assert stopped.returncode == -signal.SIGKILL, stopped.stderr.decode()
+    last = run_folder(killed, precision, cell) / "last.ckpt"
     before = torch.load(last, weights_only=True)
     assert len(before["callbacks"]["History"]["epochs"]) == 2
-    assert not (killed / "rows" / f"{RunKey(CELL, precision, 0, 'smoke')}.json").exists()
+    assert not (killed / "rows" / f"{RunKey(cell, precision, 0, 'smoke')}.json").exists()
     capsys.readouterr()
-    assert main(command(killed, precision, *more)) == 0
+    assert main(command(killed, precision, *more, cell=cell)) == 0
     told = capsys.readouterr().out
-    assert "epoch 3/5" in told
-    assert "epoch 2/5" not in told, "it must resume, not start anew"
+    assert "epoch 3/" in told
+    assert "epoch 2/" not in told, "it must resume, not start anew"
 
-    for folder in folders:
-        path = run_folder(folder, precision) / "last.ckpt"
-        checkpoints.append(flattened(torch.load(path, weights_only=True)))
-    first, second = checkpoints
+    first, second = (
+        flattened(torch.load(run_folder(f, precision, cell) / "last.ckpt", weights_only=True))
+        for f in folders
+    )
     assert first.keys() == second.keys()
     for name, value in first.items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, second[name]), name  # type: ignore[arg-type]
         elif "ModelCheckpoint" not in name:
             assert value == second[name], name
-    weights = [n for n, t in first.items() if "/state_dict/" in n and "conv3" in n]
     earlier = flattened(before)
+    weights = [name for name in first if "/state_dict/" in name and "weight" in name]
     assert any(not torch.equal(first[n], earlier[n]) for n in weights)  # type: ignore[arg-type]
     same = {"accuracy_last", "accuracy_file", "correct", "cfs_last", "epoch_selected"}
     rows = [vars(only_row(folder, precision)) for folder in folders]
@@ -213,23 +255,58 @@ def test_unknown_cell_lists_the_nine(capsys: pytest.CaptureFixture[str]) -> None
         ("--train-images=99999", "99999"),
         (f"--seed={2**64}", "below 2^63"),
         ("--data=mnist", "mnist"),
+        ("--cbp.optimiser=lion", "lion"),
+        ("--cutout=-3", "cutout"),
     ],
 )
 def test_bad_value(
     word: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert expected in bad([*command(tmp_path, "fp32"), word], capsys)
+    for cell in READY:
+        if word.startswith("--decay") and cell.method != "stbp":
+            continue
+        assert expected in bad([*command(tmp_path, cell.precisions[0], cell=cell), word], capsys)
     assert not list(tmp_path.iterdir()), "nothing half-made is left"
 
 
-def test_missing_parent_prints_the_command_that_makes_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("cell", "word", "expected"),
+    [
+        (("tssl_bp", "cifar10"), "--tau-s=0.5", "give 1 step or more"),
+        (("tssl_bp", "cifar10"), "--dropout=1", "give 0 or more, below 1"),
+        (("tssl_bp", "cifar10"), "--silent-steps=9", "give less than time_steps"),
+        (("snn_calibration", "cifar10"), "--conversion.pipeline=heavy", "heavy"),
+        (("snn_calibration", "cifar10"), "--conversion.batches=0", "batches"),
+        (("snn_calibration", "cifar10"), "--dropout=-1", "give 0 or more, below 1"),
+    ],
+)
+def test_bad_value_of_one_method(
+    cell: tuple[str, str],
+    word: str,
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    line = bad(command(tmp_path, "binary"), capsys)
+    found = find_cell(*cell)
+    assert expected in bad([*command(tmp_path, "binary", cell=found), word], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cell", READY, ids=str)
+def test_missing_parent_prints_the_command_that_makes_it(
+    cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = command(tmp_path, "binary", cell=cell)
+    line = bad(wanted, capsys)
     assert not (tmp_path / "runs").exists()
     made_by = shlex.split(line[line.index("python -m repro ") :])[3:]
+    if cell.converted:  # the parent has a parent of its own
+        line = bad(made_by, capsys)
+        ann = shlex.split(line[line.index("python -m repro ") :])[3:]
+        assert "ann" in ann
+        assert main(ann) == 0
     assert main(made_by) == 0
-    assert main(command(tmp_path, "binary")) == 0
+    assert main(wanted) == 0
 
 
 def test_rows_without_weights_are_made_again(parent: Path, tmp_path: Path) -> None:
@@ -264,14 +341,49 @@ def test_unwritable_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert "/proc/runs" in line
 
 
-def test_smoke_recipes_train(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", READY, ids=str)
+def test_smoke_recipes_train(cell: Cell, tmp_path: Path) -> None:
     """The shipped recipe, two epochs: far above the 10 % of chance, quantised weights included."""
     places = [f"--runs={tmp_path / 'runs'}", f"--rows={tmp_path / 'rows'}"]
-    for precision in PRECISIONS:
-        words = ["run", "--method=stbp", "--dataset=cifar10", "--tier=smoke", *places]
-        words += [f"--precision={precision}", "--epochs=2", "--cbp.epochs=2"]
+    for precision in cell.precisions:
+        words = ["run", f"--method={cell.method}", f"--dataset={cell.dataset}", "--tier=smoke"]
+        words += [*places, f"--precision={precision}", "--cbp.epochs=2"]
+        if not cell.converted:
+            words += ["--epochs=2"]
         assert main(words) == 0
-        assert only_row(tmp_path, precision).accuracy_val_selected > 0.5
+        assert only_row(tmp_path, precision).accuracy_val_selected > 0.5, precision
+
+
+def test_a_cell_without_an_ann_refuses_it(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "--method=stbp", "--dataset=cifar10", "--precision=ann"]
+    assert "stbp/cifar10 has no precision ann: one of fp32, fp32_control" in bad(words, capsys)
+
+
+def test_a_conversion_has_a_row_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = find_cell("snn_calibration", "cifar100")
+    steps = ["--conversion.pipeline=weights"]
+    for precision in ("ann", "fp32", "binary"):
+        assert main(command(tmp_path, precision, *steps, cell=cell)) == 0
+    row, ann = only_row(tmp_path, "fp32"), only_row(tmp_path, "ann")
+    assert row.conversion is not None
+    assert list(row.conversion) == ["ann", "uncalibrated", "light", "weights"]
+    assert row.conversion["ann"] == ann.accuracy_file == row.accuracy_parent
+    assert row.conversion["weights"] == row.accuracy_file == row.accuracy_selected
+    assert row.epochs_done == 0
+    assert row.parent == str(ann.key)
+    assert ann.conversion is None
+    assert "conversion" not in ann.recipe
+    folder = run_folder(tmp_path, "fp32", cell)
+    out = tmp_path / "converted.safetensors"
+    assert main(["export", str(folder), f"--out={out}"]) == 0
+    assert out.read_bytes() == (folder / "model.safetensors").read_bytes()
+    many = command(tmp_path / "many", "ann", cell=cell)
+    assert main(many) == 0
+    line = bad([*command(tmp_path / "many", "fp32", cell=cell), "--conversion.batches=99"], capsys)
+    assert "asks for 2970 training images" in line
+    assert not run_folder(tmp_path / "many", "fp32", cell).joinpath("model.safetensors").exists()
 
 
 def test_absent_data_says_how_to_get_them(

@@ -1,13 +1,17 @@
-"""What every pre-training method shares: counting right answers, one network, two phases."""
+"""What every pre-training method shares: right answers, optimisers, one network, its phases."""
 
 from abc import abstractmethod
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
-Phase = Literal["pretrain", "cbp"]
+from repro.recipe_fields import ImageRecipe, Optimiser
+
+Phase = Literal["ann", "pretrain", "cbp"]
 PARTS = ("val", "test")  # order of the loaders that a datamodule evaluates every epoch
 
 
@@ -16,22 +20,78 @@ def predictions(train: Tensor) -> Tensor:
     return train.sum(0).argmax(1)
 
 
+def make_optimiser(
+    parameters: Iterable[nn.Parameter],
+    name: Optimiser,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    decay_weights_only: bool,
+) -> torch.optim.Optimizer:
+    """Return the optimiser in its fused form.
+
+    Args:
+        parameters: What it steps.
+        name: Which.
+        lr: Learning rate.
+        momentum: Of SGD; the others have none.
+        weight_decay: Of Adam as a penalty, of AdamW decoupled.
+        decay_weights_only: Whether parameters of fewer than two dimensions (biases, scales of
+            normalisation) do not decay.
+    """
+    weights: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for parameter in parameters:
+        (weights if parameter.dim() > 1 or not decay_weights_only else rest).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": weight_decay}]
+    if rest:
+        groups.append({"params": rest, "weight_decay": 0.0})
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=lr, fused=True)
+
+
 class SpikingModule(LightningModule):
-    """A spiking network in training. Subclasses say what the loss is and which optimiser steps.
+    """A network in training. Subclasses say what the loss is.
 
     Attributes:
+        recipe: Numbers of the run.
         network: Maps images ``[B, C, H, W]`` or events ``[B, T, 2, H, W]`` to ``[T, B, K]``.
-        phase: ``pretrain`` or ``cbp``.
+        phase: ``ann`` for the network that a converted cell starts from, ``pretrain``, or ``cbp``
+            for whatever follows it, the FP32 control included.
         accuracy: Fraction of right answers at the last evaluation, for ``val`` and ``test``.
     """
 
-    def __init__(self, network: nn.Module, phase: Phase) -> None:
-        """Keep network and phase."""
+    def __init__(self, recipe: ImageRecipe, network: nn.Module, phase: Phase) -> None:
+        """Keep recipe, network and phase."""
         super().__init__()
-        self.network, self.phase = network, phase
+        self.recipe, self.network, self.phase = recipe, network, phase
         self.accuracy = dict.fromkeys(PARTS, 0.0)
         self._losses: list[Tensor] = []
         self._right = {part: [0, 0] for part in PARTS}
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401  (one of many shapes Lightning takes)
+        """Return the optimiser of the phase, and in pre-training the learning rate's schedule."""
+        recipe: Any = self.recipe.cbp if self.phase == "cbp" else self.recipe
+        optimiser = make_optimiser(
+            self.parameters(),
+            recipe.optimiser,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            decay_weights_only=self.phase == "cbp",
+        )
+        if self.phase == "cbp" or recipe.schedule == "constant":
+            return optimiser
+        if recipe.schedule == "cosine":
+            return {
+                "optimizer": optimiser,
+                "lr_scheduler": CosineAnnealingLR(optimiser, recipe.epochs),
+            }
+        steps = StepLR(optimiser, recipe.lr_step, recipe.lr_gamma)
+        return {"optimizer": optimiser, "lr_scheduler": steps}
 
     @abstractmethod
     def loss(self, train: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,97 @@
+"""A run that converts a trained ANN into a spiking network instead of training one."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor, nn
+
+from datamodules.base import ImageDataModule
+from repro import packing
+from repro.calibration import Pipeline, convert
+from repro.errors import UserError
+from repro.evaluation import right_answers
+from repro.history import commit_in_words
+from repro.networks.convolution import to_channels_last_
+from repro.recipe_fields import SnnCalibrationRecipe
+
+STEPS: Final[tuple[Pipeline, ...]] = ("none", "light", "potential", "weights")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion found.
+
+    Attributes:
+        accuracies: Test accuracy of the ANN, ``uncalibrated``, and after the steps of the
+            calibration by their names; fractions.
+        accuracy_val: Accuracy of the result on the validation images.
+        seconds: Wall time, s.
+        commit: Commit of the code, with ``+changes`` where the tree had some.
+        thresholds: Threshold of every neuron layer before it was folded into the weights.
+    """
+
+    accuracies: dict[str, float]
+    accuracy_val: float
+    seconds: float
+    commit: str
+    thresholds: list[float]
+
+
+def calibration_batches(data: ImageDataModule, recipe: SnnCalibrationRecipe) -> Sequence[Tensor]:
+    """Return the first training images, normalised and not augmented, in batches.
+
+    Raises:
+        UserError: There are fewer training images than the recipe asks for.
+    """
+    wanted = recipe.conversion.batches * recipe.conversion.batch_size
+    if wanted > (there := len(data.train.labels)):
+        raise UserError(
+            f"the conversion asks for {wanted} training images, there are {there}: lower "
+            "conversion.batches or conversion.batch_size"
+        )
+    images = data.train.images[:wanted].split(recipe.conversion.batch_size)
+    labels = data.train.labels[: recipe.conversion.batch_size]
+    return [data.on_after_batch_transfer((batch, labels), 0)[0] for batch in images]
+
+
+def convert_to_file(
+    ann: nn.Module,
+    recipe: SnnCalibrationRecipe,
+    data: ImageDataModule,
+    file: Path,
+    metadata: dict[str, str],
+) -> Converted:
+    """Convert, write the spiking network's file, and evaluate every step on the way.
+
+    Args:
+        ann: The trained network.
+        recipe: Numbers of the conversion.
+        data: Where calibration and evaluation images come from.
+        file: Packed file to write.
+        metadata: What is noted in it.
+    """
+    start, commit = time.monotonic(), commit_in_words()
+    batches = calibration_batches(data, recipe)
+    wanted = recipe.conversion.pipeline
+    accuracies = {"ann": float(right_answers(ann, data).mean())}
+    for step in STEPS[: STEPS.index(wanted) + 1]:
+        if step == "potential" and wanted == "weights":
+            continue  # the advanced pipeline ends with potentials of its own
+        conversion = convert(ann, batches, time_steps=recipe.time_steps, pipeline=step)
+        network = conversion.network
+        to_channels_last_(network)
+        right = right_answers(network, data)
+        accuracies["uncalibrated" if step == "none" else step] = float(right.mean())
+        print(f"converted, calibration {step}: test {100 * right.mean():.2f} %", flush=True)
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    packing.pack(file, state, {}, {**metadata, "commit": commit})
+    return Converted(
+        accuracies=accuracies,
+        accuracy_val=float(right_answers(network, data, "val").mean()),
+        seconds=time.monotonic() - start,
+        commit=commit,
+        thresholds=list(conversion.thresholds),
+    )

@@ -1,0 +1,43 @@
+"""SNN-Calibration: an ANN is trained, converted to a spiking network, and that trained on by CBP.
+
+The conversion itself is ``repro.calibration`` (Li et al., ICML 2021).
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from repro.methods.base import Phase, SpikingModule
+from repro.networks.vgg import spiking_vgg, vgg16
+from repro.recipe_fields import SnnCalibrationRecipe
+
+
+class SnnCalibration(SpikingModule):
+    """VGG16, as ANN or converted, and the cross-entropy of its outputs summed over T."""
+
+    recipe: SnnCalibrationRecipe
+
+    def __init__(self, recipe: SnnCalibrationRecipe, classes: int, phase: Phase) -> None:
+        """Build the network.
+
+        Args:
+            recipe: Numbers of the run.
+            classes: K.
+            phase: ``ann`` builds the ANN, ``pretrain`` and ``cbp`` the spiking network.
+        """
+        network: nn.Module
+        if phase == "ann":
+            network = vgg16(
+                classes, width=recipe.width, batch_norm=recipe.batch_norm, dropout=recipe.dropout
+            )
+        else:
+            network = spiking_vgg(
+                classes,
+                time_steps=recipe.time_steps,
+                width=recipe.width,
+                potentials=recipe.conversion.pipeline in ("potential", "weights"),
+            )
+        super().__init__(recipe, network, phase)
+
+    def loss(self, train: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of ``[T, B, K]`` summed over T; an ANN's output has T = 1."""
+        return cross_entropy(train.sum(0), labels)

@@ -1,0 +1,169 @@
+"""From what a run found to its row."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from datamodules.base import ImageDataModule
+from repro import memory, packing, rows, statistics
+from repro.cells import RunKey
+from repro.conversion import Converted
+from repro.evaluation import load_weights, right_answers
+from repro.history import History
+from repro.methods.build import build_network, phase_of
+from repro.networks.convolution import to_channels_last_
+from repro.recipe_fields import Recipe
+from repro.recipes import as_dict, recipe_hash
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run that another one starts from.
+
+    Attributes:
+        row: Its row.
+        state: Its weights, from its saved file.
+        sha256: Checksum of that file.
+    """
+
+    row: rows.Row
+    state: dict[str, Tensor]
+    sha256: str
+
+
+def make_row(
+    key: RunKey,
+    recipe: Recipe,
+    data: ImageDataModule,
+    file: Path,
+    parent: Parent | None,
+    found: Mapping[str, Any],
+) -> rows.Row:
+    """Load the saved file into a fresh network, evaluate that, and gather everything in a row.
+
+    Args:
+        key: Name of the run.
+        recipe: Its numbers.
+        data: Whose test images are evaluated.
+        file: The saved file.
+        parent: The run whose weights this one started from.
+        found: `history_fields` or `conversion_fields`.
+    """
+    state, levels = packing.unpack(file)
+    network = build_network(key.cell, recipe, data.classes, phase_of(key))
+    load_weights(network, state, str(file))
+    to_channels_last_(network)
+    correct = right_answers(network, data)
+    counted = memory.count(
+        network, {name.removesuffix(".weight"): layer.bits for name, layer in levels.items()}
+    )
+    return rows.Row(
+        method=key.cell.method,
+        dataset=key.cell.dataset,
+        network=key.cell.network,
+        precision=key.precision,
+        seed=key.seed,
+        tier=key.tier,
+        recipe=as_dict(recipe, key.precision),
+        recipe_hash=recipe_hash(recipe, key.precision),
+        versions=rows.versions(),
+        device=device_in_words(),
+        data_checksum=data.checksum,
+        data=recipe.data,
+        train_images=len(data.train.labels),
+        val_images=len(data.val.labels),
+        test_images=len(data.test.labels),
+        accuracy_file=float(correct.mean()),
+        weights=counted.weights,
+        quantised_weights=counted.quantised_weights,
+        fp32_bytes=counted.fp32_bytes,
+        weights_only_bytes=counted.weights_only_bytes,
+        everything_bytes=counted.everything_bytes,
+        file_bytes=file.stat().st_size,
+        correct=rows.pack_correct(correct),
+        **found,
+        **parent_fields(parent, correct),
+    )
+
+
+def commit_fields(commits: Sequence[str]) -> dict[str, Any]:
+    """Return the commit that trained; several, after a resume, count as a tree with changes."""
+    return {
+        "git_sha": commits[-1].removesuffix("+changes"),
+        "git_dirty": commits[-1].endswith("+changes") or len(commits) > 1,
+    }
+
+
+def history_fields(history: History, epochs_of_recipe: int) -> dict[str, Any]:
+    """Return the fields of a row that the epochs tell; epochs are counted from 0."""
+    epochs, selected = history.epochs, history.selected
+    best = max(epochs, key=lambda epoch: epoch["test_accuracy"])
+    return {
+        **commit_fields(history.commits),
+        "epochs": epochs_of_recipe,
+        "epochs_done": len(epochs),
+        "wall_seconds": round(history.seconds, 1),
+        "accuracy_last": epochs[-1]["test_accuracy"],
+        "accuracy_best_test": best["test_accuracy"],
+        "accuracy_selected": selected["test_accuracy"],
+        "epoch_best_test": int(best["epoch"]),
+        "epoch_selected": int(selected["epoch"]),
+        "accuracy_val_selected": selected["val_accuracy"],
+        "cfs_first": epochs[0].get("cfs"),
+        "cfs_last": epochs[-1].get("cfs"),
+        "cfs_selected": selected.get("cfs"),
+        "g_selected": int(selected["g"]) if "g" in selected else None,
+    }
+
+
+def conversion_fields(converted: Converted) -> dict[str, Any]:
+    """Return the same fields of a conversion: no epoch was trained, so all accuracies are one."""
+    accuracy = list(converted.accuracies.values())[-1]
+    names = ("accuracy_last", "accuracy_best_test", "accuracy_selected")
+    nothing = ("epochs", "epochs_done", "epoch_best_test", "epoch_selected")
+    return {
+        **commit_fields([converted.commit]),
+        **dict.fromkeys(names, accuracy),
+        **dict.fromkeys(nothing, 0),
+        "accuracy_val_selected": converted.accuracy_val,
+        "wall_seconds": round(converted.seconds, 1),
+        "cfs_first": None,
+        "cfs_last": None,
+        "conversion": converted.accuracies,
+    }
+
+
+def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the comparison with the parent on the same test images; None for a parent."""
+    names = (
+        *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
+        *("parent_only_right", "child_only_right", "mcnemar_p"),
+    )
+    if parent is None:
+        return dict.fromkeys(names)
+    before = rows.unpack_correct(parent.row.correct, parent.row.test_images)
+    pairs = statistics.pair(before, correct)
+    values = (
+        str(parent.row.key),
+        parent.sha256,
+        parent.row.accuracy_file,
+        pairs.difference,
+        pairs.parent_only_right,
+        pairs.child_only_right,
+        statistics.mcnemar_p(before, correct),
+    )
+    return dict(zip(names, values, strict=True))
+
+
+def device_in_words() -> str:
+    """Return the device that Lightning chose, by name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"

@@ -1,0 +1,249 @@
+"""Recipes: the fields that a run's numbers have, checked; the numbers are in ``recipes``."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from repro.errors import UserError
+
+DATA: Final = ("cifar10", "cifar100", "digits")
+Optimiser = Literal["sgd", "adam", "adamw"]
+Pipeline = Literal["none", "light", "potential", "weights"]
+
+
+def require_positive(recipe: object, *names: str) -> None:
+    """Raise a UserError for a field that is not a number above 0."""
+    for name in names:
+        if not 0 < getattr(recipe, name) < float("inf"):
+            raise UserError(f"{name} is {getattr(recipe, name)}: give a number above 0")
+
+
+def require_at_least_0(recipe: object, *names: str) -> None:
+    """Raise a UserError for a field that is not a number from 0."""
+    for name in names:
+        if not 0 <= getattr(recipe, name) < float("inf"):
+            raise UserError(f"{name} is {getattr(recipe, name)}: give 0 or more")
+
+
+@dataclass(frozen=True)
+class CbpRecipe:
+    """Numbers of the CBP phase (Algorithm 1), the four variants of the reference included.
+
+    Attributes:
+        epochs: Passes over the training data.
+        lr: Learning rate of the weights.
+        momentum: Momentum of the weights' SGD.
+        optimiser: Optimiser of the weights.
+        weight_decay: Its weight decay, on weights (not on biases and the like).
+        multiplier_optimiser: Optimiser of the multipliers.
+        multiplier_lr: Learning rate of the multipliers; 0 leaves plain straight-through training.
+        p_max: Epochs after which the multipliers ascend at the latest.
+        window: Whether the unconstrained window applies (off: g stays at infinity).
+        lr_drop_at_g: Value of g at which the weights' learning rate drops; 0 for never.
+        lr_drop: Factor of that drop.
+        clip: Clip gradients by value, by global norm, or not at all.
+        clip_at: Bound of the clip.
+        clip_scaled: Clip while AMP gradients still carry the loss scale (the reference's quirk Q1).
+        train: Which parameters train: all of them or the quantised weights only.
+        weight_bound: Latent weights are clamped to plus or minus this after every batch.
+        arithmetic: ``float32``, or ``spikes_bf16``: level codes and spikes multiplied in bfloat16,
+            everything else in float32.
+    """
+
+    epochs: int
+    lr: float
+    momentum: float
+    multiplier_lr: float
+    optimiser: Optimiser = "sgd"
+    weight_decay: float = 0.0
+    multiplier_optimiser: Literal["adam", "adamw"] = "adam"
+    p_max: int = 20
+    window: bool = True
+    lr_drop_at_g: int = 20
+    lr_drop: float = 0.1
+    clip: Literal["value", "norm", "none"] = "value"
+    clip_at: float = 1.0
+    clip_scaled: bool = False
+    train: Literal["all", "quantised"] = "all"
+    weight_bound: float = 1.0
+    arithmetic: Literal["float32", "spikes_bf16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        require_positive(self, "epochs", "lr", "p_max", "lr_drop", "clip_at", "weight_bound")
+        require_at_least_0(self, "momentum", "multiplier_lr", "lr_drop_at_g", "weight_decay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecipe:
+    """What the recipes of all image cells have in common.
+
+    Attributes:
+        cbp: The CBP phase, and that of its control.
+        data: Data set that is read: ``cifar10``, ``cifar100`` or ``digits``.
+        normalisation: Data set whose constants normalise CIFAR images.
+        train_images: Training images used, the first of the split; 0 for all.
+        val_images: Validation images used; 0 for all.
+        test_images: Test images used, the first ones; 0 for all.
+        width: Channels and hidden units as a fraction of the paper's.
+        time_steps: T.
+        epochs: Passes over the training data of the pre-training.
+        batch_size: Images a step.
+        optimiser: Optimiser of the pre-training.
+        lr: Its learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of every parameter.
+        schedule: Learning rate: ``constant``, falling in ``step``s, or along a ``cosine`` to 0.
+        lr_step: In steps: it falls by ``lr_gamma`` every so many epochs.
+        lr_gamma: That factor.
+        clip_norm: Bound of the gradients' global norm in pre-training; 0 for none.
+        augment: Random crop (padding 4) and horizontal flip.
+        autoaugment: After those, AutoAugment's CIFAR-10 policy.
+        cutout: After normalisation, a square of this side, in pixels, is set to 0; 0 for none.
+    """
+
+    cbp: CbpRecipe
+    data: str
+    normalisation: Literal["cifar10", "cifar100"] = "cifar10"
+    train_images: int = 0
+    val_images: int = 0
+    test_images: int = 0
+    width: float = 1.0
+    time_steps: int
+    epochs: int
+    batch_size: int
+    optimiser: Optimiser = "sgd"
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    lr_step: int = 1
+    lr_gamma: float = 0.1
+    clip_norm: float = 0.0
+    augment: bool = True
+    autoaugment: bool = False
+    cutout: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        require_positive(self, "width", "time_steps", "epochs", "batch_size", "lr")
+        require_positive(self, "lr_step", "lr_gamma")
+        require_at_least_0(self, "train_images", "val_images", "test_images", "momentum")
+        require_at_least_0(self, "weight_decay", "clip_norm", "cutout")
+        if self.data not in DATA:
+            raise UserError(f"data is {self.data!r}: one of {', '.join(DATA)}")
+        if not self.augment and (self.autoaugment or self.cutout):
+            raise UserError("autoaugment and cutout come after crop and flip: add --augment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StbpRecipe(ImageRecipe):
+    """Numbers of an STBP run.
+
+    Attributes:
+        threshold: Membrane potential above which a neuron fires.
+        decay: Factor of the membrane potential from step to step, 0 to 1.
+        window: Half-width of the rectangular surrogate gradient.
+        gain: Factor on the initial weights of PyTorch's default initialisation.
+    """
+
+    threshold: float = 0.5
+    decay: float
+    window: float = 0.5
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        super().__post_init__()
+        require_positive(self, "threshold", "window", "gain")
+        require_at_least_0(self, "decay")
+        if self.decay > 1:
+            raise UserError(f"decay is {self.decay}: give a number from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TsslBpRecipe(ImageRecipe):
+    """Numbers of a TSSL-BP run.
+
+    Attributes:
+        tau_m: Time constant of the membrane, in steps, 1 and up.
+        tau_s: Time constant of the synapse, in steps, 1 and up.
+        threshold: Membrane potential above which a neuron fires.
+        pooling_factor: Factor on the sum of a 2x2 pooling.
+        dropout: Probability that a unit is dropped for all T, before each layer but the first.
+        conv_gain: Factor on the initial weights of convolutions.
+        weight_bound: Weights are clamped to plus or minus this after every batch of pre-training.
+        silent_steps: Steps at the beginning at which the target neuron is silent.
+    """
+
+    tau_m: float = 5.0
+    tau_s: float = 3.0
+    threshold: float = 1.0
+    pooling_factor: float = 1.1
+    dropout: float = 0.2
+    conv_gain: float = 5.0
+    weight_bound: float = 4.0
+    silent_steps: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        super().__post_init__()
+        require_positive(self, "threshold", "pooling_factor", "conv_gain", "weight_bound")
+        require_at_least_0(self, "silent_steps")
+        require_dropout(self.dropout)
+        for name in ("tau_m", "tau_s"):
+            if not 1 <= getattr(self, name) < float("inf"):
+                raise UserError(f"{name} is {getattr(self, name)}: give 1 step or more")
+        if self.silent_steps >= self.time_steps:
+            raise UserError(
+                f"silent_steps is {self.silent_steps}: give less than time_steps, {self.time_steps}"
+            )
+
+
+@dataclass(frozen=True)
+class ConversionRecipe:
+    """Numbers of the conversion of a trained ANN to a spiking network.
+
+    Attributes:
+        pipeline: Calibration: ``none``; ``light`` (biases); ``potential`` (that, then initial
+            membrane potentials); ``weights`` (the advanced pipeline: weights, then potentials).
+        batches: Batches of training images that the thresholds are searched on; the first of them
+            calibrates.
+        batch_size: Images of such a batch.
+    """
+
+    pipeline: Pipeline = "light"
+    batches: int = 7
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        require_positive(self, "batches", "batch_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnnCalibrationRecipe(ImageRecipe):
+    """Numbers of an ANN, of its conversion to a spiking network, and of the CBP phase.
+
+    Attributes:
+        conversion: How the ANN is converted.
+        batch_norm: Whether the ANN has batch normalisation.
+        dropout: Probability that a unit of the ANN is dropped in training.
+    """
+
+    conversion: ConversionRecipe = ConversionRecipe()
+    batch_norm: bool = False
+    dropout: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        super().__post_init__()
+        require_dropout(self.dropout)
+
+
+def require_dropout(probability: float) -> None:
+    """Raise a UserError for a number that is no probability below 1."""
+    if not 0 <= probability < 1:
+        raise UserError(f"dropout is {probability}: give 0 or more, below 1")
+
+
+Recipe = StbpRecipe | TsslBpRecipe | SnnCalibrationRecipe
