@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Z_95: Final = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+Verdict = Literal["held", "not held", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,35 @@ class Paired:
     def difference(self) -> float:
         """Return the child's accuracy minus the parent's, (c - b) / N, -1 to 1."""
         return (self.child_only_right - self.parent_only_right) / self.n
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one network minus another's on the same test images, mean over seeds.
+
+    Attributes:
+        mean: Mean difference, a fraction, -1 to 1.
+        low: Lower limit of its 95 % interval.
+        high: Upper limit.
+        seeds: Seeds, 1 and up.
+        images: Test images of each seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    images: int
+
+    def verdict(self, bound: float) -> Verdict:
+        """Return whether the difference is above ``bound``, a fraction, by its whole interval.
+
+        >>> Difference(-0.002, -0.009, 0.005, 3, 2000).verdict(-0.01)
+        'held'
+        """
+        if self.low > bound:
+            return "held"
+        return "not held" if self.high < bound else "undecided"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -188,3 +218,81 @@ def _correlation(a: int, b: int, c: int, d: int) -> float:
         return 0.0
     excess = a * d - b * c
     return (max(excess - (a + b + c + d) / 2, 0) if excess > 0 else excess) / math.sqrt(product)
+
+
+def paired_difference(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Difference:
+    """Return the mean of ``after - before`` with its 95 % interval.
+
+    One seed: `difference_interval`. Several seeds on the same images: `crossed_interval`. Where
+    neither seeds nor images differ, so that nothing varies, the widest interval of the seeds.
+
+    Args:
+        before: ``[S, N]`` bool, which of N images the network of each of S seeds gets right.
+        after: ``[S, N]`` bool, the networks they are compared with: same seeds, same images.
+
+    Raises:
+        ValueError: Not two bool matrices of one shape, at least 1 x 1.
+    """
+    if before.ndim != 2 or before.shape != after.shape:
+        raise ValueError(f"shapes {before.shape} and {after.shape}: give two [seeds, images]")
+    counts = [pair(old, new) for old, new in zip(before, after, strict=True)]
+    if not counts:
+        raise ValueError("no seeds to compare: pass the images of at least one")
+    seeds, images = before.shape
+    differences = after.astype(np.int8) - before.astype(np.int8)
+    mean = float(differences.mean())
+    if seeds > 1 and images > 1 and np.ptp(differences) > 0:
+        low, high = crossed_interval(differences)
+    else:
+        limits = [difference_interval(each) for each in counts]
+        low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    return Difference(mean, max(low, -1.0), min(high, 1.0), seeds, images)
+
+
+def crossed_interval(
+    differences: NDArray[np.integer | np.floating], level: float = 0.95
+) -> tuple[float, float]:
+    """Return the confidence interval of a mean over seeds and images, both drawn at random.
+
+    Every seed is tested on the same images, so neither seeds nor pairs of seed and image are
+    independent draws: seeds and images are crossed random factors with one value a cell,
+    ``d[s, i] = mean + seed[s] + image[i] + error[s, i]``, and::
+
+        Var(mean) = (MS_seed + MS_image - MS_error) / (S N), at least MS_error / (S N)
+
+    Its degrees of freedom are Satterthwaite's, at least 1; the quantile is Student's. Without a
+    difference between seeds it is nearly the interval over images, and with few seeds that differ
+    much nearly the interval over seeds.
+
+    Args:
+        differences: ``[S, N]``, -1, 0 or 1 each, S >= 2 and N >= 2, not all the same.
+        level: Confidence, 0 to 1.
+
+    Raises:
+        ValueError: A single seed or image, or nothing varies.
+
+    References:
+        Brennan, Generalizability Theory, 2001, chapter 2 (the crossed design p x i);
+        Satterthwaite, Biometrics Bulletin 2, 110-114, 1946;
+        Clark, J. Verbal Learning and Verbal Behavior 12, 335-359, 1973, on why both are random.
+    """
+    from scipy.stats import t  # takes a second to import
+
+    seeds, images = differences.shape
+    if min(seeds, images) < 2 or np.ptp(differences) == 0:
+        raise ValueError(f"{seeds} seeds, {images} images: at least two of each, and not all equal")
+    values = differences.astype(np.float64)
+    mean = values.mean()
+    of_seeds, of_images = values.mean(1, keepdims=True), values.mean(0, keepdims=True)
+    freedom = np.array([seeds - 1, images - 1, (seeds - 1) * (images - 1)], np.float64)
+    ms_seed = images * np.sum((of_seeds - mean) ** 2) / freedom[0]
+    ms_image = seeds * np.sum((of_images - mean) ** 2) / freedom[1]
+    ms_error = np.sum((values - of_seeds - of_images + mean) ** 2) / freedom[2]
+    joint = ms_seed + ms_image - ms_error
+    if joint > ms_error:
+        squares = np.array([ms_seed, ms_image, ms_error]) ** 2
+        effective = max(joint**2 / np.sum(squares / freedom), 1.0)
+    else:
+        joint, effective = ms_error, freedom[2]
+    half = t.ppf((1 + level) / 2, effective) * math.sqrt(joint / (seeds * images))
+    return float(mean - half), float(mean + half)

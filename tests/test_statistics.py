@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from repro.statistics import (
+    Difference,
     Paired,
     Spread,
+    crossed_interval,
     difference_interval,
     exact_p,
     mcnemar_p,
     pair,
+    paired_difference,
     spread,
     wilson,
 )
@@ -135,3 +138,114 @@ def test_no_discordant_image_still_has_a_width() -> None:
     low, high = difference_interval(Paired(90, 0, 0, 10))
     assert low < 0 < high
     assert math.isclose(-low, high)
+
+
+def crossed_by_hand(values: list[list[float]], t: float, floor: bool) -> tuple[float, float]:
+    """The interval from sums over single cells, with the quantile t of a table."""
+    seeds, images = len(values), len(values[0])
+    mean = sum(sum(row) for row in values) / (seeds * images)
+    rows = [sum(row) / images for row in values]
+    columns = [sum(row[i] for row in values) / seeds for i in range(images)]
+    ms_seed = images * sum((row - mean) ** 2 for row in rows) / (seeds - 1)
+    ms_image = seeds * sum((column - mean) ** 2 for column in columns) / (images - 1)
+    ms_error = sum(
+        (values[s][i] - rows[s] - columns[i] + mean) ** 2
+        for s in range(seeds)
+        for i in range(images)
+    ) / ((seeds - 1) * (images - 1))
+    joint = ms_seed + ms_image - ms_error
+    assert (joint <= ms_error) == floor
+    half = t * sqrt(max(joint, ms_error) / (seeds * images))
+    return mean - half, mean + half
+
+
+def test_the_crossed_interval_equals_the_slow_formula() -> None:
+    values = [[1.0, 0.0, 0.0, -1.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, -1.0]]
+    # Mean squares 1/3, 14/9, 2/9: (5/3)^2 / ((1/3)^2 / 2 + (14/9)^2 / 3 + (2/9)^2 / 6) = 3.1915
+    t = 3.0771  # 97.5 % quantile of Student's t with 3.1915 degrees of freedom
+    found = crossed_interval(np.array(values))
+    assert found == pytest.approx(crossed_by_hand(values, t, floor=False), abs=1e-4)
+    assert found != pytest.approx(crossed_by_hand(values, 1.96, floor=False), abs=1e-2)
+
+
+def test_the_crossed_interval_is_never_narrower_than_the_errors_alone() -> None:
+    values = [[1.0, -1.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, -1.0]]
+    t = 2.4469  # 97.5 % quantile with (3 - 1) * (4 - 1) = 6 degrees of freedom
+    found = crossed_interval(np.array(values))
+    assert found == pytest.approx(crossed_by_hand(values, t, floor=True), abs=1e-4)
+
+
+def test_seeds_that_differ_much_give_the_interval_over_seeds() -> None:
+    images = 1000
+    values = np.zeros((3, images), np.int8)
+    values[1, :300], values[2, :600] = -1, -1  # nearly all variance is between seeds
+    low, high = crossed_interval(values)
+    means = values.mean(1)
+    t = 4.3027  # 2 degrees of freedom
+    half = t * means.std(ddof=1) / sqrt(3)
+    assert low == pytest.approx(means.mean() - half, rel=0.05)
+    assert high == pytest.approx(means.mean() + half, rel=0.05)
+
+
+def test_seeds_that_agree_give_the_interval_over_images() -> None:
+    one = np.zeros(1000, np.int8)
+    one[:30], one[-10:] = -1, 1
+    values = np.stack([one] * 3)
+    half = 1.9623 * one.std(ddof=1) / sqrt(1000)  # not sqrt(3000): the images are the same
+    assert crossed_interval(values) == pytest.approx((-0.02 - half, -0.02 + half), abs=1e-4)
+    own = np.stack([np.roll(one, 333 * seed) for seed in range(3)])  # images of their own
+    low, high = crossed_interval(own)
+    assert high - low < 0.7 * 2 * half
+
+
+def test_exchanging_the_two_turns_the_interval_over() -> None:
+    draws = np.random.default_rng(1)
+    before, after = draws.random((3, 200)) < 0.7, draws.random((3, 200)) < 0.6
+    there, back = paired_difference(before, after), paired_difference(after, before)
+    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
+    assert there.mean == pytest.approx(after.mean() - before.mean())
+    assert (there.seeds, there.images) == (3, 200)
+    assert there != back
+
+
+def test_one_seed_has_newcombes_interval_and_so_have_seeds_without_a_difference() -> None:
+    before, after = np.arange(40) < 30, np.arange(40) < 28
+    limits = difference_interval(pair(before, after))
+    one = paired_difference(before[None], after[None])
+    assert one == Difference(-2 / 40, *limits, seeds=1, images=40)
+    still = paired_difference(np.stack([before] * 3), np.stack([before] * 3))
+    assert (still.low, still.high) == difference_interval(pair(before, before))
+    assert still.low < 0 < still.high  # not "exactly 0 for certain"
+
+
+def test_the_parts_add_up_to_the_whole() -> None:
+    draws = np.random.default_rng(2)
+    parent, control, child = (draws.random((3, 50)) < share for share in (0.5, 0.6, 0.4))
+    parts = paired_difference(parent, control).mean + paired_difference(control, child).mean
+    assert parts == pytest.approx(paired_difference(parent, child).mean)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.009, 0.01, "held"),
+        (-0.01, 0.01, "undecided"),
+        (-0.02, -0.01, "undecided"),
+        (-0.03, -0.011, "not held"),
+    ],
+)
+def test_a_verdict_is_the_whole_intervals(low: float, high: float, verdict: str) -> None:
+    assert Difference((low + high) / 2, low, high, 3, 100).verdict(-0.01) == verdict
+
+
+def test_differences_of_other_shapes_are_refused() -> None:
+    two = np.ones((2, 3), bool)
+    with pytest.raises(ValueError, match=r"give two \[seeds, images\]"):
+        paired_difference(two, np.ones((3, 3), bool))
+    with pytest.raises(ValueError, match=r"give two \[seeds, images\]"):
+        paired_difference(two[0], two[0])
+    with pytest.raises(ValueError, match="no seeds"):
+        paired_difference(two[:0], two[:0])
+    for values in (np.array([[1, 0]]), np.array([[1], [0]]), np.ones((2, 2))):
+        with pytest.raises(ValueError, match="at least two of each, and not all equal"):
+            crossed_interval(values)
