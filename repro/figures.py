@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from repro.cells import Precision
 from repro.errors import UserError
-from repro.rows import Row, grouped, write_atomically
+from repro.groups import grouped
+from repro.rows import Row, write_atomically
 from repro.statistics import spread
-from repro.tables import Table
+from repro.text_table import Table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK: Final = "#1b1f24"  # text and axes; the report page turns it into the reader's text colour
@@ -22,7 +25,7 @@ PAPER: Final = "#fefefe"  # background; the report page makes it transparent
 # Okabe and Ito's colours, readable for colour-blind people; yellow and black are left out, they
 # vanish on a light and on a dark page. Nine cells need a second line style.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-MARKERS: Final = {"fp32": "o", "binary": "s", "ternary": "^"}
+MARKERS: Final = {"fp32": "o", "fp32_control": "o", "binary": "s", "ternary": "^"}
 WIDTH: Final = 5.2  # inches: text stays legible when a phone scales the page
 PANELS: Final = {
     "accuracy, %": ("val_accuracy", "test_accuracy"),
@@ -115,10 +118,10 @@ def accuracy_against_memory_figure(rows: Iterable[Row], out: Path) -> Path:
     """Draw accuracy against weight memory as an SVG: a line per cell, a marker per precision.
 
     Accuracy is that at the epoch picked on validation, mean over seeds with the sample standard
-    deviation as a bar; memory is ``weights_only_bytes``.
+    deviation as a bar; memory is ``weights_only_bytes``. The FP32 control is hollow, off the line.
 
     Args:
-        rows: Rows of one tier.
+        rows: Rows of one tier, none of an ANN.
         out: Path of the SVG, replaced if it exists.
 
     Returns:
@@ -141,26 +144,43 @@ def accuracy_against_memory_figure(rows: Iterable[Row], out: Path) -> Path:
     styles = _styles(cells)
     figure = _new_figure(3.6 + 0.25 * len(cells))
     axes = figure.subplots()
-    axes.set_title(f"{rows[0].tier} tier: ● FP32, ■ binary, ▲ ternary", loc="left")
+    axes.set_title(f"{rows[0].tier} tier: ● FP32, ○ FP32 control, ■ binary, ▲ ternary", loc="left")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     for (colour, style, _), name in zip(styles, cells, strict=True):
-        points = []
-        for (cell, precision), group in groups.items():
-            if str(cell) == name:
-                accuracy = spread([100 * row.accuracy_selected for row in group])
-                megabytes = spread([row.weights_only_bytes / 1e6 for row in group]).mean
-                points.append((megabytes, accuracy.mean))
-                error = accuracy.std or 0.0
-                marker = MARKERS[precision]
-                axes.errorbar(*points[-1], yerr=error, color=colour, marker=marker, capsize=2)
-        axes.plot(*zip(*sorted(points), strict=True), color=colour, ls=style, alpha=0.6)
+        mine = {precision: each for (cell, precision), each in groups.items() if str(cell) == name}
+        _add_cell(axes, mine, colour, style)
     axes.set_xlabel("weight memory, MB (weights only)")
     axes.set_ylabel("test accuracy, %")
     _add_legend(figure, styles)
     return _save(figure, out)
+
+
+def _add_cell(
+    axes: "Axes", groups: Mapping[Precision, Sequence[Row]], colour: str, style: str
+) -> None:
+    """Draw the markers of one cell; a line joins them all but the control, which is hollow."""
+    points = []
+    for precision, group in groups.items():
+        accuracy = spread([100 * row.accuracy_selected for row in group])
+        megabytes = spread([row.weights_only_bytes / 1e6 for row in group]).mean
+        axes.errorbar(
+            megabytes,
+            accuracy.mean,
+            yerr=accuracy.std or 0.0,
+            color=colour,
+            marker=MARKERS[precision],
+            markerfacecolor="none" if precision == "fp32_control" else colour,
+            markersize=9 if precision == "fp32_control" else 6,  # a ring where the two coincide
+            capsize=2,
+            zorder=3,
+        )
+        if precision != "fp32_control":
+            points.append((megabytes, accuracy.mean))
+    if points:
+        axes.plot(*zip(*sorted(points), strict=True), color=colour, ls=style, alpha=0.6)
 
 
 def report_page(

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from repro.cells import CELLS, Cell, Tier
+from repro.claims import mark_notes
+from repro.groups import grouped, marks
 from repro.published import GRADES, UNKNOWN, Known, Published, by_name, published_value
-from repro.rows import Row, grouped, marks
-from repro.tables import NAMES, NOT_RUN, SCALE, Table, mark_notes, signed_points
+from repro.rows import Row
+from repro.text_table import Table
+from repro.words import NAMES, NOT_RUN, SCALE, signed_points
 
 NOT_COMPUTED: Final = "not computed"
 

@@ -19,16 +19,18 @@ import torch
 from repro import memory
 from repro.cbp.layers import choose_layers
 from repro.cbp.levels import LEVELS, LayerLevels
-from repro.cells import CELLS, TIERS, Cell, Tier
+from repro.cells import CELLS, COLUMNS, QUANTISED, TIERS, Cell, Tier
+from repro.claims import claims_table, control_table
 from repro.errors import UserError
 from repro.figures import accuracy_against_memory_figure, curves_figure, report_page
+from repro.groups import grouped
 from repro.memory_table import WeightMemory, file_table, memory_table
-from repro.networks.conv7fc3 import conv7fc3
-from repro.neurons.stbp import StbpNeuron
+from repro.methods.build import build_network
 from repro.published import Published, read_published
 from repro.recipes import RECIPES, recipe_hash
-from repro.rows import Row, grouped, read_rows, write_atomically
-from repro.tables import Table, accuracy_table, comparison_table, summary_in_words
+from repro.rows import Row, read_rows, write_atomically
+from repro.tables import accuracy_table, comparison_table, conversion_table, summary_in_words
+from repro.text_table import Table
 
 CLASSES: Final = {"cifar10": 10, "cifar100": 100}
 CURVES: Final = ("epoch", "val_accuracy", "test_accuracy", "lagrangian", "cfs", "g")
@@ -98,15 +100,18 @@ def read_linear_model(path: Path) -> LinearModel:
 
 
 def computed_memory(cell: Cell) -> dict[str, memory.Memory]:
-    """Return binary and ternary memory of the paper's network of an STBP cell, no weight made."""
+    """Return binary and ternary memory of the paper's network of a cell, no weight allocated.
+
+    The network is that of the cell's recipe of the paper tier; without one nothing is computed.
+    """
+    if (cell, "paper") not in RECIPES:
+        return {}
     with torch.device("meta"):
-        network = conv7fc3(
-            CLASSES[cell.dataset], time_steps=cell.time_steps, neuron=StbpNeuron(decay=0.25)
-        )
+        network = build_network(cell, RECIPES[cell, "paper"], CLASSES[cell.dataset], "cbp")
     chosen = choose_layers(network)
     return {
         name: memory.count(network, dict.fromkeys(chosen, LayerLevels(LEVELS[name], 1.0).bits))
-        for name in ("binary", "ternary")
+        for name in QUANTISED
     }
 
 
@@ -141,6 +146,9 @@ def tier_tables(
     notes = (*accuracy.notes, *(model.note(mine) for model in linear))
     return {
         "accuracy": dataclasses.replace(accuracy, notes=notes),
+        "claims": claims_table(mine, tier, hashes),
+        "control": control_table(mine, tier, hashes),
+        "conversion": conversion_table(mine, tier, hashes),
         "comparison": comparison_table(mine, tier, hashes),
         "files": file_table(mine, tier, hashes),
     }
@@ -198,9 +206,12 @@ def generate(
 
 
 def memory_figure(rows: Iterable[Row], tier: Tier, folder: Path) -> Path | None:
-    """Draw accuracy against memory of a tier; without rows remove an old figure, return None."""
+    """Draw accuracy against memory of a tier; without rows remove an old figure, return None.
+
+    The ANN of a converted cell is no spiking network and is left out.
+    """
     out = folder / f"accuracy_against_memory_{tier}.svg"
-    mine = [row for row in rows if row.tier == tier]
+    mine = [row for row in rows if row.tier == tier and row.precision in COLUMNS]
     if mine:
         return accuracy_against_memory_figure(mine, out)
     out.unlink(missing_ok=True)
@@ -237,11 +248,14 @@ def read_curves(row: Row, runs: Path) -> Metrics | None:
 def curve_figures(rows: Iterable[Row], tier: Tier, runs: Path) -> tuple[list[Path], str]:
     """Draw one figure per cell and precision, a line per seed, below ``<runs>/report``.
 
+    A conversion has no epochs to draw.
+
     Returns:
         Paths of the SVGs, and a sentence that says whose curves are missing.
     """
     paths, missing, drawn = [], [], 0
-    for (cell, precision), group in grouped(rows, tier).items():
+    trained = [row for row in rows if row.epochs_done]
+    for (cell, precision), group in grouped(trained, tier).items():
         found = {str(row.key): read_curves(row, runs) for row in group}
         curves = {key: epochs for key, epochs in found.items() if epochs}
         missing += [key for key in found if key not in curves]
@@ -268,10 +282,12 @@ def write_page(
         runs: Run folders, for the curves of those that are here.
     """
     folder = results / "smoke" if tier == "smoke" else results
-    curves, said = curve_figures(rows, tier, runs)
+    figures, said = curve_figures(rows, tier, runs)
+    if any(row.tier == tier and row.precision in COLUMNS for row in rows):
+        figures.insert(0, folder / f"accuracy_against_memory_{tier}.svg")
     return report_page(
         list(tables.values()),
-        [folder / f"accuracy_against_memory_{tier}.svg", *curves],
+        figures,
         f"{summary_in_words(rows, tier)} {said}",
         runs / "report" / f"{tier}.html",
         title=f"CBP-QSNN reproduction, {tier} tier",
@@ -279,13 +295,18 @@ def write_page(
 
 
 def in_terminal(tables: Iterable[Table], rows: Iterable[Row], tier: Tier) -> str:
-    """Return the tables as text for this terminal, only the cells that have a row of the tier."""
+    """Return the tables as text for this terminal, only the cells that have a row of the tier.
+
+    A table without such a cell is left out.
+    """
     cells = {row.key.cell for row in rows if row.tier == tier}
     names = {name for cell in cells for name in (str(cell), f"{cell.method}/{cell.dataset}")}
     width = shutil.get_terminal_size().columns
     parts, said = [], set[str]()  # a note below several tables is said once
     for table in tables:
         lines = tuple(line for line in table.lines if line[0] in names)
+        if not lines:
+            continue
         notes = tuple(note for note in table.notes if note not in said)
         said.update(notes)
         parts.append(dataclasses.replace(table, lines=lines, notes=notes).to_terminal(width))
@@ -335,7 +356,7 @@ def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None
     require_published(results)
     rows, published = read_rows(rows_folder), read_published(results / "paper.csv")
     hashes = current_hashes(rows)
-    computed = {str(cell): computed_memory(cell) for cell in CELLS if cell.method == "stbp"}
+    computed = {str(cell): computed_memory(cell) for cell in CELLS}
     paths = generate(rows, published, results, hashes=hashes, memory=computed)
     pages: dict[Tier, Path] = {}
     real: tuple[Tier, ...] = ("paper", "desk")

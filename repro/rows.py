@@ -8,24 +8,13 @@ import platform
 import subprocess
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from repro.cells import (
-    CELLS,
-    PRECISIONS,
-    TIERS,
-    Cell,
-    Dataset,
-    Method,
-    Precision,
-    RunKey,
-    Tier,
-    find_cell,
-)
+from repro.cells import PRECISIONS, TIERS, Dataset, Method, Precision, RunKey, Tier, find_cell
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,12 +34,6 @@ PARENT: Final = (
     *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
     *("parent_only_right", "child_only_right", "mcnemar_p"),
 )
-MARKS: Final[Mapping[str, str]] = {
-    "†": "stale: the recipe has changed since a run of this cell",
-    "‡": "the tree had changes that were not committed",
-    "◇": "the seeds were run with different recipes",
-    "¶": "the row of the parent is missing or has changed since",
-}
 PACKAGES: Final = ("torch", "torchvision", "pytorch_lightning", "cbp_qsnn", "numba", "numpy")
 
 
@@ -80,7 +63,7 @@ class Row:
         val_images: Validation images.
         test_images: Test images, 1 and up.
         epochs: Epochs of the recipe.
-        epochs_done: Epochs that ran.
+        epochs_done: Epochs that ran; 0 of a conversion, which trains nothing.
         wall_seconds: Wall time, s.
         accuracy_last: Accuracy at the last epoch.
         accuracy_best_test: Accuracy at the best test epoch: optimistic, the test set picked it.
@@ -196,6 +179,7 @@ def _problems(row: Row) -> Iterator[str]:
         if name in COUNTS and value is not None and value < 0:
             yield f"{name} is {value}, expected 0 or more"
     yield from _contradictions(row)
+    yield from _relations(row)
 
 
 def _contradictions(row: Row) -> Iterator[str]:
@@ -217,6 +201,21 @@ def _contradictions(row: Row) -> Iterator[str]:
         pairs = row.child_only_right - row.parent_only_right
         if abs(pairs - row.difference_from_parent * row.test_images) > 0.5:
             yield f"difference_from_parent is {row.difference_from_parent}, the pairs say {pairs}"
+
+
+def _relations(row: Row) -> Iterator[str]:
+    """Yield what does not fit the name of the run: its parent, or that it is a conversion."""
+    above = row.key.parent()
+    if row.parent != (str(above) if above else None):
+        yield f"parent is {row.parent}, expected {above}"
+    if row.key.is_conversion != (row.conversion is not None):
+        expected = "its accuracies" if row.key.is_conversion else "None, it converts nothing"
+        yield f"conversion is {row.conversion}, expected {expected}"
+    if row.conversion is not None and not {"ann", "uncalibrated"} <= row.conversion.keys():
+        yield f"conversion has {sorted(row.conversion)}, expected ann and uncalibrated among them"
+    if row.key.is_conversion != (row.epochs_done == 0):
+        expected = "0, a conversion trains nothing" if row.key.is_conversion else "1 or more"
+        yield f"epochs_done is {row.epochs_done}, expected {expected}"
 
 
 def pack_correct(correct: "NDArray[np.bool_]") -> str:
@@ -338,47 +337,6 @@ def _checked(fields: object) -> dict[str, Any]:
             raise ValueError(f"{name} is {value!r}, expected {wanted}")
         checked[name] = value
     return checked
-
-
-Groups = dict[tuple[Cell, Precision], list[Row]]
-
-
-def grouped(rows: Iterable[Row], tier: Tier) -> Groups:
-    """Return the rows of a tier by cell and precision, in the paper's order, sorted by seed."""
-    mine = sorted((row for row in rows if row.tier == tier), key=lambda row: row.seed)
-    groups = {
-        (cell, precision): [
-            row for row in mine if row.key.cell == cell and row.precision == precision
-        ]
-        for cell in CELLS
-        for precision in PRECISIONS
-    }
-    return {name: group for name, group in groups.items() if group}
-
-
-def marks(group: Sequence[Row], groups: Groups, current_hashes: Mapping[str, str] | None) -> str:
-    """Return a blank and the `MARKS` that weaken the number made of these rows, or nothing.
-
-    Args:
-        group: Rows of one cell and precision.
-        groups: All rows of the tier, see `grouped`.
-        current_hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
-    """
-    found = set()
-    for row in group:
-        if current_hashes is not None and current_hashes.get(str(row.key)) != row.recipe_hash:
-            found.add("†")
-        if row.git_dirty:
-            found.add("‡")
-        above = row.key.parent()
-        parents = groups.get((above.cell, above.precision), []) if above else []
-        if row.parent is not None and (row.seed, row.accuracy_parent) not in [
-            (parent.seed, parent.accuracy_file) for parent in parents
-        ]:
-            found.add("¶")
-    if len({row.recipe_hash for row in group}) > 1:
-        found.add("◇")
-    return " " * bool(found) + "".join(mark for mark in MARKS if mark in found)
 
 
 def git_state(root: Path) -> tuple[str, bool]:

@@ -11,7 +11,7 @@ from test_rows import make_row, right
 from repro.cells import CELLS
 from repro.errors import UserError
 from repro.figures import accuracy_against_memory_figure, curves_figure, report_page
-from repro.tables import Table
+from repro.text_table import Table
 
 EPOCHS = [
     {"epoch": e, "train_loss": 1.0, "val_accuracy": e / 9, "cfs": 0.5 / (e + 1), "g": 1 + e}
@@ -75,9 +75,14 @@ def test_all_cells_in_one_figure_but_never_two_tiers(tmp_path: Path) -> None:
     for cell in CELLS:
         rows += [make_row(right(15), cell=cell, seed=seed) for seed in (0, 1)]
         rows += [make_row(right(14), right(15), cell=cell)]
+    alone = accuracy_against_memory_figure(rows, tmp_path / "b.svg").read_text()
+    rows += [make_row(right(16), right(15), cell=c, precision="fp32_control") for c in CELLS]
     texts = panels(accuracy_against_memory_figure(rows, tmp_path / "a.svg"))
     assert {str(cell) for cell in CELLS} <= set(texts)
-    assert any("desk tier" in text for text in texts)
+    assert any("desk tier: ● FP32, ○ FP32 control, ■ binary, ▲ ternary" in t for t in texts)
+    hollow = "fill-opacity: 0; stroke: #0072b2"
+    assert hollow in (tmp_path / "a.svg").read_text()
+    assert hollow not in alone
     rows.append(make_row(right(3), tier="smoke"))
     with pytest.raises(ValueError, match="tiers desk, smoke in one figure"):
         accuracy_against_memory_figure(rows, tmp_path / "a.svg")

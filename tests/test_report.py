@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 from test_rows import make_row, right
+from torch import nn
 
-from repro.cells import CELLS
+import repro.memory
+from repro.cells import CELLS, QUANTISED, Cell
 from repro.errors import UserError
+from repro.memory import Memory
+from repro.memory_table import memory_table
 from repro.published import read_published
 from repro.recipes import RECIPES, recipe_hash
 from repro.report import (
@@ -70,7 +74,8 @@ def test_generate_writes_the_same_files_twice_and_smoke_apart(
 ) -> None:
     published, out = read_published(PAPER), tmp_path / "out"
     without = generate([], published, out, memory={})
-    names = [f"{n}_{t}" for t in ("paper", "desk") for n in ("accuracy", "comparison", "files")]
+    tables = ("accuracy", "claims", "control", "conversion", "comparison", "files")
+    names = [f"{n}_{t}" for t in ("paper", "desk") for n in tables]
     expected = {f"{name}.csv" for name in [*names, "memory"]}
     expected |= {"accuracy_paper.md", "accuracy_desk.md", "memory.md"}
     assert {path.name for path in without} == expected
@@ -197,25 +202,105 @@ def test_a_damaged_linear_model_is_one_clear_line(
         read_linear_model(path)
 
 
-def test_the_networks_that_exist_have_the_papers_memory() -> None:
-    weights = {"cifar10": 62_103_936, "cifar100": 62_150_016}  # counted by hand, see paper.csv
-    for cell in (cell for cell in CELLS if cell.method == "stbp"):
-        memory = computed_memory(cell)
-        quantised = 62_095_360
-        assert {item.quantised_weights for item in memory.values()} == {quantised}
-        for name, bits in (("binary", 1), ("ternary", 2)):
-            assert memory[name].weights == weights[cell.dataset]
-            full = weights[cell.dataset] - quantised
-            assert memory[name].weights_only_bytes == (full * 32 + quantised * bits) / 8
+# Weights, quantised weights, FP32, binary and ternary MB with their share of FP32 in percent:
+# counted from the layer definitions, paper.md section 3.
+MEMORY = {
+    "tssl_bp/cifar10": (21_156_384, 21_143_552, 84.626, 2.694, 3.18, 5.337, 6.31),
+    "stbp/cifar10": (62_103_936, 62_095_360, 248.416, 7.796, 3.14, 15.558, 6.26),
+    "stbp/cifar100": (62_150_016, 62_095_360, 248.600, 7.981, 3.21, 15.742, 6.33),
+    "snn_calibration/cifar10": (14_715_584, 14_708_736, 58.862, 1.866, 3.17, 3.705, 6.29),
+    "snn_calibration/cifar100": (14_761_664, 14_708_736, 59.047, 2.050, 3.47, 3.889, 6.59),
+}
 
 
-def test_a_recipe_that_is_gone_makes_its_rows_stale(family: list[Row]) -> None:
-    cell, gone = CELLS[1], CELLS[-1]
-    assert (gone, "desk") not in RECIPES
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if str(cell) in MEMORY], ids=str)
+def test_the_networks_have_the_papers_memory(cell: Cell) -> None:
+    found = computed_memory(cell)
+    weights, quantised, full, *sizes = MEMORY[str(cell)]
+    for name, megabytes, share in zip(QUANTISED, sizes[::2], sizes[1::2], strict=True):
+        memory = found[name]
+        assert (memory.weights, memory.quantised_weights) == (weights, quantised)
+        assert round(memory.fp32_bytes / 1e6, 3) == full
+        assert round(memory.weights_only_bytes / 1e6, 3) == megabytes
+        assert round(100 * memory.ratio, 2) == share
+        bits = {"binary": 1, "ternary": 2}[name]
+        assert memory.weights_only_bytes == ((weights - quantised) * 32 + quantised * bits) / 8
+
+
+def test_the_memory_page_prints_the_papers_3_47_percent_and_agrees_with_it() -> None:
+    computed = {str(cell): computed_memory(cell) for cell in CELLS}
+    table = memory_table(read_published(PAPER), computed)
+    lines = {line[:3]: line for line in table.lines}
+    binary = table.header.index("binary MB (of FP32)")
+    assert lines["snn_calibration/cifar100", "vgg16", "computed"][binary] == "2.050 (3.47 %)"
+    agreeing = sum(bool(memory) for memory in computed.values())
+    assert agreeing >= len(MEMORY)
+    assert f"in {agreeing} of the {agreeing} cells that are computed" in table.notes[0]
+
+
+def test_no_weight_of_the_papers_networks_is_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def count(network: nn.Module, bits: dict[str, int]) -> Memory:
+        seen.extend(parameter.device.type for parameter in network.parameters())
+        return real(network, bits)
+
+    real = repro.memory.count
+    monkeypatch.setattr(repro.memory, "count", count)
+    computed_memory(CELLS[-1])
+    assert set(seen) == {"meta"}
+
+
+def test_a_recipe_that_is_gone_makes_its_rows_stale(
+    family: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, gone = CELLS[1], CELLS[2]
+    monkeypatch.setattr(
+        "repro.report.RECIPES", {name: r for name, r in RECIPES.items() if name[0] != gone}
+    )
     hashes = current_hashes([*family, make_row(right(3), cell=gone)])
     assert hashes == {
         str(row.key): recipe_hash(RECIPES[cell, "desk"], row.precision) for row in family
     }
+
+
+def test_a_converted_cell_goes_through_the_whole_report(
+    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = CELLS[-1]
+    for row in (
+        make_row(right(18), cell=cell, precision="ann"),
+        make_row(right(15), right(18), cell, precision="fp32"),
+        make_row(right(16), right(15), cell, precision="fp32_control"),
+        make_row(right(14), right(15), cell),
+    ):
+        write_row(row, results / "rows")
+        (tmp_path / "runs" / str(row.key)).mkdir(parents=True)
+        if row.epochs_done:
+            write_curves(row, tmp_path / "runs")
+    (tmp_path / "runs" / "snn_calibration-cifar100-fp32-desk-s0" / "metrics.csv").touch()
+    readme = results.parent / "README.md"
+    readme.write_text("Ours\n<!-- table -->\nold\n<!-- /table -->\nend")
+    write_report(results / "rows", results, tmp_path / "runs", "desk")
+    printed = capsys.readouterr().out
+    assert "Conversion, desk tier" in printed
+    page = (tmp_path / "runs" / "report" / "desk.html").read_text()
+    assert "Curves are drawn of 3 of 5 runs" in page  # the conversion has none to draw
+    assert "curves snn_calibration-cifar100-fp32-desk" not in page
+    text = readme.read_text()
+    assert "old" not in text
+    assert text.startswith("Ours\n<!-- table -->\n6 runs of the desk tier")
+    assert "snn_calibration/cifar100: binary is 5.00 points below its parent" in text
+    assert "CBP itself costs 10.00 points" in text
+
+
+def test_an_ann_alone_is_no_figure_of_memory(tmp_path: Path, results: Path) -> None:
+    for path in (results / "rows").iterdir():
+        path.unlink()
+    write_row(make_row(right(18), cell=CELLS[-1], precision="ann"), results / "rows")
+    write_report(results / "rows", results, tmp_path / "runs", None)
+    assert not (results / "accuracy_against_memory_desk.svg").exists()
+    assert (tmp_path / "runs" / "report" / "desk.html").exists()
 
 
 def test_no_published_numbers_is_one_clear_line(tmp_path: Path) -> None:

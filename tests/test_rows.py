@@ -12,12 +12,11 @@ import pytest
 
 from repro.cells import CELLS, Cell, RunKey
 from repro.errors import UserError
+from repro.groups import MARKS, grouped, joint_marks, marks
 from repro.rows import (
-    MARKS,
+    PARENT,
     Row,
     git_state,
-    grouped,
-    marks,
     pack_correct,
     read_rows,
     unpack_correct,
@@ -32,11 +31,16 @@ STBP = CELLS[1]
 def make_row(
     correct: np.ndarray, parent: np.ndarray | None = None, cell: Cell = STBP, **changes: object
 ) -> Row:
-    """A row of which only the images that were right, and the changes, matter."""
+    """A row of which only the images that were right, and the changes, matter.
+
+    It is binary if a parent is given, else FP32, unless the changes say otherwise. A run that has a
+    parent by its name and is given none has one that is right on the same images.
+    """
     accuracy = float(correct.mean())
     fields: dict[str, Any] = {
         **{"method": cell.method, "dataset": cell.dataset, "network": cell.network},
-        **{"precision": "fp32", "seed": 0, "tier": "desk", "recipe": {"time_steps": 4, "cbp": {}}},
+        **{"precision": "fp32" if parent is None else "binary", "seed": 0, "tier": "desk"},
+        **{"recipe": {"time_steps": 4, "cbp": {}}},
         **{"recipe_hash": "1a", "git_sha": "0" * 40, "git_dirty": False, "versions": versions()},
         **{"device": "cpu", "data_checksum": "2b", "data": "cifar10", "train_images": 100},
         **{"val_images": 10, "test_images": len(correct), "epochs": 3, "epochs_done": 3},
@@ -45,22 +49,32 @@ def make_row(
         **{"accuracy_val_selected": 0.5, "accuracy_file": accuracy, "cfs_first": None},
         **{"cfs_last": None, "weights": 1000, "quantised_weights": 0, "fp32_bytes": 4000.0},
         **{"weights_only_bytes": 4000.0, "everything_bytes": 4100.0, "file_bytes": 4264},
-        **{"parent": None, "parent_file_sha256": None, "accuracy_parent": None},
-        **{"difference_from_parent": None, "parent_only_right": None, "child_only_right": None},
-        **{"mcnemar_p": None, "correct": pack_correct(correct)},
+        **dict.fromkeys(PARENT),
+        **{"correct": pack_correct(correct)},
         **changes,
     }
-    if parent is not None:
+    key = RunKey(cell, fields["precision"], fields["seed"], fields["tier"])
+    if (above := key.parent()) is not None:
+        parent = correct if parent is None else parent
         counts = pair(parent, correct)
-        key = RunKey(cell, "fp32", fields["seed"], fields["tier"])
         fields |= {
-            **{"precision": "binary", "cfs_first": 0.5, "cfs_last": 0.25, "parent": str(key)},
-            **{"parent_file_sha256": "3c", "accuracy_parent": float(parent.mean())},
-            **{"difference_from_parent": counts.difference, "quantised_weights": 960},
+            **{"parent": str(above), "parent_file_sha256": "3c"},
+            **{"accuracy_parent": float(parent.mean())},
+            **{"difference_from_parent": counts.difference},
             **{"parent_only_right": counts.parent_only_right},
             **{"child_only_right": counts.child_only_right},
-            **{"mcnemar_p": mcnemar_p(parent, correct), "everything_bytes": 420.0},
-            **{"weights_only_bytes": (40 * 32 + 960) / 8, "file_bytes": 441},
+            **{"mcnemar_p": mcnemar_p(parent, correct)},
+        }
+    if key.is_conversion:
+        assert parent is not None
+        conversion = {"ann": float(parent.mean()), "uncalibrated": 0.1, "light": accuracy}
+        fields |= {"epochs_done": 0, "epoch_selected": 0, "epoch_best_test": 0}
+        fields |= {"conversion": conversion}
+    if bits := {"binary": 1, "ternary": 2}.get(key.precision):
+        fields |= {
+            **{"cfs_first": 0.5, "cfs_last": 0.25, "quantised_weights": 960},
+            **{"weights_only_bytes": (40 * 32 + bits * 960) / 8},
+            **{"everything_bytes": 420.0, "file_bytes": 441},
         }
     return Row(**(fields | changes))
 
@@ -162,6 +176,47 @@ def test_pairs_that_contradict_the_difference_are_refused() -> None:
         make_row(right(14), right(15), difference_from_parent=0.1)
 
 
+VGG = CELLS[-1]
+TWO_STEPS = {"ann": 0.7, "uncalibrated": 0.1}
+
+
+@pytest.mark.parametrize("precision", ["ann", "fp32", "fp32_control", "binary", "ternary"])
+def test_every_precision_of_a_converted_cell_survives_its_file(
+    tmp_path: Path, precision: str
+) -> None:
+    row = make_row(right(14), right(15), VGG, precision=precision)
+    write_row(row, tmp_path)
+    assert read_rows(tmp_path) == [row]
+    above = row.key.parent()
+    assert row.parent == (str(above) if above else None)
+    assert (row.conversion is not None) == (row.epochs_done == 0) == (precision == "fp32")
+
+
+@pytest.mark.parametrize(
+    ("cell", "precision", "changes", "said"),
+    [
+        (STBP, "fp32", {"conversion": TWO_STEPS}, "expected None, it converts nothing"),
+        (VGG, "binary", {"conversion": TWO_STEPS}, "expected None, it converts nothing"),
+        (VGG, "fp32", {"conversion": None}, "conversion is None, expected its accuracies"),
+        (VGG, "fp32", {"conversion": {"ann": 0.7}}, "expected ann and uncalibrated among them"),
+        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 70.0}}, "expected fractions"),
+        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 1}}, "expected fractions"),
+        (VGG, "fp32", {"epochs_done": 1}, "expected 0, a conversion trains nothing"),
+        (VGG, "ann", {"epochs_done": 0}, "epochs_done is 0, expected 1 or more"),
+        (STBP, "fp32", {"epochs_done": 0}, "epochs_done is 0, expected 1 or more"),
+        (VGG, "fp32", {"parent": "x"}, "parent is x, expected snn_calibration-cifar100-ann-desk"),
+        (STBP, "fp32_control", {"parent": "x"}, "parent is x, expected stbp-cifar10-fp32-desk-s0"),
+        (STBP, "ternary", dict.fromkeys(PARENT), "parent is None, expected stbp-cifar10-fp32"),
+        (STBP, "ann", {}, "has no precision ann"),
+    ],
+)
+def test_a_row_that_does_not_fit_its_name_is_refused(
+    cell: Cell, precision: str, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(make_row(right(14), cell=cell, precision=precision), **changes)
+
+
 @pytest.mark.parametrize("images", [1, 7, 8, 9, 288])
 def test_packed_bits_come_back_and_one_image_changes_them(images: int) -> None:
     correct = np.random.default_rng(images).random(images) < 0.5
@@ -177,12 +232,19 @@ def test_packed_bits_come_back_and_one_image_changes_them(images: int) -> None:
 def test_groups_keep_the_tier_the_papers_order_and_the_seeds() -> None:
     rows = [
         make_row(right(1), cell=CELLS[3]),
+        make_row(right(1), cell=CELLS[-1], precision="ann"),
+        make_row(right(1), cell=CELLS[-1]),
         make_row(right(1), seed=2),
         make_row(right(1), seed=1),
         make_row(right(1), tier="paper"),
     ]
     found = {name: [row.seed for row in group] for name, group in grouped(rows, "desk").items()}
-    assert list(found.items()) == [((CELLS[1], "fp32"), [1, 2]), ((CELLS[3], "fp32"), [0])]
+    assert list(found.items()) == [
+        ((CELLS[1], "fp32"), [1, 2]),
+        ((CELLS[3], "fp32"), [0]),
+        ((CELLS[-1], "ann"), [0]),
+        ((CELLS[-1], "fp32"), [0]),
+    ]
 
 
 def test_every_mark_appears_with_its_reason_only() -> None:
@@ -201,11 +263,20 @@ def test_every_mark_appears_with_its_reason_only() -> None:
     assert found(dataclasses.replace(child, git_dirty=True)) == " ‡"
     assert found(child, rows=()) == " ¶"
     assert found(child, rows=(make_row(right(16)),)) == " ¶"
+    as_many = make_row(~right(5))  # the parent has as many right, but other images
+    assert found(child, rows=(as_many,)) == " ¶"
+    assert found(child, rows=(make_row(right(15), seed=1),)) == " ¶"
+    assert found(child, rows=(make_row(right(30, of=40)),)) == " ¶"
     later = make_row(right(15), seed=1, recipe_hash="other")
     assert (
         found(parent, later, current={str(r.key): r.recipe_hash for r in (parent, later)}) == " ◇"
     )
     assert set(MARKS) == set("†‡◇¶")
+    groups = grouped([parent, child], "desk")
+    other = dataclasses.replace(child, recipe_hash="another")  # of another precision: no "◇"
+    dirty = dataclasses.replace(parent, git_dirty=True)
+    assert joint_marks([[other], [dirty]], groups, {}) == " †‡"
+    assert joint_marks([[child], [parent]], groups, None) == ""
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -1,21 +1,22 @@
 """Tables: tiers apart, every weakness marked, and the published numbers as the paper has them."""
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import stdev
 
+import numpy as np
 import pytest
 from test_rows import make_row, right
 
-from repro.cells import CELLS, PRECISIONS
+from repro.cells import CELLS, QUANTISED
 from repro.errors import UserError
 from repro.memory_table import file_table, memory_table
 from repro.published import Published, read_published
 from repro.rows import Row
-from repro.statistics import difference_interval, exact_p, pair
-from repro.tables import Table, accuracy_table, comparison_table, run_in_words, summary_in_words
+from repro.statistics import difference_interval, pair, paired_difference
+from repro.tables import accuracy_table, comparison_table, conversion_table, summary_in_words
+from repro.text_table import Table
+from repro.words import with_interval
 
 PAPER = Path(__file__).parent.parent / "results" / "paper.csv"
 FP32_FOUND, BINARY_FOUND, TERNARY_FOUND = 6, 4, 0
@@ -70,7 +71,7 @@ def line(table: Table, *start: str) -> dict[str, str]:
 def test_the_published_accuracies_cover_every_cell(published: list[Published]) -> None:
     accuracies = [item for item in published if item.quantity == "accuracy"]
     assert {(item.cell, item.precision) for item in accuracies} == {
-        (cell, precision) for cell in CELLS for precision in PRECISIONS
+        (cell, precision) for cell in CELLS for precision in ("fp32", *QUANTISED)
     }
     unknown = [item for item in accuracies if item.value == "n/a"]
     assert len(unknown) == UNKNOWN_ACCURACIES
@@ -122,9 +123,13 @@ def test_accuracy_is_mean_and_spread_over_seeds(
     rows = [replace(row, accuracy_last=0.5, accuracy_best_test=0.9) for row in family]
     table = accuracy_table(rows, published, "desk", {str(r.key): r.recipe_hash for r in rows})
     ours = line(table, "stbp/cifar10")
-    assert ours["FP32 ours % §"] == f"{75 / 2 + 85 / 2:.2f} ± {stdev([75, 85]):.2f} (n 2)"
-    assert ours["binary ours % §"] == f"{70 / 2 + 85 / 2:.2f} ± {stdev([70, 85]):.2f} (n 2)"
-    assert ours["ternary ours % §"] == "not run"
+    assert ours["FP32 parent, ours % §"] == f"{75 / 2 + 85 / 2:.2f} ± {stdev([75, 85]):.2f} (n 2)"
+    assert ours["binary, ours % §"] == f"{70 / 2 + 85 / 2:.2f} ± {stdev([70, 85]):.2f} (n 2)"
+    assert ours["ternary, ours % §"] == "not run"
+    assert ours["FP32 control, ours % §"] == "not run"
+    assert ours["memory, % of FP32 (binary / ternary)"] == (
+        f"{100 * (40 * 32 + 960) / 8 / 4000:.2f} / not run"
+    )
     assert ours["FP32 published %"] == "n/a"
     assert ours["T"] == "8 (ours 4)"
     assert line(table, "tssl_bp/cifar10")["FP32 published %"] == "88.98 ± 0.27 (P)"
@@ -137,13 +142,13 @@ def test_accuracy_is_mean_and_spread_over_seeds(
 def test_tiers_never_share_a_column(published: list[Published], family: list[Row]) -> None:
     desk = accuracy_table(family, published, "desk")
     paper = accuracy_table(family, published, "paper")
-    assert column(paper, "FP32 ours %") == ["not run"] * len(CELLS)
-    assert column(desk, "FP32 ours % §") != column(paper, "FP32 ours %")
+    assert column(paper, "FP32 parent, ours %") == ["not run"] * len(CELLS)
+    assert column(desk, "FP32 parent, ours % §") != column(paper, "FP32 parent, ours %")
     both = [*family, make_row(right(1), tier="paper")]
     assert accuracy_table(both, published, "desk") == desk
-    assert line(accuracy_table(both, published, "paper"), "stbp/cifar10")["FP32 ours %"] == (
-        f"{100 * 1 / 20:.2f} (n 1)"
-    )
+    assert line(accuracy_table(both, published, "paper"), "stbp/cifar10")[
+        "FP32 parent, ours %"
+    ] == (f"{100 * 1 / 20:.2f} (n 1)")
     assert not any("§" in text for text in (*paper.header, *paper.notes))
 
 
@@ -154,8 +159,8 @@ def test_marks_stand_at_the_number_and_in_the_notes(
     dirty = [replace(row, git_dirty=row.precision == "binary") for row in family]
     table = accuracy_table(dirty, published, "desk", hashes | {str(family[0].key): "new"})
     ours = line(table, "stbp/cifar10")
-    assert ours["FP32 ours % §"].endswith("(n 2) †")
-    assert ours["binary ours % §"].endswith("(n 2) ‡")
+    assert ours["FP32 parent, ours % §"].endswith("(n 2) †")
+    assert ours["binary, ours % §"].endswith("(n 2) ‡")
     assert [note[0] for note in table.notes[-2:]] == ["†", "‡"]
     unchecked = accuracy_table(family, published, "desk", None)
     assert unchecked.notes[-1] == "Whether recipes have changed since was not checked."
@@ -168,18 +173,23 @@ def test_the_comparison_names_three_epochs_pairs_and_constraint(family: list[Row
     assert ours["last epoch %"] == "50.00 ± 0.00"
     assert ours["best test epoch %"] == "90.00 ± 0.00"
     assert ours["picked on validation %"] == f"77.50 ± {stdev([70, 85]):.2f}"
-    assert ours["minus parent, points"] == f"{-5 / 2:.2f} ± {stdev([-5, 0]):.2f}"
+    both = np.stack([right(15), right(17)]), np.stack([right(14), right(17)])
+    limits = with_interval(paired_difference(*both)).removeprefix("-2.50 ")
+    expected = f"{-5 / 2:.2f} ± {stdev([-5, 0]):.2f}"
+    assert ours["minus parent, points [95 %]"] == f"{expected} {limits}"
     assert ours["parent : child only right"] == "1 : 0"
     assert ours["McNemar p per seed"] == "1, 1"
     assert ours["CFS"] == "0.5 -> 0.25"
-    assert line(table, "stbp/cifar10", "FP32")["minus parent, points"] == ""
+    assert line(table, "stbp/cifar10", "FP32")["minus parent, points [95 %]"] == ""
     assert line(table, "stbp/cifar100")["precision"] == "not run"
+    without = line(comparison_table(rows[1:], "desk"), "stbp/cifar10", "binary ¶")
+    assert without["minus parent, points [95 %]"] == expected  # no interval without all parents
 
 
 def test_a_single_seed_gets_the_paired_interval(family: list[Row]) -> None:
     low, high = difference_interval(pair(right(15), right(14)))
     text = line(comparison_table(family[:2], "desk"), "stbp/cifar10", "binary")
-    assert text["minus parent, points"] == f"-5.00 [{100 * low:+.2f}, {100 * high:+.2f}]"
+    assert text["minus parent, points [95 %]"] == f"-5.00 [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 def test_memory_computed_stands_above_published(published: list[Published]) -> None:
@@ -214,68 +224,100 @@ def test_the_measured_file_stands_beside_the_computed_bytes(family: list[Row]) -
     assert file_table([], "desk").lines[0][0] == "not run"
 
 
-def test_markdown_is_aligned_and_csv_reads_back() -> None:
-    table = Table("Title", ("a", "long name"), (("x|y", "1,5"), ("z", "")), ("A note.",))
-    lines = table.to_markdown().splitlines()
-    assert lines[0] == "## Title"
-    assert lines[2:6] == [
-        "| a    | long name |",
-        "| ---- | --------- |",
-        "| x\\|y | 1,5       |",
-        "| z    |           |",
+def test_the_control_has_its_column_and_its_words_below(
+    published: list[Published], family: list[Row]
+) -> None:
+    without = accuracy_table(family, published, "desk")
+    assert any("no FP32 control of the same seeds has run" in note for note in without.notes)
+    rows = [*family]
+    for seed, parent in enumerate((15, 17)):
+        rows.append(make_row(right(18), right(parent), seed=seed, precision="fp32_control"))
+    table = accuracy_table(rows, published, "desk")
+    ours = line(table, "stbp/cifar10")
+    assert ours["FP32 control, ours % §"] == "90.00 ± 0.00 (n 2)"
+    (said,) = [note for note in table.notes if note.startswith("stbp/cifar10: binary")]
+    assert "is 2.50 points below its parent" in said
+    assert "with FP32 weights, gains 10.00 points" in said
+    assert "CBP itself costs 12.50 points" in said
+    start = table.header.index("FP32 parent, ours % §")
+    assert [name.split(",")[0] for name in table.header[start : start + 4]] == [
+        *("FP32 parent", "FP32 control", "binary", "ternary")
     ]
-    assert lines[-1] == "A note."
-    assert list(csv.reader(io.StringIO(table.to_csv()))) == [
-        ["a", "long name"],
-        ["x|y", "1,5"],
-        ["z", ""],
-    ]
-    with pytest.raises(ValueError, match="needs 2 cells"):
-        replace(table, lines=(("x",),))
 
 
-def test_a_terminal_gets_the_table_aligned_or_turned_on_its_side() -> None:
-    table = Table("Title", ("name", "a", "b"), (("x", "1", "22"), ("yyy", "", "4")), ("A note.",))
-    upright = ["name  a  b", "----  -  --", "x     1  22", "yyy      4"]
-    wide = table.to_terminal(len(upright[1])).splitlines()
-    assert wide == ["Title", "=====", *upright, "", "A note."]
-    names = ("name", "a" * 9, "b" * 9)
-    width = len("aaaaaaaaa  xx  yyy")
-    many = replace(table, header=names, lines=(*table.lines, *table.lines))
-    part = ["name       x   yyy", "---------  --  ---", "aaaaaaaaa  1", "bbbbbbbbb  22  4"]
-    assert many.to_terminal(width).splitlines()[2:-2] == [*part, "", *part]
-    assert many.to_terminal(1).count("name ") == len(many.lines)  # one line each sticks out
+def converted(seed: int) -> list[Row]:
+    """An ANN, 18 right of 20, and the network converted from it, 15 and for other seeds less."""
+    steps = {"ann": 18 / 20, "uncalibrated": 2 / 20, "light": (15 - seed) / 20}
+    ann = make_row(right(18), cell=CELLS[-1], precision="ann", seed=seed)
+    named = {"precision": "fp32", "seed": seed, "conversion": steps}
+    return [ann, make_row(right(15 - seed), right(18), CELLS[-1], **named)]
 
 
-def test_the_end_of_a_run_says_which_accuracy_is_which() -> None:
-    epochs = {"accuracy_last": 0.5, "accuracy_best_test": 0.9, "accuracy_selected": 0.3}
-    row = make_row(right(8), right(20), **epochs, epoch_best_test=1, epoch_selected=2)
-    text = run_in_words(row)
-    assert len(text.splitlines()) == 4
-    assert "stbp-cifar10-binary-desk-s0: 30.00 % of 20 test images" in text
-    assert "picked on validation (3 of 3)" in text
-    assert "last epoch 50.00 %, best test epoch 90.00 % (epoch 2; optimistic" in text
-    assert f"{100 * (8 - 20) / 20:+.2f} points against the FP32 parent: more than chance" in text
-    assert f"McNemar p {exact_p(12, 0):.2g}; images right in one of the two only: parent 12" in text
-    assert "constraint failure score 0.5 -> 0.25" in text
-    assert f"file 441 bytes, {100 * 441 / 4000:.1f} % of the weights in FP32; 1.5 s" in text
-    close = run_in_words(make_row(right(19), right(20)))
-    assert "-5.00 points against the FP32 parent: no more than chance explains" in close
-    parent = run_in_words(make_row(right(20)))
-    assert len(parent.splitlines()) == 3
-    assert "parent" not in parent
-    assert "constraint" not in parent
+def test_a_conversion_has_its_own_table() -> None:
+    rows = [*converted(0), *converted(1)]
+    table = conversion_table(rows, "desk")
+    ours = line(table, "snn_calibration/cifar100")
+    assert (ours["T"], ours["n"]) == ("32 (ours 4)", "2")
+    assert ours["ANN %"] == "90.00 ± 0.00"
+    assert ours["without calibration %"] == "10.00 ± 0.00"
+    assert ours["light %"] == f"{100 * 14.5 / 20:.2f} ± {stdev([75, 70]):.2f}"
+    pairs = np.stack([right(18)] * 2), np.stack([right(15), right(14)])
+    loss = "spiking minus ANN, points [95 %]"
+    assert ours[loss] == with_interval(paired_difference(*pairs))
+    other = line(table, "snn_calibration/cifar10")
+    assert (other["n"], other["ANN %"]) == ("0", "not run")
+    alone = line(conversion_table(rows[1:2], "desk"), "snn_calibration/cifar100")
+    assert (alone["n"], alone[loss]) == ("1 ¶", "ANN's row missing")
+
+
+def test_further_steps_of_the_calibration_have_columns_where_they_were_taken() -> None:
+    names = conversion_table([], "desk").header
+    assert names[3:6] == ("ANN %", "without calibration %", "light %")
+    assert len(names) == len(("cell", "T", "n", "ANN", "uncalibrated", "light", "loss"))
+    steps = {"ann": 0.9, "uncalibrated": 0.1, "light": 0.7, "weights": 0.75, "new": 0.5}
+    row = make_row(right(15), right(18), CELLS[-2], precision="fp32", conversion=steps)
+    table = conversion_table([*converted(0), row], "desk")
+    assert table.header[6:8] == ("weights %", "new %")
+    assert line(table, "snn_calibration/cifar10")["weights %"] == "75.00"
+    assert line(table, "snn_calibration/cifar100")["weights %"] == ""
+
+
+def test_an_ann_is_no_column_of_accuracy_and_converting_it_no_loss_by_quantisation(
+    published: list[Published],
+) -> None:
+    rows = converted(0)
+    ours = line(accuracy_table(rows, published, "desk"), "snn_calibration/cifar100")
+    assert ours["FP32 parent, ours % §"] == "75.00 (n 1)"
+    assert not any("90.00" in text for text in ours.values())
+    table = comparison_table(rows, "desk")
+    assert line(table, "snn_calibration/cifar100", "ANN")["picked on validation %"] == "90.00"
+    spiking = line(table, "snn_calibration/cifar100", "FP32")
+    assert spiking["minus parent, points [95 %]"].startswith("-15.00 [")
+    assert spiking["last epoch %"] == spiking["best test epoch %"] == ""
+    assert "quantised" not in summary_in_words(rows, "desk")
+    assert "points" not in summary_in_words(rows, "desk")
+    child = make_row(right(14), right(15), CELLS[-1])
+    assert "quantised" in summary_in_words([*rows, child], "desk")
 
 
 def test_the_summary_says_what_holds(family: list[Row]) -> None:
     text = summary_in_words(family, "desk")
-    assert "4 runs of the desk tier" in text
-    assert "0 of 1 quantised mean " in text
-    assert "lowest is binary stbp/cifar10 with -2.50 points (n 2)" in text
+    assert text.startswith("4 runs of the desk tier (")
+    assert (
+        "The one quantised mean against its FP32 parent is binary stbp/cifar10 with -2.50" in text
+    )
+    assert "No FP32 control has run with them" in text
+    assert "is undecided (desk scale only): 0 held, 0 not held, 1 undecided, 9 not run" in text
     assert "ends at 0.25 or less" in text
     assert "Every saved file" in text
+    ternary = make_row(right(5), right(15), precision="ternary")
+    both = summary_in_words([*family, ternary], "desk")
+    assert "Of 2 quantised means (cell and precision) the lowest" in both
+    assert "is ternary stbp/cifar10 with -50.00 points (n 1)." in both
     better = [make_row(right(15)), make_row(right(16), right(15), accuracy_selected=0.5)]
     other = summary_in_words(better, "desk")
-    assert "1 of 1 quantised mean " in other
-    assert f"1 of 2 saved files differ in accuracy from their run, by up to {80 - 50:.2f}" in other
+    assert "The accuracy of 1 of 2 saved files is not that of the run" in other
+    assert f"by up to {80 - 50:.2f} points" in other
+    one = summary_in_words([make_row(right(15))], "desk")
+    assert one.startswith("1 run of the desk tier (")
     assert summary_in_words(family, "paper").startswith("No run of the paper tier exists yet.")

@@ -1,0 +1,79 @@
+"""A table of text, as Markdown, as CSV and for a terminal of any width."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import fill
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: One line.
+        header: Column names, units included.
+        lines: As many cells each as the header has.
+        notes: Sentences below the table.
+
+    Raises:
+        ValueError: A line whose length is not the header's.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse ragged lines."""
+        for line in self.lines:
+            if len(line) != len(self.header):
+                raise ValueError(f"line {line} needs {len(self.header)} cells as the header has")
+
+    def to_markdown(self) -> str:
+        """Return the table for GitHub, columns padded so that a terminal shows it aligned."""
+        grid = [[text.replace("|", "\\|") for text in line] for line in (self.header, *self.lines)]
+        widths = [max(3, *map(len, column)) for column in zip(*grid, strict=True)]
+        padded = [[t.ljust(w) for t, w in zip(line, widths, strict=True)] for line in grid]
+        padded.insert(1, ["-" * width for width in widths])
+        text = f"## {self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in padded)
+        return text + "".join(f"\n{note}\n" for note in self.notes)
+
+    def to_terminal(self, width: int) -> str:
+        """Return the table for a terminal; turned on its side, in parts, if it is too wide.
+
+        Args:
+            width: Columns of the terminal, 1 and up; what does not fit even so sticks out.
+        """
+        upright = _aligned([self.header, *self.lines])
+        parts = [upright] if len(upright[1]) <= width else []
+        left = list(self.lines)
+        while left and parts != [upright]:
+            fitting = next(
+                (n for n in range(len(left), 1, -1) if len(self._turned(left[:n])[1]) <= width), 1
+            )
+            parts.append(self._turned(left[:fitting]))
+            left = left[fitting:]
+        body = "\n\n".join("\n".join(part) for part in parts)
+        notes = [fill(note, width, break_long_words=False) for note in self.notes]
+        return "\n".join([self.title, "=" * len(self.title), body, "", *notes, ""])
+
+    def _turned(self, lines: Sequence[tuple[str, ...]]) -> list[str]:
+        """Return these lines as columns, the header at their left."""
+        return _aligned(list(zip(self.header, *lines, strict=True)))
+
+    def to_csv(self) -> str:
+        """Return header and lines as comma-separated values; the notes stand in the Markdown."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.header, *self.lines])
+        return text.getvalue()
+
+
+def _aligned(grid: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a grid padded to its columns, with a rule below the first."""
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    padded = [[t.ljust(w) for t, w in zip(line, widths, strict=True)] for line in grid]
+    padded.insert(1, ["-" * width for width in widths])
+    return ["  ".join(line).rstrip() for line in padded]
