@@ -1,0 +1,218 @@
+"""VGG16 for 32x32 images: the ANN that SNN-Calibration converts, and the converted network.
+
+Thirteen 3x3 convolutions with bias, 2x2 averages between them, one linear classifier. In the
+spiking network every convolution and every average is followed by integrate-and-fire neurons of
+threshold 1.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from repro.errors import UserError
+from repro.neurons.integrate_and_fire import IntegrateAndFire, scan
+
+AVERAGE: Final = 0  # among the channels: not a convolution but a 2x2 average
+CHANNELS: Final = (
+    *(64, 64, AVERAGE, 128, 128, AVERAGE, 256, 256, 256, AVERAGE),
+    *(512, 512, 512, AVERAGE, 512, 512, 512, AVERAGE),
+)
+SIDE: Final = 32  # of the images
+COLOURS: Final = 3
+UNITS: Final = tuple(channels for channels in CHANNELS if channels != AVERAGE)
+
+
+class AveragePool(nn.Module):
+    """Mean of 2x2, times ``factor``, plus a bias per channel; nothing here is trained or counted.
+
+    Equal to a depthwise 2x2 convolution of stride 2 whose weights are all ``factor / 4``, which is
+    what the reference uses.
+
+    Attributes:
+        factor: Scalar buffer: 1, or the ratio of the thresholds before and behind the average.
+        bias: Buffer ``[C]`` of a spiking network (light calibration); None in an ANN.
+    """
+
+    factor: Tensor
+    bias: Tensor | None
+
+    def __init__(self, channels: int | None = None) -> None:
+        """Start as the mean.
+
+        Args:
+            channels: C, for a bias; None for an average without.
+        """
+        super().__init__()
+        self.register_buffer("factor", torch.ones(()))
+        self.register_buffer("bias", None if channels is None else torch.zeros(channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return ``[N, C, H/2, W/2]`` for maps ``[N, C, H, W]``."""
+        means = avg_pool2d(maps, 2) * self.factor
+        return means if self.bias is None else means + self.bias[:, None, None]
+
+
+class Vgg(nn.Module):
+    """An ANN of convolutions, ReLU and averages in a row, and a linear classifier."""
+
+    def __init__(self, features: Sequence[nn.Module], classifier: nn.Linear) -> None:
+        """Take the modules, first to last."""
+        super().__init__()
+        self.features = nn.Sequential(*features)
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``[1, B, K]`` for images ``[B, C, H, W]``: an ANN takes one time step."""
+        logits: Tensor = self.classifier(self.features(images).flatten(1))
+        return logits.unsqueeze(0)
+
+
+class SpikingVgg(nn.Module):
+    """Convolutions and averages in a row, neurons of threshold 1 behind each, and a classifier.
+
+    The static image passes the first layer once; later layers see all time steps in one call, only
+    the neurons loop over time. No state survives a call.
+
+    Attributes:
+        features: The layers, without neurons.
+        classifier: Reads the last neurons' spikes at every step.
+        time_steps: T.
+        neuron: Constants of every neuron.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[nn.Module],
+        classifier: nn.Linear,
+        time_steps: int,
+        potentials: Sequence[Tensor] = (),
+    ) -> None:
+        """Take the layers.
+
+        Args:
+            features: Each gives the input current of its neurons.
+            classifier: Last layer.
+            time_steps: T.
+            potentials: Initial potential ``[1, C, H, W]`` of the neurons of each layer, kept as
+                buffers; none for 0.
+        """
+        super().__init__()
+        self.features = nn.Sequential(*features)
+        self.classifier = classifier
+        self.time_steps, self.neuron = time_steps, IntegrateAndFire()
+        if potentials and len(potentials) != len(features):
+            raise UserError(f"{len(potentials)} initial potentials for {len(features)} layers")
+        for i, potential in enumerate(potentials):
+            self.register_buffer(f"potential{i}", potential)
+
+    def potential(self, layer: int) -> Tensor | None:
+        """Return the initial potential of a layer's neurons, None for 0."""
+        return self._buffers.get(f"potential{layer}")
+
+    def fire(self, layer: int, current: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the spikes ``[T, B, C, H, W]`` of a layer's neurons.
+
+        Args:
+            layer: Number of the layer.
+            current: Its output ``[T, B, C, H, W]``, or ``[1, B, C, H, W]`` if it is constant.
+            dtype: Of the spikes; that of ``current`` if None.
+        """
+        return scan(current, self.time_steps, self.neuron, self.potential(layer), dtype)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the classifier's output ``[T, B, K]`` for images ``[B, C, H, W]``.
+
+        The logits are the sum over T. Spikes travel in a layer's ``input_dtype`` where it names one
+        (``repro.cbp.spikes_bf16``).
+        """
+        first, *rest = self.features
+        current: Tensor = first(images).unsqueeze(0)
+        for i, layer in enumerate([*rest, self.classifier]):
+            dtype = getattr(layer, "input_dtype", current.dtype)
+            spikes = self.fire(i, current, dtype).flatten(0, 1)
+            if layer is self.classifier:
+                spikes = spikes.flatten(1)
+            current = layer(spikes).unflatten(0, (self.time_steps, -1))
+        return current
+
+
+def _channels(width: float) -> list[int]:
+    return [max(1, round(units * width)) for units in UNITS]
+
+
+def _convolutions(width: float) -> list[nn.Conv2d]:
+    """Return the 13 convolutions, weights normal with variance ``2 / (9 * output channels)``."""
+    channels = [COLOURS, *_channels(width)]
+    layers = [nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(channels)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layers
+
+
+def _classifier(classes: int, width: float) -> nn.Linear:
+    """Return the classifier, weights normal with standard deviation ``1 / inputs``."""
+    layer = nn.Linear(_channels(width)[-1], classes)
+    nn.init.normal_(layer.weight, std=1 / layer.in_features)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def vgg16(
+    classes: int, *, width: float = 1.0, batch_norm: bool = False, dropout: float = 0.25
+) -> Vgg:
+    """Return the ANN for images ``[B, 3, 32, 32]``.
+
+    As in the reference, dropout stands where batch norm would: behind each of the 13 convolutions,
+    before its ReLU, and nowhere in a network with batch norm. Names of the modules do not depend on
+    either. Weights are initialised as in the reference.
+
+    Args:
+        classes: K.
+        width: Channels as a fraction of the paper's.
+        batch_norm: Batch norm behind every convolution.
+        dropout: Probability, for a network without batch norm; 0 for none.
+
+    References:
+        Paper, Section V-D; Simonyan and Zisserman, ICLR 2015, configuration D with one linear
+        layer and averages instead of maxima.
+    """
+    convolutions, features = iter(_convolutions(width)), []
+    for units in CHANNELS:
+        if units == AVERAGE:
+            features += [AveragePool(), nn.ReLU()]
+            continue
+        layer = next(convolutions)
+        between = nn.BatchNorm2d(layer.out_channels) if batch_norm else nn.Dropout(dropout)
+        features += [layer, between, nn.ReLU()]
+    return Vgg(features, _classifier(classes, width))
+
+
+def spiking_vgg(
+    classes: int, *, time_steps: int, width: float = 1.0, potentials: bool = False
+) -> SpikingVgg:
+    """Return the spiking network for images ``[B, 3, 32, 32]``, for converted weights to load into.
+
+    Args:
+        classes: K.
+        time_steps: T.
+        width: Channels as a fraction of the paper's.
+        potentials: Whether the neurons have initial potentials (buffers, 0 at first).
+    """
+    convolutions = iter(_convolutions(width))
+    features: list[nn.Module] = []
+    shapes, channels, side = [], COLOURS, SIDE
+    for units in CHANNELS:
+        if units == AVERAGE:
+            features.append(AveragePool(channels))
+            side //= 2
+        else:
+            layer = next(convolutions)
+            channels = layer.out_channels
+            features.append(layer)
+        shapes.append((1, channels, side, side))
+    initial = [torch.zeros(shape) for shape in shapes] if potentials else []
+    return SpikingVgg(features, _classifier(classes, width), time_steps, initial)
