@@ -61,11 +61,14 @@ def forward(current: Tensor, constants: Constants, spikes: Tensor) -> None:
 def backward(
     grad_spikes: Tensor, current: Tensor, constants: Constants, grad_current: Tensor
 ) -> None:
-    """Fill ``grad_current``, like ``current``, from the gradient at the spikes ``[T, ...]``."""
-    if grad_spikes.dtype != current.dtype:
-        grad_spikes = torch.empty_like(grad_spikes, dtype=current.dtype).copy_(grad_spikes)
+    """Fill ``grad_current``, like ``current``, from the gradient at the spikes ``[T, ...]``.
+
+    The gradient is of the spikes' type; bfloat16 is widened chunk by chunk.
+    """
     series = np.array([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(8)], type(constants.one))
-    _backward(rows(grad_spikes), rows(current), constants, series, rows(grad_current))
+    narrow = grad_spikes.dtype == torch.bfloat16
+    grads = rows(grad_spikes), narrow, rows(current)
+    _backward(*grads, constants, series, rows(grad_current))
 
 
 @njit(inline="always")
@@ -106,7 +109,7 @@ def _forward(current: Array, c: Constants, spike: Any, spikes: Array) -> None:  
                 s[i] = spike if fired else silent
 
 
-@njit
+@njit(error_model="numpy")
 def _recompute(
     current: Array, c: Constants, change: Array, potential: Array, output: Array
 ) -> None:
@@ -129,9 +132,26 @@ def _recompute(
             membrane[i] = c.zero if fired else new_u
 
 
+@njit(error_model="numpy")
+def _widen(row: Array, narrow: bool, wide: Array) -> None:
+    """Fill ``wide`` with ``row``: numbers, or the bits of bfloat16, the upper half of float32."""
+    if narrow:
+        bits = wide.view(np.uint32)
+        for i in range(row.size):
+            bits[i] = np.uint32(row[i]) << np.uint32(16)
+    else:
+        for i in range(row.size):
+            wide[i] = row[i]
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
 def _backward(
-    grad_spikes: Array, current: Array, c: Constants, series: Array, grad_current: Array
+    grad_spikes: Array,
+    narrow: bool,
+    current: Array,
+    c: Constants,
+    series: Array,
+    grad_current: Array,
 ) -> None:
     steps, n = grad_spikes.shape
     constant = current.shape[0] == 1
@@ -142,11 +162,13 @@ def _backward(
         potential, output = np.empty_like(change), np.empty_like(change)
         _recompute(current[:, here], c, change, potential, output)
         carry, later = np.zeros(size, current.dtype), np.zeros(size, current.dtype)
+        incoming = np.empty(size, current.dtype)
         if constant:
             grad_current[0, here] = c.zero
         for reverse in range(steps):
             t = steps - 1 - reverse
-            incoming, out = grad_spikes[t, here], grad_current[0 if constant else t, here]
+            out = grad_current[0 if constant else t, here]
+            _widen(grad_spikes[t, here], narrow, incoming)
             d, u, y = change[t], potential[t], output[t]
             for i in range(size):
                 slope = min(c.one / d[i], c.greatest_slope)
