@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from repro.cells import CELLS, QUANTISED, Cell, Precision, Tier, find_cell
-from repro.groups import MARKS, Groups, grouped, joint_marks, marks
+from repro.groups import MARKS, Groups, grouped, joint_marks
 from repro.rows import Row, unpack_correct
 from repro.statistics import Difference, paired_difference
 from repro.text_table import Table
@@ -127,8 +127,8 @@ def control_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None
     lines = []
     for parts in all_parts(groups):
         name = (parts.cell, parts.precision)
-        controls = groups.get((parts.cell, "fp32_control"), [])
-        found = joint_marks([groups[name], controls], groups, current_hashes)
+        above = (groups.get((parts.cell, each), []) for each in ("fp32", "fp32_control"))
+        found = joint_marks([groups[name], *above], groups, current_hashes)
         sums = [
             with_interval(part) if part else "control not run"
             for part in (parts.training, parts.cbp)
@@ -161,7 +161,8 @@ def claims_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None)
     lines = []
     for cell, precision, claim in [*claims, (RISE_CELL, "binary", _rise_claim())]:
         found, group = _against_parent(groups, cell, precision), groups.get((cell, precision), [])
-        name = NAMES[precision] + (marks(group, groups, current_hashes) if group else "")
+        both = [group, groups.get((cell, "fp32"), [])] if group else []
+        name = NAMES[precision] + joint_marks(both, groups, current_hashes)
         if found is None:
             why = "parent's row missing" if group else NOT_RUN
             lines.append((str(cell), name, claim, "0", "", "", why))
@@ -257,8 +258,8 @@ def _worst_case(groups: Groups, tier: Tier) -> str:
     each = ", ".join(f"{count} {name}" for name, count in counts.items())
     return (
         "The paper's claim of a worst-case loss below 1 point on CIFAR-10, DVS128 Gesture and "
-        f"CIFAR10-DVS is {whole}{ONLY[tier]}: {each} of {len(verdicts)} pairs of cell and "
-        "precision."
+        f"CIFAR10-DVS is {whole}{ONLY[tier]}; its {len(verdicts)} pairs of cell and precision: "
+        f"{each}."
     )
 
 

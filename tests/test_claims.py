@@ -24,7 +24,7 @@ from repro.text_table import Table
 from repro.words import with_interval
 
 IMAGES = 1000
-STBP = CELLS[1]
+STBP, STBP_NAME = CELLS[1], "stbp/cifar10"
 
 
 def some(count: int, seed: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def some(count: int, seed: int) -> np.ndarray:
 
 
 def run(cell: Cell = STBP, seeds: int = 3, **counts: int) -> list[Row]:
-    """Rows of a cell by precision -> images right; parents are those of the same seed."""
+    """Rows of a cell by precision -> images right, and of the ANN of a converted one."""
     rows = []
     for seed in range(seeds):
         parent = some(counts["fp32"], seed)
@@ -41,6 +41,7 @@ def run(cell: Cell = STBP, seeds: int = 3, **counts: int) -> list[Row]:
             above = None if precision == "fp32" else parent
             if precision == "fp32" and cell.converted:
                 above = some(900, seed)
+                rows.append(make_row(above, cell=cell, precision="ann", seed=seed))
             correct = some(count, seed)
             rows.append(make_row(correct, above, cell, precision=precision, seed=seed))
     return rows
@@ -124,7 +125,7 @@ def test_the_claim_of_a_small_loss_is_decided_by_the_interval(binary: int, verdi
     assert line(table, "stbp/cifar10", "ternary")["verdict"] == "not run"
     assert len(table.lines) == len(LOSS_PAIRS) + 1
     worst = "not held" if verdict == "not held" else "undecided"  # nine others have not run
-    assert f"is {worst} (desk scale only): " in table.notes[0]
+    assert f"is {worst} (desk scale only); its 10 pairs" in table.notes[0]
     paper = [
         replace(row, tier="paper", parent=row.parent and row.parent.replace("desk", "paper"))
         for row in rows
@@ -137,7 +138,7 @@ def test_the_worst_case_holds_only_if_every_cell_holds() -> None:
     for cell in dict.fromkeys(cell for cell, _ in LOSS_PAIRS):
         rows += run(cell, fp32=600, binary=605, ternary=601)
     (said,) = claims_in_words(grouped(rows, "desk"), "desk")
-    assert "is held (desk scale only): 10 held, 0 not held, 0 undecided, 0 not run" in said
+    assert "is held (desk scale only); its 10 pairs of cell and precision: 10 held, 0 not" in said
     others = [row for row in rows if row.key.cell != STBP] + run(fp32=600, binary=605, ternary=500)
     (said,) = claims_in_words(grouped(others, "desk"), "desk")
     assert "is not held (desk scale only)" in said
@@ -185,6 +186,15 @@ def test_marks_of_the_control_weaken_the_parts() -> None:
     assert table.lines[0][1] == "binary ‡"
     assert any(note.startswith("‡") for note in table.notes)
     assert control_table(rows, "desk").lines[0][1] == "binary"
+    assert line(claims_table(dirty, "desk"), STBP_NAME, "binary")["n"] == "3"  # needs no control
+
+
+def test_marks_of_the_parent_weaken_claims_and_parts() -> None:
+    rows = run(fp32=600, fp32_control=630, binary=621)
+    dirty = [replace(row, git_dirty=row.precision == "fp32") for row in rows]
+    assert control_table(dirty, "desk").lines[0][1] == "binary ‡"
+    assert line(claims_table(dirty, "desk"), STBP_NAME, "binary ‡")["n"] == "3"
+    assert line(claims_table(rows, "desk"), STBP_NAME, "binary")["n"] == "3"
 
 
 def test_the_summary_of_the_controls_names_the_extremes() -> None:
