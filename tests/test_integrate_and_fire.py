@@ -129,6 +129,32 @@ def test_without_gradient_nothing_is_kept() -> None:
     assert torch.equal(scan(current, 4, NEURON), scan(current.requires_grad_(), 4, NEURON).detach())
 
 
+def test_overwriting_the_current_changes_no_result() -> None:
+    torch.manual_seed(1)
+    leaf = maps(torch.float32, False, torch.channels_last)
+    weight = torch.randn(STEPS, 2, 5, 31, 33)
+    results = []
+    for overwrite in (False, True):
+        current = leaf + 0
+        before = current.detach().clone()
+        spikes = scan(current, STEPS, NEURON, overwrite=overwrite)
+        assert torch.equal(current, before) != overwrite
+        results.append((spikes, *torch.autograd.grad((spikes * weight).sum(), leaf)))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_reading_what_was_overwritten_is_an_error() -> None:
+    leaf = torch.rand(STEPS, 10, requires_grad=True)
+    current = leaf.exp()  # keeps its result for its backward pass
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        scan(current, STEPS, NEURON, overwrite=True).sum().backward()
+    scan(leaf.exp(), STEPS, NEURON).sum().backward()
+    spikes = scan(leaf + 0, STEPS, NEURON).sum()
+    torch.autograd.grad(spikes, leaf, retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(spikes, leaf)
+
+
 def test_wrong_number_of_steps_is_an_error() -> None:
     with pytest.raises(ValueError, match="neither 1 nor T = 4"):
         scan(torch.zeros(3, 2), 4, NEURON)

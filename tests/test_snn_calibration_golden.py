@@ -178,7 +178,7 @@ class RectifiedAverage(nn.Conv2d):
     """The average of the reference's quantised network, which keeps the ANN's ReLU inside."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return super().forward(maps).relu()
+        return super().forward(maps).relu() + 0  # relu keeps its result, neurons overwrite it
 
 
 def quantised(

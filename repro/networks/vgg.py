@@ -7,7 +7,7 @@ threshold 1.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,23 @@ CHANNELS: Final = (
 SIDE: Final = 32  # of the images
 COLOURS: Final = 3
 UNITS: Final = tuple(channels for channels in CHANNELS if channels != AVERAGE)
+
+
+class _Mean(torch.autograd.Function):
+    """Mean of 2x2 that keeps nothing of its input for the backward pass but the shape."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.layout = maps.shape, maps.stride()
+        return avg_pool2d(maps, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401
+        # Never written or read, so it costs address space and no memory.
+        shaped = torch.empty_strided(*ctx.layout, dtype=grad.dtype, device=grad.device)
+        arguments = ([2, 2], [2, 2], [0, 0], False, True, None)
+        maps: Tensor = torch.ops.aten.avg_pool2d_backward(grad, shaped, *arguments)
+        return maps
 
 
 class AveragePool(nn.Module):
@@ -52,7 +69,7 @@ class AveragePool(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return ``[N, C, H/2, W/2]`` for maps ``[N, C, H, W]``."""
-        means = avg_pool2d(maps, 2) * self.factor
+        means: Tensor = _Mean.apply(maps) * self.factor  # type: ignore[no-untyped-call]
         return means if self.bias is None else means + self.bias[:, None, None]
 
 
@@ -118,10 +135,12 @@ class SpikingVgg(nn.Module):
 
         Args:
             layer: Number of the layer.
-            current: Its output ``[T, B, C, H, W]``, or ``[1, B, C, H, W]`` if it is constant.
+            current: Its output ``[T, B, C, H, W]``, or ``[1, B, C, H, W]`` if it is constant; used
+                up where a backward pass follows.
             dtype: Of the spikes; that of ``current`` if None.
         """
-        return scan(current, self.time_steps, self.neuron, self.potential(layer), dtype)
+        initial = self.potential(layer)
+        return scan(current, self.time_steps, self.neuron, initial, dtype, overwrite=True)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the classifier's output ``[T, B, K]`` for images ``[B, C, H, W]``.

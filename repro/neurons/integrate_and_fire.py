@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from repro.neurons.surrogate import arctan_spike
 
@@ -75,7 +76,10 @@ def scan_plain(
 class _Scan(torch.autograd.Function):
     """The scan in one kernel per direction.
 
-    The potential is kept for the backward pass; of a constant current only the current itself.
+    The potential is kept for the backward pass, in the current's own memory if that may be
+    overwritten; of a constant current only the current itself. The backward pass leaves the
+    gradient where the potential was. New memory would cost more than the arithmetic (page faults);
+    version counters make a second use of what is gone an error.
     """
 
     @staticmethod
@@ -86,16 +90,21 @@ class _Scan(torch.autograd.Function):
         time_steps: int,
         neuron: IntegrateAndFire,
         spike_dtype: torch.dtype,
+        overwrite: bool,
     ) -> Tensor:
         from repro.neurons import integrate_and_fire_kernels
         from repro.neurons.kernels import rows, spike_code
 
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        shape = (time_steps, *current.shape[1:])
         strides = (current[0].numel(), *current.stride()[1:])
-        kept = (time_steps if wanted and len(current) > 1 else 0, *current.shape[1:])
-        potential = torch.empty_strided(kept, strides, dtype=current.dtype)
+        shape = (time_steps, *current.shape[1:])
         spikes = torch.empty_strided(shape, strides, dtype=spike_dtype)
+        kept = current
+        if wanted and len(current) > 1:
+            kept = (
+                current if overwrite else torch.empty_strided(shape, strides, dtype=current.dtype)
+            )
+            increment_version(kept)
         currents = rows(current)
         real = currents.dtype.type
         integrate_and_fire_kernels.forward(
@@ -104,10 +113,10 @@ class _Scan(torch.autograd.Function):
             real(neuron.threshold),
             real(neuron.shift(time_steps)),
             spike_code(spike_dtype),
-            rows(potential) if len(potential) else currents[:0],
+            rows(kept) if wanted and len(current) > 1 else currents[:0],
             rows(spikes),
         )
-        ctx.save_for_backward(potential if len(current) > 1 else current, initial)
+        ctx.save_for_backward(kept, initial)
         ctx.neuron, ctx.time_steps = neuron, time_steps
         return spikes
 
@@ -121,7 +130,8 @@ class _Scan(torch.autograd.Function):
         if (grad_spikes.dtype, grad_spikes.stride()) != (source.dtype, strides):
             empty = torch.empty_strided(grad_spikes.shape, strides, dtype=source.dtype)
             grad_spikes = empty.copy_(grad_spikes)
-        grad = torch.empty_strided(source.shape, strides, dtype=source.dtype)
+        constant = len(source) == 1
+        grad = torch.empty_like(source) if constant else source.detach()
         grad_initial = torch.empty_like(source[0]) if ctx.needs_input_grad[1] else None
         sources = rows(source)
         real = sources.dtype.type
@@ -135,7 +145,9 @@ class _Scan(torch.autograd.Function):
             rows(grad),
             _initial(grad_initial, source),
         )
-        return grad, grad_initial, None, None, None
+        if not constant:
+            increment_version(source)
+        return grad, grad_initial, None, None, None, None
 
 
 def _initial(potential: Tensor | None, like: Tensor) -> Any:  # noqa: ANN401  (a NumPy array)
@@ -151,6 +163,7 @@ def scan(
     neuron: IntegrateAndFire,
     initial: Tensor | None = None,
     spike_dtype: torch.dtype | None = None,
+    overwrite: bool = False,
 ) -> Tensor:
     """Return the spikes ``[T, ...]``; equal to ``scan_plain``, faster on the CPU.
 
@@ -162,6 +175,8 @@ def scan(
         initial: Potential before the first step, to be broadcast to ``current[0]``; 0 if None.
         spike_dtype: Type of the spikes; that of ``current`` if None. The potential stays in the
             type of ``current``.
+        overwrite: Whether the memory of ``current`` may be used for the potential, if a backward
+            pass follows. Then nobody must read it afterwards; autograd notices if it would.
 
     Raises:
         ValueError: ``current`` has neither 1 nor T steps.
@@ -173,5 +188,5 @@ def scan(
         return scan_plain(current, time_steps, neuron, initial).to(spike_dtype)
     if initial is not None:  # the gradient of the sum takes it back to its own shape
         initial = torch.zeros_like(current[0]) + initial
-    spikes: Tensor = _Scan.apply(current, initial, time_steps, neuron, spike_dtype)  # type: ignore[no-untyped-call]
+    spikes: Tensor = _Scan.apply(current, initial, time_steps, neuron, spike_dtype, overwrite)  # type: ignore[no-untyped-call]
     return spikes

@@ -32,6 +32,7 @@ def forward(
         shift: Added to the potential at every step.
         spike: What stands for a spike in ``spikes``.
         potential: Filled with the potential before the reset ``[T, N]``; left alone if ``[0, N]``.
+            May be ``current`` itself.
         spikes: Filled.
     """
     steps, n = spikes.shape
@@ -76,7 +77,7 @@ def backward(
         threshold: As in ``forward``.
         shift: As in ``forward``.
         alpha: Steepness of the arctan surrogate.
-        grad_current: Filled.
+        grad_current: Filled. May be ``source`` itself if that holds potentials.
         grad_initial: Filled ``[1, N]``; left alone if ``[1, 0]``.
     """
     steps, n = grad_spikes.shape
