@@ -134,7 +134,7 @@ def command_run(arguments: Sequence[str]) -> int:
     recipe = parse_override(find_recipe(key.cell, key.tier), overrides, f"run of {key.cell}")
 
     from repro.run import Places, run
-    from repro.tables import run_in_words
+    from repro.words import run_in_words
 
     places = Places(chosen.runs, chosen.rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
     try:
@@ -170,7 +170,7 @@ def command_reproduce(arguments: Sequence[str]) -> int:
     from repro.recipes import RECIPES, find_recipe
     from repro.report import require_published
     from repro.run import Places, run
-    from repro.tables import run_in_words
+    from repro.words import run_in_words
 
     require_published(chosen.results)
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from datamodules.base import ImageDataModule
 from repro import packing
@@ -15,6 +16,7 @@ from repro.errors import UserError
 from repro.evaluation import right_answers
 from repro.history import commit_in_words
 from repro.networks.convolution import to_channels_last_
+from repro.networks.vgg import Vgg
 from repro.recipe_fields import SnnCalibrationRecipe
 
 STEPS: Final[tuple[Pipeline, ...]] = ("none", "light", "potential", "weights")
@@ -52,13 +54,13 @@ def calibration_batches(data: ImageDataModule, recipe: SnnCalibrationRecipe) -> 
             f"the conversion asks for {wanted} training images, there are {there}: lower "
             "conversion.batches or conversion.batch_size"
         )
-    images = data.train.images[:wanted].split(recipe.conversion.batch_size)
+    images = torch.split(data.train.images[:wanted], recipe.conversion.batch_size)
     labels = data.train.labels[: recipe.conversion.batch_size]
     return [data.on_after_batch_transfer((batch, labels), 0)[0] for batch in images]
 
 
 def convert_to_file(
-    ann: nn.Module,
+    ann: Vgg,
     recipe: SnnCalibrationRecipe,
     data: ImageDataModule,
     file: Path,

@@ -171,6 +171,7 @@ class TsslBpRecipe(ImageRecipe):
         pooling_factor: Factor on the sum of a 2x2 pooling.
         dropout: Probability that a unit is dropped for all T, before each layer but the first.
         conv_gain: Factor on the initial weights of convolutions.
+        linear_gain: Factor on the initial weights of linear layers.
         weight_bound: Weights are clamped to plus or minus this after every batch of pre-training.
         silent_steps: Steps at the beginning at which the target neuron is silent.
     """
@@ -181,13 +182,15 @@ class TsslBpRecipe(ImageRecipe):
     pooling_factor: float = 1.1
     dropout: float = 0.2
     conv_gain: float = 5.0
+    linear_gain: float = 1.0
     weight_bound: float = 4.0
     silent_steps: int = 1
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         super().__post_init__()
-        require_positive(self, "threshold", "pooling_factor", "conv_gain", "weight_bound")
+        require_positive(self, "threshold", "pooling_factor", "weight_bound")
+        require_positive(self, "conv_gain", "linear_gain")
         require_at_least_0(self, "silent_steps")
         require_dropout(self.dropout)
         for name in ("tau_m", "tau_s"):

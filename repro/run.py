@@ -30,6 +30,7 @@ from repro.history import History, SafeCheckpointIO
 from repro.methods.base import SpikingModule
 from repro.methods.build import build, phase_of
 from repro.networks.convolution import to_channels_last_
+from repro.networks.vgg import Vgg
 from repro.outcome import Parent, conversion_fields, history_fields, make_row
 from repro.recipe_fields import CbpRecipe, Recipe, SnnCalibrationRecipe
 from repro.recipes import as_dict, recipe_hash
@@ -232,6 +233,7 @@ def convert(
 ) -> dict[str, Any]:
     """Write the file of the converted network; return what the row says of the conversion."""
     assert isinstance(recipe, SnnCalibrationRecipe)
+    assert isinstance(module.network, Vgg)
     named = {"run": str(key), "recipe_hash": recipe_hash(recipe, key.precision)}
     return conversion_fields(convert_to_file(module.network, recipe, data, file, named))
 

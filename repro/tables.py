@@ -31,7 +31,6 @@ from repro.words import (
     signed_points,
     with_interval,
 )
-from repro.words import run_in_words as run_in_words
 
 PUBLISHED: tuple[Precision, ...] = ("fp32", *QUANTISED)  # of a control nothing is published
 

@@ -98,7 +98,8 @@ def test_a_run_ends_in_levels_a_file_and_a_row(
     assert len(levels) == layers - 2  # all but the first and the last
     for name, layer in levels.items():
         assert torch.isin(state[name], layer.values()).all()
-    assert row.file_bytes <= row.everything_bytes * 1.002 + 4096
+    header = 200 * len(levels) + 70 * (len(state) - len(levels)) + 1024  # docs/packed_format.md
+    assert row.everything_bytes < row.file_bytes <= row.everything_bytes + header
 
     capsys.readouterr()
     assert main(command(folder, precision, cell=cell)) == 0  # the row is there: nothing is done
@@ -368,7 +369,7 @@ def test_a_conversion_has_a_row_of_its_own(
         assert main(command(tmp_path, precision, *steps, cell=cell)) == 0
     row, ann = only_row(tmp_path, "fp32"), only_row(tmp_path, "ann")
     assert row.conversion is not None
-    assert list(row.conversion) == ["ann", "uncalibrated", "light", "weights"]
+    assert set(row.conversion) == {"ann", "uncalibrated", "light", "weights"}
     assert row.conversion["ann"] == ann.accuracy_file == row.accuracy_parent
     assert row.conversion["weights"] == row.accuracy_file == row.accuracy_selected
     assert row.epochs_done == 0

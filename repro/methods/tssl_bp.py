@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repro.methods.base import Phase, SpikingModule
 from repro.networks.alexnet import alexnet
@@ -33,6 +33,10 @@ class TsslBp(SpikingModule):
             dropout=recipe.dropout,
             conv_gain=recipe.conv_gain,
         )
+        with torch.no_grad():
+            for layer in network.modules():
+                if isinstance(layer, nn.Linear):
+                    layer.weight.mul_(recipe.linear_gain)
         super().__init__(recipe, network, phase)
 
     def loss(self, train: Tensor, labels: Tensor) -> Tensor:
