@@ -31,8 +31,11 @@ test: $(INSTALLED) ## Check style and types, run the tests
 tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 	$(RUN) -m repro tables
 
-bench: $(INSTALLED) ## Time and memory of a full-size training step (minutes, gigabytes); a linear baseline
-	$(RUN) -m benchmarks.train_step
+bench: $(INSTALLED) ## Time and memory of full-size training steps (minutes, gigabytes); a linear baseline
+	$(RUN) -m benchmarks.train_step --network stbp
+	$(RUN) -m benchmarks.train_step --network tssl_bp
+	$(RUN) -m benchmarks.train_step --network snn_calibration
+	$(RUN) -m benchmarks.threshold_search
 	$(RUN) -m benchmarks.linear_model --data digits
 
 # Once, and again when what is to be installed has changed. A .venv that is there is used.

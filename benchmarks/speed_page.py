@@ -5,6 +5,7 @@ The page's text is written by hand, its figures come from ``benchmarks/results/*
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,61 +17,132 @@ END: Final = "<!-- /figures -->"
 MEMORY: Final = "peak memory, bytes above the imports"
 
 
-def lines_of(step: dict[str, Any]) -> list[str]:
+@dataclass(frozen=True)
+class Aim:
+    """What a form of a network is to reach on a processor with AMX.
+
+    Attributes:
+        faster: Times faster than the plain way, at least.
+        memory: Peak memory as a percentage of the plain way's, at most.
+    """
+
+    faster: float
+    memory: int
+
+
+NETWORKS: Final = {
+    "stbp": "STBP, 7Conv-3FC",
+    "tssl_bp": "TSSL-BP, AlexNet",
+    "snn_calibration": "SNN-Calibration, spiking VGG16",
+}
+AIMS: Final = {
+    "stbp": {"float32": Aim(7, 33), "spikes_bf16": Aim(20, 33)},
+    "tssl_bp": {"float32": Aim(5, 50), "spikes_bf16": Aim(14, 20)},
+    "snn_calibration": {"float32": Aim(2.5, 50), "spikes_bf16": Aim(5, 20)},
+}
+
+
+def spread(ratio: dict[str, float]) -> str:
+    """Return median, least and greatest of the rounds' ratios as words."""
+    return f"{ratio['median']:.1f} ({ratio['low']:.1f} to {ratio['high']:.1f})"
+
+
+def percent_added(ratio: dict[str, float]) -> str:
+    """Return what CBP adds to the float32 step as a sentence's end."""
+    low, median, high = (100 * (ratio[name] - 1) for name in ("low", "median", "high"))
+    return f"CBP adds {median:+.1f} % to the float32 step ({low:+.1f} to {high:+.1f} %)."
+
+
+def lines_of_aims() -> list[str]:
+    """Return the aims as a table."""
+    lines = [
+        "| network | form | times faster than plain, at least | peak memory, at most |",
+        "|---|---|---|---|",
+    ]
+    for network, forms in AIMS.items():
+        for form, aim in forms.items():
+            words = (NETWORKS[network], form, f"{aim.faster:g}", f"{aim.memory} % of plain")
+            lines.append(f"| {' | '.join(words)} |")
+    return [*lines, ""]
+
+
+def lines_of_step(step: dict[str, Any], network: str) -> list[str]:
     """Return the table of one batch size."""
     lines = [
         f"Batch {step['batch']}, T {step['time_steps']}, width {step['width']:g}:",
         "",
-        "| form | s a step | times faster than plain (least to most) | peak memory, GB |",
-        "|---|---|---|---|",
+        "| form | s a step | times faster than plain (range) | aim | peak memory, GB | aim |",
+        "|---|---|---|---|---|---|",
     ]
     memory = step[MEMORY]
     for name, seconds in step["seconds"].items():
         ratio = step["times faster than plain"].get(name)
-        faster = (
-            f"{ratio['median']:.1f} ({ratio['low']:.1f} to {ratio['high']:.1f})" if ratio else ""
-        )
+        faster = spread(ratio) if ratio else ""
         share = f" ({100 * memory[name] / memory['plain']:.0f} % of plain)" if ratio else ""
-        lines.append(f"| {name} | {seconds:.2f} | {faster} | {memory[name] / 1e9:.2f}{share} |")
-    adds = step["CBP adds"]
-    low, median, high = (100 * (adds[name] - 1) for name in ("low", "median", "high"))
-    lines += [
+        aim = AIMS[network].get(name)
+        least, most = (f"{aim.faster:g}", f"{aim.memory} %") if aim else ("", "")
+        size = f"{memory[name] / 1e9:.2f}{share}"
+        lines.append(f"| {name} | {seconds:.2f} | {faster} | {least} | {size} | {most} |")
+    return [*lines, "", percent_added(step["CBP adds"]), ""]
+
+
+def lines_of_search(search: dict[str, Any]) -> list[str]:
+    """Return the table of a threshold search."""
+    lines = [
+        f"Batch {search['batch']}, T {search['time_steps']}, width {search['width']:g}: "
+        f"{search['values'] / 1e6:.1f} million activations, the same thresholds.",
         "",
-        f"CBP adds {median:+.1f} % to the float32 step ({low:+.1f} to {high:+.1f} %).",
-        "",
+        "| way | s |",
+        "|---|---|",
     ]
+    lines += [f"| {name} | {seconds:.3g} |" for name, seconds in search["seconds"].items()]
+    return [*lines, "", f"Times faster (least to most): {spread(search['times faster'])}.", ""]
+
+
+def lines_of_result(result: dict[str, Any]) -> list[str]:
+    """Return all that one measurement found."""
+    lines: list[str] = []
+    if search := result.get("threshold search"):
+        lines += lines_of_search(search)
+    for step in result.get("steps", []):
+        lines += lines_of_step(step, network_of(result))
+    for step in result.get("CBP adds", []):
+        lines += [
+            f"Without the plain way, batch {step['batch']}, {step['rounds']} rounds: "
+            f"{percent_added(step['ratio'])}",
+            "",
+        ]
+    if gradients := result.get("gradients, float32 against plain"):
+        lines += [
+            "Gradients of float32 against the plain way: largest difference "
+            f"{100 * gradients['relative']:.2g} % of a tensor's norm, least cosine "
+            f"{gradients['least cosine']:.4f}.",
+            "",
+        ]
     return lines
 
 
+def network_of(result: dict[str, Any]) -> str:
+    """Return the method of a step's result; the first results had STBP alone and do not say."""
+    return str(result.get("network", "stbp"))
+
+
 def figures(results: Path) -> str:
-    """Return every result of a folder as Markdown, in the order of the file names."""
-    lines: list[str] = []
+    """Return aims and every result of a folder as Markdown, in the order of the file names."""
+    lines = lines_of_aims()
     for path in sorted(results.glob("*.json")):
         result = json.loads(path.read_text("utf-8"))
         where = result["environment"]
+        searched = "threshold search" in result
+        what = "Threshold search of VGG16" if searched else NETWORKS[network_of(result)]
         lines += [
-            f"### {where['cpu']}, {where['cores']} cores, {', '.join(where['flags'])}",
+            f"### {what}: {where['cpu']}, {where['cores']} cores, {', '.join(where['flags'])}",
             "",
             f"`{path.name}`: {where['threads']} threads, torch {where['torch']}, "
             f"{where['malloc']}.",
             "",
+            *lines_of_result(result),
         ]
-        for step in result.get("steps", []):
-            lines += lines_of(step)
-        for step in result.get("CBP adds", []):
-            low, median, high = (100 * (step["ratio"][n] - 1) for n in ("low", "median", "high"))
-            lines += [
-                f"Without the plain way, batch {step['batch']}, {step['rounds']} rounds: CBP adds "
-                f"{median:+.1f} % to the float32 step ({low:+.1f} to {high:+.1f} %).",
-                "",
-            ]
-        if gradients := result.get("gradients, float32 against plain"):
-            lines += [
-                "Gradients of float32 against the plain way: largest difference "
-                f"{100 * gradients['relative']:.2g} % of a tensor's norm, least cosine "
-                f"{gradients['least cosine']:.4f}.",
-                "",
-            ]
     return "\n".join(lines)
 
 
