@@ -213,6 +213,7 @@ def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None
     torch.manual_seed(key.seed)
     phase = "ann" if key.is_conversion else phase_of(key)
     module = build(key.cell, recipe, classes, phase)
+    module.seed = key.seed
     if parent is not None:
         load_weights(module.network, parent.state, f"the saved file of {parent.row.key}")
     to_channels_last_(module.network)

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
@@ -62,7 +63,11 @@ class SpikingModule(LightningModule):
         phase: ``ann`` for the network that a converted cell starts from, ``pretrain``, or ``cbp``
             for whatever follows it, the FP32 control included.
         accuracy: Fraction of right answers at the last evaluation, for ``val`` and ``test``.
+        seed: Dropout of an epoch draws from a stream of seed and epoch, so that a resumed run drops
+            what an uninterrupted one drops.
     """
+
+    seed = 0
 
     def __init__(self, recipe: ImageRecipe, network: nn.Module, phase: Phase) -> None:
         """Keep recipe, network and phase."""
@@ -104,8 +109,10 @@ class SpikingModule(LightningModule):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        """Forget the losses of an epoch that was cut short."""
+        """Forget the losses of an epoch that was cut short; start its stream of random numbers."""
         self._losses.clear()
+        state = np.random.SeedSequence((self.seed, self.current_epoch)).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
 
     def mean_loss(self) -> float:
         """Return the mean over the batches of the epoch so far, in full precision."""
