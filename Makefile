@@ -19,7 +19,7 @@ IS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
-reproduce: $(INSTALLED) ## Run every cell of the smoke tier (FP32, binary, ternary), then the tables
+reproduce: $(INSTALLED) ## Run every cell of the smoke tier from data to packed files, then the tables
 	$(RUN) -m repro reproduce --tier smoke
 
 test: $(INSTALLED) ## Check style and types, run the tests
