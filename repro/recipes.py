@@ -116,7 +116,7 @@ SNN_CALIBRATION_DIGITS: Final = replace(
     SNN_CALIBRATION_CIFAR10,
     data="digits",
     width=1 / 16,
-    time_steps=8,
+    time_steps=16,
     epochs=8,
     batch_size=20,
     optimiser="adam",
@@ -126,7 +126,15 @@ SNN_CALIBRATION_DIGITS: Final = replace(
     cutout=0,
     dropout=0.0,
     conversion=ConversionRecipe(pipeline="light", batches=2, batch_size=100),
-    cbp=replace(SNN_CALIBRATION_CIFAR10.cbp, epochs=4, lr=2e-2, multiplier_lr=2e-3, p_max=2),
+    cbp=replace(
+        SNN_CALIBRATION_CIFAR10.cbp,
+        epochs=3,
+        optimiser="adam",
+        weight_decay=0.0,
+        lr=1e-3,
+        multiplier_lr=2e-3,
+        p_max=2,
+    ),
 )
 
 # Desk tier: real CIFAR on two CPU cores in minutes, chosen on the validation images alone
