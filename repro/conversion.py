@@ -11,13 +11,13 @@ from torch import Tensor
 
 from datamodules.base import ImageDataModule
 from repro import packing
-from repro.calibration import Pipeline, convert
+from repro.calibration import convert
 from repro.errors import UserError
 from repro.evaluation import right_answers
 from repro.history import commit_in_words
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import Vgg
-from repro.recipe_fields import SnnCalibrationRecipe
+from repro.recipe_fields import Pipeline, Recipe, SnnCalibrationRecipe
 
 STEPS: Final[tuple[Pipeline, ...]] = ("none", "light", "potential", "weights")
 
@@ -32,22 +32,21 @@ class Converted:
         accuracy_val: Accuracy of the result on the validation images.
         seconds: Wall time, s.
         commit: Commit of the code, with ``+changes`` where the tree had some.
-        thresholds: Threshold of every neuron layer before it was folded into the weights.
     """
 
     accuracies: dict[str, float]
     accuracy_val: float
     seconds: float
     commit: str
-    thresholds: list[float]
 
 
-def calibration_batches(data: ImageDataModule, recipe: SnnCalibrationRecipe) -> Sequence[Tensor]:
+def calibration_batches(data: ImageDataModule, recipe: Recipe) -> Sequence[Tensor]:
     """Return the first training images, normalised and not augmented, in batches.
 
     Raises:
         UserError: There are fewer training images than the recipe asks for.
     """
+    assert isinstance(recipe, SnnCalibrationRecipe)
     wanted = recipe.conversion.batches * recipe.conversion.batch_size
     if wanted > (there := len(data.train.labels)):
         raise UserError(
@@ -61,6 +60,7 @@ def calibration_batches(data: ImageDataModule, recipe: SnnCalibrationRecipe) -> 
 
 def convert_to_file(
     ann: Vgg,
+    batches: Sequence[Tensor],
     recipe: SnnCalibrationRecipe,
     data: ImageDataModule,
     file: Path,
@@ -70,19 +70,26 @@ def convert_to_file(
 
     Args:
         ann: The trained network.
+        batches: See `calibration_batches`.
         recipe: Numbers of the conversion.
-        data: Where calibration and evaluation images come from.
+        data: Whose validation and test images are evaluated.
         file: Packed file to write.
         metadata: What is noted in it.
     """
     start, commit = time.monotonic(), commit_in_words()
-    batches = calibration_batches(data, recipe)
     wanted = recipe.conversion.pipeline
     accuracies = {"ann": float(right_answers(ann, data).mean())}
     for step in STEPS[: STEPS.index(wanted) + 1]:
         if step == "potential" and wanted == "weights":
             continue  # the advanced pipeline ends with potentials of its own
-        conversion = convert(ann, batches, time_steps=recipe.time_steps, pipeline=step)
+        conversion = convert(
+            ann,
+            batches,
+            time_steps=recipe.time_steps,
+            pipeline=step,
+            weight_steps=recipe.conversion.weight_steps,
+            weight_lr=recipe.conversion.weight_lr,
+        )
         network = conversion.network
         to_channels_last_(network)
         right = right_answers(network, data)
@@ -95,5 +102,4 @@ def convert_to_file(
         accuracy_val=float(right_answers(network, data, "val").mean()),
         seconds=time.monotonic() - start,
         commit=commit,
-        thresholds=list(conversion.thresholds),
     )

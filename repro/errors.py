@@ -6,4 +6,4 @@ class UserError(ValueError):
 
 
 class MissingParentError(UserError):
-    """A quantised run starts from an FP32 run that is not there; the message is what makes it."""
+    """A run starts from another that is not there; the message is the command that makes it."""

@@ -36,7 +36,7 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{config} is damaged ({error}): delete the folder, run again") from error
     whole = folder / "model.safetensors"
-    if whole.exists() and not (folder / "last.ckpt").exists():  # a conversion: no epochs to choose
+    if description.get("trained") is False and whole.exists():  # a conversion has no epochs
         packing.pack(out, *packing.unpack(whole), packing.metadata(whole))
         return out
     try:

@@ -116,11 +116,17 @@ def history_fields(history: History, epochs_of_recipe: int) -> dict[str, Any]:
         "epoch_best_test": int(best["epoch"]),
         "epoch_selected": int(selected["epoch"]),
         "accuracy_val_selected": selected["val_accuracy"],
+        "epoch_lr_drop": lr_drop(epochs) if "g" in selected else None,
         "cfs_first": epochs[0].get("cfs"),
         "cfs_last": epochs[-1].get("cfs"),
         "cfs_selected": selected.get("cfs"),
         "g_selected": int(selected["g"]) if "g" in selected else None,
     }
+
+
+def lr_drop(epochs: Sequence[Mapping[str, float]]) -> int | None:
+    """Return the first epoch, from 0, whose learning rate is below the first one's, or None."""
+    return next((int(e["epoch"]) for e in epochs if e["lr"] < epochs[0]["lr"]), None)
 
 
 def conversion_fields(converted: Converted) -> dict[str, Any]:

@@ -212,15 +212,19 @@ class ConversionRecipe:
         batches: Batches of training images that the thresholds are searched on; the first of them
             calibrates.
         batch_size: Images of such a batch.
+        weight_steps: Steps of Adam a layer, of the ``weights`` pipeline alone.
+        weight_lr: Their learning rate, in units of the ANN's weights.
     """
 
     pipeline: Pipeline = "light"
     batches: int = 7
     batch_size: int = 128
+    weight_steps: int = 5000
+    weight_lr: float = 1e-5
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
-        require_positive(self, "batches", "batch_size")
+        require_positive(self, "batches", "batch_size", "weight_steps", "weight_lr")
 
 
 @dataclass(frozen=True, kw_only=True)

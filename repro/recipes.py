@@ -136,6 +136,13 @@ SNN_CALIBRATION_DIGITS: Final = replace(
         p_max=2,
     ),
 )
+# The other half of the code: batch norm to fold, initial potentials to calibrate.
+SNN_CALIBRATION_DIGITS_NORM: Final = replace(
+    SNN_CALIBRATION_DIGITS,
+    batch_norm=True,
+    epochs=4,
+    conversion=replace(SNN_CALIBRATION_DIGITS.conversion, pipeline="potential"),
+)
 
 # Desk tier: real CIFAR on two CPU cores in minutes, chosen on the validation images alone
 # (docs/desk_tier.md). Channels and hidden units by 8, shorter T, fewer images and epochs. The
@@ -229,7 +236,7 @@ RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
     (find_cell("snn_calibration", "cifar10"), "smoke"): SNN_CALIBRATION_DIGITS,
     (find_cell("snn_calibration", "cifar100"), "paper"): SNN_CALIBRATION_CIFAR100,
     (find_cell("snn_calibration", "cifar100"), "desk"): SNN_CALIBRATION_CIFAR100_DESK,
-    (find_cell("snn_calibration", "cifar100"), "smoke"): SNN_CALIBRATION_DIGITS,
+    (find_cell("snn_calibration", "cifar100"), "smoke"): SNN_CALIBRATION_DIGITS_NORM,
 }
 
 # Parts of a recipe that make no difference to a run, and so not to its name and hash either.
@@ -254,6 +261,9 @@ def find_recipe(cell: Cell, tier: Tier) -> Recipe:
 def as_dict(recipe: Recipe, precision: Precision) -> dict[str, object]:
     """Return the recipe as nested plain values, for JSON, without what the run does not use."""
     fields = dataclasses.asdict(recipe)
+    if "conversion" in fields and fields["conversion"]["pipeline"] != "weights":
+        fields["conversion"].pop("weight_steps")
+        fields["conversion"].pop("weight_lr")
     return {k: v for k, v in fields.items() if k not in UNUSED.get(precision, ())}
 
 

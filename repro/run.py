@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import Callback, Trainer
+from torch import Tensor
 
 from datamodules.base import ImageDataModule
 from datamodules.cifar import CifarDataModule
@@ -22,7 +23,7 @@ from repro import packing, rows
 from repro.cbp.callback import Cbp
 from repro.cbp.control import Control
 from repro.cells import Precision, RunKey
-from repro.conversion import convert_to_file
+from repro.conversion import calibration_batches, convert_to_file
 from repro.errors import MissingParentError, UserError
 from repro.evaluation import load_weights
 from repro.export import export
@@ -83,13 +84,14 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     data = make_data(key, recipe, places)
     data.setup("fit")
     module = make_module(key, recipe, data.classes, parent)
+    batches = calibration_batches(data, recipe) if key.is_conversion else []
     folder = places.runs / str(key)
     file = folder / "model.safetensors"
     with locked(folder):  # nothing is written before data, parent and network are known to be good
         write_config(folder, key, recipe)
         with wandb_logger(key, recipe, places) as logger:
             if key.is_conversion:
-                found = convert(key, recipe, file, module, data)
+                found = convert(key, recipe, file, module, batches, data)
             else:
                 history = train(key, recipe, folder, module, data, logger)
                 export(folder, file)
@@ -142,7 +144,8 @@ def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent | None:
     now = json.loads(json.dumps(as_dict(recipe, parent.precision)))
     if differing := [name for name in now if row.recipe.get(name) != now[name]]:
         raise UserError(
-            f"{parent} was made by another recipe, {', '.join(differing)} differ: see its row"
+            f"{parent} was made by another recipe, {', '.join(differing)} differ: give its values "
+            f"({places.rows / f'{parent}.json'}), or make a parent in another --runs and --rows"
         )
     state, _ = packing.unpack(file)
     return Parent(row, state, hashlib.sha256(file.read_bytes()).hexdigest())
@@ -176,6 +179,7 @@ def write_config(folder: Path, key: RunKey, recipe: Recipe) -> None:
         "key": str(key),
         "recipe": as_dict(recipe, key.precision),
         "recipe_hash": recipe_hash(recipe, key.precision),
+        "trained": not key.is_conversion,
     }
     text = json.dumps(config, sort_keys=True, indent=1) + "\n"
     if not path.exists():
@@ -230,13 +234,18 @@ def make_cbp(precision: str, recipe: CbpRecipe) -> Cbp:
 
 
 def convert(
-    key: RunKey, recipe: Recipe, file: Path, module: SpikingModule, data: ImageDataModule
+    key: RunKey,
+    recipe: Recipe,
+    file: Path,
+    module: SpikingModule,
+    batches: Sequence[Tensor],
+    data: ImageDataModule,
 ) -> dict[str, Any]:
     """Write the file of the converted network; return what the row says of the conversion."""
     assert isinstance(recipe, SnnCalibrationRecipe)
     assert isinstance(module.network, Vgg)
     named = {"run": str(key), "recipe_hash": recipe_hash(recipe, key.precision)}
-    return conversion_fields(convert_to_file(module.network, recipe, data, file, named))
+    return conversion_fields(convert_to_file(module.network, batches, recipe, data, file, named))
 
 
 def train(

@@ -96,14 +96,15 @@ def test_gradient_of_a_silent_neuron_is_that_of_the_surrogate_at_a_known_point()
     assert grad.item() == pytest.approx(1.25 / 2, rel=1e-14)
 
 
-def test_bfloat16_spikes_equal_float32_spikes_and_carry_gradients() -> None:
-    current = currents((5, 1000), torch.float32).requires_grad_()
-    weight = currents((5, 1000), torch.float32, seed=1).bfloat16()
-    narrow, full = (scan(current, 5, NEURON, 1.0, d) for d in (torch.bfloat16, torch.float32))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bfloat16_spikes_equal_the_others_and_carry_gradients(dtype: torch.dtype) -> None:
+    current = currents((5, 1000), dtype).requires_grad_()
+    weight = currents((5, 1000), dtype, seed=1).bfloat16()
+    narrow, full = (scan(current, 5, NEURON, 1.0, d) for d in (torch.bfloat16, dtype))
     assert narrow.dtype == torch.bfloat16
-    assert torch.equal(narrow.float(), full)
+    assert torch.equal(narrow.to(dtype), full)
     (a,) = torch.autograd.grad(narrow, current, weight)
-    (b,) = torch.autograd.grad(full, current, weight.float())
+    (b,) = torch.autograd.grad(full, current, weight.to(dtype))
     assert torch.equal(a, b)
     assert not torch.equal(a, torch.zeros_like(a))
 

@@ -84,12 +84,6 @@ def test_an_ann_without_batch_norm_learns() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_gain_multiplies_the_convolutions_weights() -> None:
-    one, other = (torch.manual_seed(0) and vgg16(4, width=NARROW, gain=g) for g in (1.0, 1.4))
-    torch.testing.assert_close(other.features[3].weight, 1.4 * one.features[3].weight)
-    assert torch.equal(other.classifier.weight, one.classifier.weight)
-
-
 def test_average_pool_is_a_depthwise_convolution() -> None:
     pool = AveragePool(5)
     pool.factor.fill_(1.7)

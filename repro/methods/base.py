@@ -100,7 +100,7 @@ class SpikingModule(LightningModule):
 
     @abstractmethod
     def loss(self, train: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of outputs ``[T, B, K]`` for labels ``[B]``."""
+        """Return the loss of a batch: outputs ``[T, B, K]`` against labels ``[B]``."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch."""

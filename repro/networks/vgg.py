@@ -186,7 +186,6 @@ def vgg16(
     width: float = 1.0,
     batch_norm: bool = False,
     dropout: float = 0.25,
-    gain: float = 1.0,
 ) -> Vgg:
     """Return the ANN for images ``[B, 3, 32, 32]``.
 
@@ -199,9 +198,6 @@ def vgg16(
         width: Channels as a fraction of the paper's.
         batch_norm: Batch norm behind every convolution.
         dropout: Probability, for a network without batch norm; 0 for none.
-        gain: Factor on the convolutions' initial weights. The reference's 1 lets the signal shrink
-            from layer to layer without batch norm, and training waits for epochs on the first
-            plateau; 1.4 makes up for the averages, and a narrow network learns at once.
 
     References:
         Paper, Section V-D; Simonyan and Zisserman, ICLR 2015, configuration D with one linear
@@ -215,10 +211,6 @@ def vgg16(
         layer = next(convolutions)
         between = nn.BatchNorm2d(layer.out_channels) if batch_norm else nn.Dropout(dropout)
         features += [layer, between, nn.ReLU()]
-    with torch.no_grad():
-        for module in features:
-            if isinstance(module, nn.Conv2d):
-                module.weight.mul_(gain)
     return Vgg(features, _classifier(classes, width))
 
 

@@ -31,8 +31,8 @@ class TsslBpNeuron:
     """Constants of the neuron.
 
     Attributes:
-        tau_m: Time constant of the membrane, in time steps, above 1.
-        tau_s: Time constant of the synaptic filter, in time steps, above 1.
+        tau_m: Time constant of the membrane, in time steps, 1 and up.
+        tau_s: Time constant of the synaptic filter, in time steps, 1 and up.
         threshold: A neuron fires where its potential is above this; above 0.
     """
 
@@ -250,6 +250,8 @@ class _Scan(torch.autograd.Function):
         from repro.neurons import tssl_bp_kernels as kernels
 
         (current,) = ctx.saved_tensors
+        if current.dtype != torch.float32:  # the kernel widens bfloat16 to float32 alone
+            grad_spikes = grad_spikes.to(current.dtype)
         strides = (current[0].numel(), *current.stride()[1:])
         if grad_spikes.stride() != strides:
             empty = torch.empty_strided(grad_spikes.shape, strides, dtype=grad_spikes.dtype)
