@@ -10,15 +10,18 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import tyro
 
 from datamodules.errors import DataError
 from repro.cells import CELLS, Precision, RunKey, Tier, find_cell
 from repro.errors import MissingParentError, UserError
+
+if TYPE_CHECKING:
+    from repro.recipe_fields import Recipe
 
 T = TypeVar("T")
 
@@ -43,6 +46,8 @@ class RunArguments:
         data_dir: Data sets; by default the variable CBP_DATA, else data.
         wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
         wandb_project: Project there.
+        ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
+            --rows, away from the tables; the parent is still the one of the tables.
     """
 
     method: str
@@ -56,6 +61,12 @@ class RunArguments:
     data_dir: Path | None = None
     wandb: Literal["online", "offline", "off"] = "off"
     wandb_project: str = "cbp-qsnn"
+    ablation: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an ablation that is no plain folder name."""
+        if self.ablation is not None and not re.fullmatch(r"[a-z0-9_-]+", self.ablation):
+            raise UserError(f"ablation is {self.ablation!r}: give small letters, digits, _ and -")
 
 
 @dataclass(frozen=True)
@@ -122,21 +133,14 @@ class InspectArguments:
 
 def command_run(arguments: Sequence[str]) -> int:
     """Train one run and say in words what came of it."""
-    from repro.recipes import find_recipe
-
-    chosen, overrides = parse_known(arguments)
-    key = RunKey(
-        find_cell(chosen.method, chosen.dataset, chosen.network),
-        chosen.precision,
-        chosen.seed,
-        chosen.tier,
-    )
-    recipe = parse_override(find_recipe(key.cell, key.tier), overrides, f"run of {key.cell}")
+    chosen, key, recipe = parse_run(arguments)
 
     from repro.run import Places, run
     from repro.words import run_in_words
 
-    places = Places(chosen.runs, chosen.rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
+    runs, rows = folders(chosen, key, recipe)
+    places = Places(runs, rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
+    places = replace(places, parent_runs=chosen.runs, parent_rows=chosen.rows)
     try:
         print(run_in_words(run(key, recipe, places)))
     except MissingParentError as error:
@@ -158,7 +162,7 @@ def parent_command(words: Sequence[str], precision: Precision) -> str:
     dropping = False
     for word in words:
         if word.startswith("--"):
-            dropping = word.startswith(("--precision", "--cbp.", "--no-cbp."))
+            dropping = word.startswith(("--precision", "--cbp.", "--no-cbp.", "--ablation"))
         if not dropping:
             kept.append(word)
     return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", precision])
@@ -253,9 +257,35 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa
         raise UserError(plain_line(errors.getvalue())) from None
 
 
+def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, RunKey, "Recipe"]:
+    """Return the parsed arguments of ``run``, the name of the run and its recipe."""
+    from repro.recipes import find_recipe
+
+    chosen, overrides = parse_known(arguments)
+    key = RunKey(
+        find_cell(chosen.method, chosen.dataset, chosen.network),
+        chosen.precision,
+        chosen.seed,
+        chosen.tier,
+    )
+    recipe = parse_override(find_recipe(key.cell, key.tier), overrides, f"run of {key.cell}")
+    return chosen, key, recipe
+
+
+def folders(chosen: RunArguments, key: RunKey, recipe: "Recipe") -> tuple[Path, Path]:
+    """Return the folder of run folders and that of rows; an ablation has them for each recipe."""
+    if chosen.ablation is None:
+        return chosen.runs, chosen.rows
+    from repro.recipes import recipe_hash
+
+    apart = Path(chosen.ablation, recipe_hash(recipe, key.precision))
+    return chosen.runs / apart, chosen.rows / apart
+
+
 def parse_known(arguments: Sequence[str]) -> tuple[RunArguments, list[str]]:
     """Return the parsed arguments and the words that belong to the recipe."""
-    words = list(arguments)
+    # W&B adds --_wandb to the words of a run that it starts again.
+    words = [word for word in arguments if not word.startswith("--_wandb=")]
     with_cell = {"--method", "--dataset"} <= {word.split("=")[0] for word in words}
     if with_cell:  # --help then shows the recipe
         asked = [word for word in words if word in ("-h", "--help")]
@@ -269,13 +299,28 @@ def parse_known(arguments: Sequence[str]) -> tuple[RunArguments, list[str]]:
 
 def parse_override(recipe: T, words: Sequence[str], title: str) -> T:
     """Return the recipe with the fields changed that the words name."""
+    words = [plain_flag(word) for word in words]
     return parse(type(recipe), words, default=recipe, description=f"Recipe of the {title}.")
+
+
+def plain_flag(word: str) -> str:
+    """Return the flag that says the same as a truth value in W&B's words; other words unchanged.
+
+    >>> [plain_flag(word) for word in ("--augment=True", "--cbp.window=False", "--lr=1")]
+    ['--augment', '--cbp.no-window', '--lr=1']
+    """
+    if word.startswith("--") and word.endswith("=True"):
+        return word.removesuffix("=True")
+    if word.startswith("--") and word.endswith("=False"):
+        parts = word[2:].removesuffix("=False").split(".")
+        return "--" + ".".join([*parts[:-1], f"no-{parts[-1]}"])
+    return word
 
 
 def plain_line(box: str) -> str:
     """Return the text of tyro's box as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    text = re.sub(r"[│╭╮╰╯─┌┐└┘|]+", " ", text)
+    text = re.sub(r"[│╭╮╰╯─┌┐└┘|]+|-{5,}", " ", text)
     return " ".join(text.split())
 
 
