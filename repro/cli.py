@@ -1,4 +1,4 @@
-"""Command line: ``python -m repro run | reproduce | tables | export | inspect | cells``.
+"""Command line: ``python -m repro run | sweep | reproduce | tables | export | inspect | cells``.
 
 Dispatch only; torch is imported by the commands that use it.
 """
@@ -22,6 +22,7 @@ from repro.errors import MissingParentError, UserError
 
 if TYPE_CHECKING:
     from repro.recipe_fields import Recipe
+    from repro.sweep import Run
 
 T = TypeVar("T")
 
@@ -67,6 +68,47 @@ class RunArguments:
         """Refuse an ablation that is no plain folder name."""
         if self.ablation is not None and not re.fullmatch(r"[a-z0-9_-]+", self.ablation):
             raise UserError(f"ablation is {self.ablation!r}: give small letters, digits, _ and -")
+
+
+@dataclass(frozen=True)
+class SweepArguments:
+    """Run W&B sweep files on this machine, without an account.
+
+    Runs that are there are left out, parents come before children. Arguments that are given replace
+    those of the files.
+
+    Attributes:
+        files: Sweep files, for example sweeps/12_fp32_stbp.yaml.
+        jobs: Runs at a time; the cores are divided among them.
+        dry_run: Print the commands of the runs that are not there yet, start nothing.
+        tier: paper as published, desk in minutes on two cores, smoke in seconds.
+        runs: Folder of run folders.
+        rows: Folder of rows.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+        wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
+    """
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    jobs: int = 1
+    dry_run: bool = False
+    tier: Tier | None = None
+    runs: Path | None = None
+    rows: Path | None = None
+    data_dir: Path | None = None
+    wandb: Literal["online", "offline", "off"] = "off"
+
+    def __post_init__(self) -> None:
+        """Refuse no files, and no jobs."""
+        if not self.files:
+            raise UserError("no sweep file: give one, or more")
+        if self.jobs < 1:
+            raise UserError(f"jobs is {self.jobs}: give 1 or more")
+
+    def settings(self) -> dict[str, str]:
+        """Return the arguments of ``run`` that replace those of the files."""
+        names = ("tier", "runs", "rows", "data_dir", "wandb")
+        given = {name.replace("_", "-"): getattr(self, name) for name in names}
+        return {name: str(value) for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -168,6 +210,36 @@ def parent_command(words: Sequence[str], precision: Precision) -> str:
     return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", precision])
 
 
+def command_sweep(arguments: Sequence[str]) -> int:
+    """Run sweep files on this machine."""
+    chosen = parse(SweepArguments, arguments)
+    from repro.sweep import load, plan, run_sweep
+
+    runs = plan([load(path) for path in chosen.files], chosen.settings(), resolve)
+    if not chosen.dry_run:
+        return run_sweep(runs, chosen.jobs)
+    for run in runs:
+        if not run.is_done:
+            print(run.command)
+    return 0
+
+
+def resolve(words: Sequence[str]) -> "Run":
+    """Return the run of a sweep that these words, ``run`` and its arguments, name."""
+    from repro.recipes import recipe_hash
+    from repro.sweep import Run
+
+    chosen, key, recipe = parse_run(words[1:])
+    runs, rows = folders(chosen, key, recipe)
+    made = recipe_hash(recipe, key.precision)
+    name = str(runs.relative_to(chosen.runs) / str(key))
+    run = Run(name, tuple(words), made, runs / str(key), rows / f"{key}.json")
+    if (parent := key.parent()) is None:
+        return run
+    places = (chosen.runs / str(parent), chosen.rows / f"{parent}.json")
+    return replace(run, parent=places, parent_command=parent_command(words[1:], parent.precision))
+
+
 def command_reproduce(arguments: Sequence[str]) -> int:
     """Run every cell of a tier, then the tables."""
     chosen = parse(ReproduceArguments, arguments)
@@ -230,6 +302,7 @@ def command_cells(arguments: Sequence[str]) -> int:
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "run": command_run,
+    "sweep": command_sweep,
     "reproduce": command_reproduce,
     "tables": command_tables,
     "export": command_export,
