@@ -1,4 +1,4 @@
-"""Command line: ``python -m repro run | reproduce | tables | export | inspect | cells``.
+"""Command line: ``python -m repro run | sweep | reproduce | tables | export | inspect | cells``.
 
 Dispatch only; torch is imported by the commands that use it.
 """
@@ -10,15 +10,19 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import tyro
 
 from datamodules.errors import DataError
 from repro.cells import CELLS, Precision, RunKey, Tier, find_cell
 from repro.errors import MissingParentError, UserError
+
+if TYPE_CHECKING:
+    from repro.recipe_fields import Recipe
+    from repro.sweep import Run
 
 T = TypeVar("T")
 
@@ -43,6 +47,8 @@ class RunArguments:
         data_dir: Data sets; by default the variable CBP_DATA, else data.
         wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
         wandb_project: Project there.
+        ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
+            --rows, away from the tables; the parent is still the one of the tables.
     """
 
     method: str
@@ -56,6 +62,53 @@ class RunArguments:
     data_dir: Path | None = None
     wandb: Literal["online", "offline", "off"] = "off"
     wandb_project: str = "cbp-qsnn"
+    ablation: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an ablation that is no plain folder name."""
+        if self.ablation is not None and not re.fullmatch(r"[a-z0-9_-]+", self.ablation):
+            raise UserError(f"ablation is {self.ablation!r}: give small letters, digits, _ and -")
+
+
+@dataclass(frozen=True)
+class SweepArguments:
+    """Run W&B sweep files on this machine, without an account.
+
+    Runs that are there are left out, parents come before children. Arguments that are given replace
+    those of the files.
+
+    Attributes:
+        files: Sweep files, for example sweeps/12_fp32_stbp.yaml.
+        jobs: Runs at a time; the cores are divided among them.
+        dry_run: Print the commands of the runs that are not there yet, start nothing.
+        tier: paper as published, desk in minutes on two cores, smoke in seconds.
+        runs: Folder of run folders.
+        rows: Folder of rows.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+        wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
+    """
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    jobs: int = 1
+    dry_run: bool = False
+    tier: Tier | None = None
+    runs: Path | None = None
+    rows: Path | None = None
+    data_dir: Path | None = None
+    wandb: Literal["online", "offline", "off"] = "off"
+
+    def __post_init__(self) -> None:
+        """Refuse no files, and no jobs."""
+        if not self.files:
+            raise UserError("no sweep file: give one, or more")
+        if self.jobs < 1:
+            raise UserError(f"jobs is {self.jobs}: give 1 or more")
+
+    def settings(self) -> dict[str, str]:
+        """Return the arguments of ``run`` that replace those of the files."""
+        names = ("tier", "runs", "rows", "data_dir", "wandb")
+        given = {name.replace("_", "-"): getattr(self, name) for name in names}
+        return {name: str(value) for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -122,21 +175,14 @@ class InspectArguments:
 
 def command_run(arguments: Sequence[str]) -> int:
     """Train one run and say in words what came of it."""
-    from repro.recipes import find_recipe
-
-    chosen, overrides = parse_known(arguments)
-    key = RunKey(
-        find_cell(chosen.method, chosen.dataset, chosen.network),
-        chosen.precision,
-        chosen.seed,
-        chosen.tier,
-    )
-    recipe = parse_override(find_recipe(key.cell, key.tier), overrides, f"run of {key.cell}")
+    chosen, key, recipe = parse_run(arguments)
 
     from repro.run import Places, run
     from repro.words import run_in_words
 
-    places = Places(chosen.runs, chosen.rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
+    runs, rows = folders(chosen, key, recipe)
+    places = Places(runs, rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
+    places = replace(places, parent_runs=chosen.runs, parent_rows=chosen.rows)
     try:
         print(run_in_words(run(key, recipe, places)))
     except MissingParentError as error:
@@ -158,10 +204,40 @@ def parent_command(words: Sequence[str], precision: Precision) -> str:
     dropping = False
     for word in words:
         if word.startswith("--"):
-            dropping = word.startswith(("--precision", "--cbp.", "--no-cbp."))
+            dropping = word.startswith(("--precision", "--cbp.", "--no-cbp.", "--ablation"))
         if not dropping:
             kept.append(word)
     return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", precision])
+
+
+def command_sweep(arguments: Sequence[str]) -> int:
+    """Run sweep files on this machine."""
+    chosen = parse(SweepArguments, arguments)
+    from repro.sweep import load, plan, run_sweep
+
+    runs = plan([load(path) for path in chosen.files], chosen.settings(), resolve)
+    if not chosen.dry_run:
+        return run_sweep(runs, chosen.jobs)
+    for run in runs:
+        if not run.is_done:
+            print(run.command)
+    return 0
+
+
+def resolve(words: Sequence[str]) -> "Run":
+    """Return the run of a sweep that these words, ``run`` and its arguments, name."""
+    from repro.recipes import recipe_hash
+    from repro.sweep import Run
+
+    chosen, key, recipe = parse_run(words[1:])
+    runs, rows = folders(chosen, key, recipe)
+    made = recipe_hash(recipe, key.precision)
+    name = str(runs.relative_to(chosen.runs) / str(key))
+    run = Run(name, tuple(words), made, runs / str(key), rows / f"{key}.json")
+    if (parent := key.parent()) is None:
+        return run
+    places = (chosen.runs / str(parent), chosen.rows / f"{parent}.json")
+    return replace(run, parent=places, parent_command=parent_command(words[1:], parent.precision))
 
 
 def command_reproduce(arguments: Sequence[str]) -> int:
@@ -226,6 +302,7 @@ def command_cells(arguments: Sequence[str]) -> int:
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "run": command_run,
+    "sweep": command_sweep,
     "reproduce": command_reproduce,
     "tables": command_tables,
     "export": command_export,
@@ -253,9 +330,35 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa
         raise UserError(plain_line(errors.getvalue())) from None
 
 
+def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, RunKey, "Recipe"]:
+    """Return the parsed arguments of ``run``, the name of the run and its recipe."""
+    from repro.recipes import find_recipe
+
+    chosen, overrides = parse_known(arguments)
+    key = RunKey(
+        find_cell(chosen.method, chosen.dataset, chosen.network),
+        chosen.precision,
+        chosen.seed,
+        chosen.tier,
+    )
+    recipe = parse_override(find_recipe(key.cell, key.tier), overrides, f"run of {key.cell}")
+    return chosen, key, recipe
+
+
+def folders(chosen: RunArguments, key: RunKey, recipe: "Recipe") -> tuple[Path, Path]:
+    """Return the folder of run folders and that of rows; an ablation has them for each recipe."""
+    if chosen.ablation is None:
+        return chosen.runs, chosen.rows
+    from repro.recipes import recipe_hash
+
+    apart = Path(chosen.ablation, recipe_hash(recipe, key.precision))
+    return chosen.runs / apart, chosen.rows / apart
+
+
 def parse_known(arguments: Sequence[str]) -> tuple[RunArguments, list[str]]:
     """Return the parsed arguments and the words that belong to the recipe."""
-    words = list(arguments)
+    # W&B adds --_wandb to the words of a run that it starts again.
+    words = [word for word in arguments if not word.startswith("--_wandb=")]
     with_cell = {"--method", "--dataset"} <= {word.split("=")[0] for word in words}
     if with_cell:  # --help then shows the recipe
         asked = [word for word in words if word in ("-h", "--help")]
@@ -269,13 +372,28 @@ def parse_known(arguments: Sequence[str]) -> tuple[RunArguments, list[str]]:
 
 def parse_override(recipe: T, words: Sequence[str], title: str) -> T:
     """Return the recipe with the fields changed that the words name."""
+    words = [plain_flag(word) for word in words]
     return parse(type(recipe), words, default=recipe, description=f"Recipe of the {title}.")
+
+
+def plain_flag(word: str) -> str:
+    """Return the flag that says the same as a truth value in W&B's words; other words unchanged.
+
+    >>> [plain_flag(word) for word in ("--augment=True", "--cbp.window=False", "--lr=1")]
+    ['--augment', '--cbp.no-window', '--lr=1']
+    """
+    if word.startswith("--") and word.endswith("=True"):
+        return word.removesuffix("=True")
+    if word.startswith("--") and word.endswith("=False"):
+        parts = word[2:].removesuffix("=False").split(".")
+        return "--" + ".".join([*parts[:-1], f"no-{parts[-1]}"])
+    return word
 
 
 def plain_line(box: str) -> str:
     """Return the text of tyro's box as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    text = re.sub(r"[│╭╮╰╯─┌┐└┘|]+", " ", text)
+    text = re.sub(r"[│╭╮╰╯─┌┐└┘|]+|-{5,}", " ", text)
     return " ".join(text.split())
 
 

@@ -55,6 +55,8 @@ class Places:
         data_dir: Data sets; None for CBP_DATA, else ``data``.
         wandb: Whether W&B is told: ``online``, ``offline`` (synchronised later) or ``off``.
         wandb_project: Project of the W&B run.
+        parent_runs: Folder of the parent's run folder; None for ``runs``.
+        parent_rows: Folder of the parent's row; None for ``rows``.
     """
 
     runs: Path = Path("runs")
@@ -62,6 +64,8 @@ class Places:
     data_dir: Path | None = None
     wandb: Literal["online", "offline", "off"] = "off"
     wandb_project: str = "cbp-qsnn"
+    parent_runs: Path | None = None
+    parent_rows: Path | None = None
 
 
 def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
@@ -135,12 +139,13 @@ def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent | None:
     """
     if (parent := key.parent()) is None:
         return None
-    file = places.runs / str(parent) / "model.safetensors"
-    if not file.exists() or not (places.rows / f"{parent}.json").exists():
+    file = (places.parent_runs or places.runs) / str(parent) / "model.safetensors"
+    row_file = (places.parent_rows or places.rows) / f"{parent}.json"
+    if not file.exists() or not row_file.exists():
         raise MissingParentError(
             f"{key} starts from {parent}, which is not there: {parent.command()}"
         )
-    row = rows.read_row(places.rows / f"{parent}.json")
+    row = rows.read_row(row_file)
     now = json.loads(json.dumps(as_dict(recipe, parent.precision)))
     if differing := [name for name in now if row.recipe.get(name) != now[name]]:
         raise UserError(

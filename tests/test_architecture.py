@@ -31,6 +31,7 @@ ALLOWED = {
     "repro.packing": ("repro.cbp.levels", "repro.memory", "repro.errors"),
     "repro.statistics": ("repro.errors",),
     "repro.rows": ("repro.cells", "repro.errors"),
+    "repro.sweep": ("repro.errors",),
     "datamodules": ("datamodules",),
 }
 # Who may import these.
@@ -139,7 +140,10 @@ def heavy_modules(*words: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("words", [("--help",), ("cells",), ("nonesuch",)])
+@pytest.mark.parametrize(
+    "words",
+    [("--help",), ("cells",), ("nonesuch",), ("sweep", "sweeps/12_fp32_stbp.yaml", "--dry-run")],
+)
 def test_the_command_line_starts_without_torch(words: tuple[str, ...]) -> None:
     assert heavy_modules(*words) == set()
 

@@ -21,8 +21,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-DOCUMENTS: list[str | Path] = ["README.md", "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+DOCUMENTS: list[str | Path] = ["README.md", "CONTRIBUTING.md", "sweeps/README.md"]
+DOCUMENTS += (ROOT / "docs").rglob("*.md")
 ARGUMENTS = {
+    "sweep": cli.SweepArguments,
     "reproduce": cli.ReproduceArguments,
     "tables": cli.TablesArguments,
     "export": cli.ExportArguments,
@@ -110,7 +112,7 @@ def test_a_foreign_venv_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "venv"]
 
 
-@pytest.mark.parametrize("command", commands(README, "python -m repro"))
+@pytest.mark.parametrize("command", commands(README + read("sweeps/README.md"), "python -m repro"))
 def test_readme_command_parses(command: str) -> None:
     if command.endswith("--help"):
         with pytest.raises(SystemExit, match=r"^0$"):
