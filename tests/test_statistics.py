@@ -198,6 +198,41 @@ def test_seeds_that_agree_give_the_interval_over_images() -> None:
     assert high - low < 0.7 * 2 * half
 
 
+@pytest.mark.parametrize(("seeds", "at_least"), [(2, 0.93), (3, 0.92)])
+@pytest.mark.parametrize("between", [0.0, 0.01, 0.05])
+def test_the_crossed_interval_holds_the_truth_where_seeds_vary(
+    seeds: int, at_least: float, between: float
+) -> None:
+    """Images vary by 0.2, errors by 0.3, so that the mean of 200 images has 0.015 to 0.02."""
+    repeats, images, truth = 1000, 200, -0.01
+    draws = np.random.default_rng(seeds)
+    values = (
+        truth
+        + between * draws.standard_normal((repeats, seeds, 1))
+        + 0.2 * draws.standard_normal((repeats, 1, images))
+        + 0.3 * draws.standard_normal((repeats, seeds, images))
+    )
+    low, high = np.array([crossed_interval(each) for each in values]).T
+    covered = np.mean((low <= truth) & (truth <= high))
+    assert covered >= at_least - 2 * sqrt(at_least * (1 - at_least) / repeats)
+    off = truth + 6 * np.hypot(between, 0.02)
+    if seeds == 3:  # of two seeds the interval may be this wide
+        assert np.mean((low <= off) & (off <= high)) < at_least
+
+
+def test_two_seeds_have_the_wider_of_two_intervals() -> None:
+    images = 1000
+    values = np.zeros((2, images), np.int8)
+    values[0, :60], values[1, :20] = -1, -1
+    t = 12.7062  # 97.5 % quantile of Student's t with one degree of freedom
+    low, high = crossed_interval(values)
+    assert (low, high) == pytest.approx((-0.04 - t * 0.02, -0.04 + t * 0.02), abs=1e-5)
+    values[1, :60] = -1  # the means agree, and the images alone count
+    same = crossed_interval(values)
+    assert same[1] - same[0] < (high - low) / 5
+    assert same[0] < -0.06 < same[1]
+
+
 def test_exchanging_the_two_turns_the_interval_over() -> None:
     draws = np.random.default_rng(1)
     before, after = draws.random((3, 200)) < 0.7, draws.random((3, 200)) < 0.6
