@@ -11,7 +11,8 @@ MARKS: Final[Mapping[str, str]] = {
     "†": "stale: the recipe has changed since a run of this cell",
     "‡": "the tree had changes that were not committed",
     "◇": "the seeds were run with different recipes",
-    "¶": "the row of the parent is missing or has changed since",
+    "¶": "the row of its parent, or of the ANN above that, is missing or has changed since",
+    "△": "the learning rate fell at another epoch than in the control, or in one of the two only",
 }
 Groups = dict[tuple[Cell, Precision], list[Row]]
 
@@ -59,12 +60,16 @@ def joint_marks(
 
 
 def _has_parent(row: Row, groups: Groups) -> bool:
-    """Return whether the parent's row is there and right on the images it was when this one ran."""
+    """Return whether the parent's row is there and right on the images it was when this one ran.
+
+    So must be the row of the parent's own parent, the ANN that a conversion starts from.
+    """
     above = row.key.parent()
     assert above is not None
     for parent in groups.get((above.cell, above.precision), []):
         if (parent.seed, parent.test_images) == (row.seed, row.test_images):
             counts = pair(*(unpack_correct(r.correct, r.test_images) for r in (parent, row)))
             found = (counts.parent_only_right, counts.child_only_right, parent.accuracy_file)
-            return found == (row.parent_only_right, row.child_only_right, row.accuracy_parent)
+            same = found == (row.parent_only_right, row.child_only_right, row.accuracy_parent)
+            return same and (parent.parent is None or _has_parent(parent, groups))
     return False

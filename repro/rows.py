@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -28,12 +29,20 @@ FRACTIONS: Final = (
 COUNTS: Final = (
     *("seed", "train_images", "val_images", "epochs", "epochs_done", "wall_seconds"),
     *("weights", "quantised_weights", "fp32_bytes", "weights_only_bytes", "everything_bytes"),
-    *("file_bytes", "parent_only_right", "child_only_right"),
+    *("file_bytes", "parent_only_right", "child_only_right", "epoch_lr_drop"),
 )
+# What a conversion evaluates, in its order, by the pipeline of its recipe.
+STEPS_TAKEN: Final = {
+    "none": ("ann", "uncalibrated"),
+    "light": ("ann", "uncalibrated", "light"),
+    "potential": ("ann", "uncalibrated", "light", "potential"),
+    "weights": ("ann", "uncalibrated", "light", "weights"),
+}
 PARENT: Final = (
     *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
     *("parent_only_right", "child_only_right", "mcnemar_p"),
 )
+ROUNDING: Final = 1e-9  # of fractions
 PACKAGES: Final = ("torch", "torchvision", "pytorch_lightning", "cbp_qsnn", "numba", "numpy")
 
 
@@ -91,7 +100,10 @@ class Row:
         cfs_selected: Constraint failure score at the epoch picked on validation.
         g_selected: Window variable g then.
         conversion: Of a converted network: test accuracy of the ``ann``, ``uncalibrated`` and after
-            each step of the calibration by its name (``light``, ``potential``, ``weights``).
+            each step of the calibration by its name (``light``, ``potential``, ``weights``), those
+            of `STEPS_TAKEN`.
+        epoch_lr_drop: Epoch, from 0, at which the learning rate of a CBP phase was first below its
+            start; None if it never was, if that is not known, or if the run has no such phase.
 
     Raises:
         ValueError: A value out of range or fields that contradict each other.
@@ -143,6 +155,7 @@ class Row:
     cfs_selected: float | None = None
     g_selected: int | None = None
     conversion: dict[str, float] | None = None
+    epoch_lr_drop: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row that contradicts itself."""
@@ -195,12 +208,42 @@ def _contradictions(row: Row) -> Iterator[str]:
     given = [name for name in PARENT if getattr(row, name) is not None]
     if len(given) not in (0, len(PARENT)):
         yield f"only {', '.join(given)} of the parent's fields are set"
-    elif row.difference_from_parent is not None:
-        assert row.child_only_right is not None
-        assert row.parent_only_right is not None
-        pairs = row.child_only_right - row.parent_only_right
-        if abs(pairs - row.difference_from_parent * row.test_images) > 0.5:
-            yield f"difference_from_parent is {row.difference_from_parent}, the pairs say {pairs}"
+    elif given:
+        yield from _wrong_comparison(row)
+
+
+def _wrong_comparison(row: Row) -> Iterator[str]:
+    """Yield what does not fit in the comparison with the parent, in words."""
+    assert row.child_only_right is not None
+    assert row.parent_only_right is not None
+    assert row.difference_from_parent is not None
+    assert row.accuracy_parent is not None
+    assert row.mcnemar_p is not None
+    pairs = row.child_only_right - row.parent_only_right
+    if abs(pairs - row.difference_from_parent * row.test_images) > 0.5:
+        yield f"difference_from_parent is {row.difference_from_parent}, the pairs say {pairs}"
+    difference = row.accuracy_file - row.accuracy_parent
+    if abs(difference - row.difference_from_parent) > ROUNDING:
+        yield (
+            f"difference_from_parent is {row.difference_from_parent}, the accuracies of the file "
+            f"and of the parent say {difference:.6g}"
+        )
+    expected = _exact_p(row.parent_only_right, row.child_only_right)
+    if not math.isclose(row.mcnemar_p, expected, rel_tol=1e-6, abs_tol=sys.float_info.min):
+        yield f"mcnemar_p is {row.mcnemar_p}, the pairs say {expected:.6g}"
+
+
+def _exact_p(one: int, other: int) -> float:
+    """Return McNemar's exact two-sided p of two counts, summed in whole numbers.
+
+    `repro.statistics.exact_p` is where a row has its own from; that takes a second to import.
+    """
+    discordant = one + other
+    ways = tail = 1  # of so many coins, outcomes with exactly k heads and with at most k
+    for k in range(min(one, other)):
+        ways = ways * (discordant - k) // (k + 1)
+        tail += ways
+    return min(1.0, 2 * tail / (1 << discordant))
 
 
 def _relations(row: Row) -> Iterator[str]:
@@ -211,11 +254,29 @@ def _relations(row: Row) -> Iterator[str]:
     if row.key.is_conversion != (row.conversion is not None):
         expected = "its accuracies" if row.key.is_conversion else "None, it converts nothing"
         yield f"conversion is {row.conversion}, expected {expected}"
-    if row.conversion is not None and not {"ann", "uncalibrated"} <= row.conversion.keys():
-        yield f"conversion has {sorted(row.conversion)}, expected ann and uncalibrated among them"
+    if row.conversion is not None:
+        yield from _wrong_steps(row, row.conversion)
     if row.key.is_conversion != (row.epochs_done == 0):
         expected = "0, a conversion trains nothing" if row.key.is_conversion else "1 or more"
         yield f"epochs_done is {row.epochs_done}, expected {expected}"
+
+
+def _wrong_steps(row: Row, conversion: dict[str, float]) -> Iterator[str]:
+    """Yield in what the steps of a conversion do not fit its recipe or its accuracy, in words."""
+    pipeline = (row.recipe.get("conversion") or {}).get("pipeline")
+    steps = STEPS_TAKEN.get(str(pipeline))
+    if steps is None:
+        yield f"the recipe's pipeline is {pipeline!r}, expected one of {', '.join(STEPS_TAKEN)}"
+    elif conversion.keys() != set(steps):
+        yield (
+            f"conversion has {', '.join(sorted(conversion))}, the recipe's pipeline {pipeline} "
+            f"takes {', '.join(steps)}"
+        )
+    elif abs(conversion[steps[-1]] - row.accuracy_selected) > ROUNDING:
+        yield (
+            f"conversion ends at {steps[-1]} {conversion[steps[-1]]}, accuracy_selected says "
+            f"{row.accuracy_selected}"
+        )
 
 
 def pack_correct(correct: "NDArray[np.bool_]") -> str:
@@ -299,7 +360,12 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number")
 
 
-OPTIONAL = {"cfs_selected", "g_selected", "conversion"}  # None where a row does not name them
+OPTIONAL = {
+    "cfs_selected",
+    "g_selected",
+    "conversion",
+    "epoch_lr_drop",
+}  # None where a row does not name them
 
 
 @functools.cache

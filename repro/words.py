@@ -113,6 +113,8 @@ def with_interval(found: Difference) -> str:
 def moved(found: Difference, up: str, down: str, level: str) -> str:
     """Return a difference in words, with its interval, and whether chance may have made it.
 
+    What rounds to zero needs no chance to explain it.
+
     Args:
         found: The difference.
         up: What a gain is called, ``{}`` where its size stands.
@@ -124,7 +126,9 @@ def moved(found: Difference, up: str, down: str, level: str) -> str:
     """
     points = 100 * found.mean
     size = f"{abs(points):.2f} points"
-    said = level if abs(points) < 0.005 else (up if points > 0 else down).format(size)
+    if abs(points) < 0.005:
+        return f"{level} {interval(found)}"
+    said = (up if points > 0 else down).format(size)
     chance = ", perhaps by chance" if found.low <= 0 <= found.high else ""
     return f"{said} {interval(found)}{chance}"
 

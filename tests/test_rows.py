@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from repro.cells import CELLS, Cell, RunKey
 from repro.errors import UserError
 from repro.groups import MARKS, grouped, joint_marks, marks
+from repro.recipe_fields import Pipeline
 from repro.rows import (
     PARENT,
+    STEPS_TAKEN,
     Row,
     git_state,
     pack_correct,
@@ -23,7 +26,7 @@ from repro.rows import (
     versions,
     write_row,
 )
-from repro.statistics import mcnemar_p, pair
+from repro.statistics import exact_p, mcnemar_p, pair
 
 STBP = CELLS[1]
 
@@ -70,6 +73,7 @@ def make_row(
         conversion = {"ann": float(parent.mean()), "uncalibrated": 0.1, "light": accuracy}
         fields |= {"epochs_done": 0, "epoch_selected": 0, "epoch_best_test": 0}
         fields |= {"conversion": conversion}
+        fields["recipe"] = fields["recipe"] | {"conversion": {"pipeline": "light"}}
     if bits := {"binary": 1, "ternary": 2}.get(key.precision):
         fields |= {
             **{"cfs_first": 0.5, "cfs_last": 0.25, "quantised_weights": 960},
@@ -180,6 +184,76 @@ VGG = CELLS[-1]
 TWO_STEPS = {"ann": 0.7, "uncalibrated": 0.1}
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"accuracy_parent": 0.8}, "of the parent say -0.1"),
+        ({"mcnemar_p": 0.9}, "mcnemar_p is 0.9, the pairs say 1"),
+        ({"parent_only_right": 2, "child_only_right": 1, "mcnemar_p": 0.5}, "the pairs say 1"),
+        ({"epoch_lr_drop": -1}, "epoch_lr_drop is -1, expected 0 or more"),
+    ],
+)
+def test_a_comparison_that_contradicts_itself_is_refused(
+    changes: dict[str, object], said: str
+) -> None:
+    row = make_row(right(14), right(15))
+    assert row.mcnemar_p == 1
+    assert dataclasses.replace(row, accuracy_parent=0.75, mcnemar_p=1 - 1e-9) != row
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(row, **changes)
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (131, 174), (389, 81), (1700, 1650), (9, 900)])
+def test_the_p_that_a_row_is_checked_by_equals_the_one_it_has(counts: tuple[int, int]) -> None:
+    """The row compares whole numbers, `exact_p` asks scipy."""
+    one, other = counts
+    images = sum(counts) + 10
+    parent = np.arange(images) < one
+    child = (one <= np.arange(images)) & (np.arange(images) < one + other)
+    row = make_row(child, parent)
+    p = exact_p(one, other)
+    assert row.mcnemar_p == p
+    assert dataclasses.replace(row, mcnemar_p=p * (1 - 1e-7)) != row
+    with pytest.raises(ValueError, match="mcnemar_p is"):
+        dataclasses.replace(row, mcnemar_p=p * (1 - 1e-5))
+
+
+def conversion_row(pipeline: str | None, **steps: float) -> Row:
+    """A conversion that ends with 14 of 20 right."""
+    recipe = {"conversion": {"pipeline": pipeline}} if pipeline else {}
+    changes = {"precision": "fp32", "recipe": recipe, "conversion": TWO_STEPS | steps}
+    return make_row(right(14), right(15), VGG, **changes)
+
+
+def test_the_steps_of_a_conversion_are_those_of_its_pipeline(tmp_path: Path) -> None:
+    assert set(STEPS_TAKEN) == set(typing.get_args(Pipeline))
+    for pipeline, (*_, last) in STEPS_TAKEN.items():
+        steps = {name: 0.2 for name in STEPS_TAKEN[pipeline]} | {last: 14 / 20}
+        write_row(conversion_row(pipeline, **steps), tmp_path)
+        assert read_rows(tmp_path)[0].conversion == TWO_STEPS | steps
+    with pytest.raises(ValueError, match="pipeline light takes ann, uncalibrated, light"):
+        conversion_row("light")
+    with pytest.raises(ValueError, match="pipeline weights takes ann, uncalibrated, light, wei"):
+        conversion_row("weights", light=0.2, potential=0.2, weights=0.7)
+    with pytest.raises(ValueError, match=r"conversion ends at light 0.6, accuracy_selected says"):
+        conversion_row("light", light=0.6)
+    with pytest.raises(ValueError, match=r"conversion ends at weights 0.6, accuracy_selected says"):
+        conversion_row("weights", light=0.7, weights=0.6)
+    for unknown in ("heavy", None):
+        with pytest.raises(ValueError, match=r"pipeline is .*, expected one of none, light"):
+            conversion_row(unknown, light=0.7)
+
+
+def test_a_row_may_tell_when_the_learning_rate_fell(tmp_path: Path) -> None:
+    row = make_row(right(14), right(15), epoch_lr_drop=2)
+    path = write_row(row, tmp_path)
+    assert read_rows(tmp_path) == [row]
+    fields = json.loads(path.read_text())
+    del fields["epoch_lr_drop"]  # a row from before it was noted
+    path.write_text(json.dumps(fields))
+    assert read_rows(tmp_path) == [dataclasses.replace(row, epoch_lr_drop=None)]
+
+
 @pytest.mark.parametrize("precision", ["ann", "fp32", "fp32_control", "binary", "ternary"])
 def test_every_precision_of_a_converted_cell_survives_its_file(
     tmp_path: Path, precision: str
@@ -198,7 +272,7 @@ def test_every_precision_of_a_converted_cell_survives_its_file(
         (STBP, "fp32", {"conversion": TWO_STEPS}, "expected None, it converts nothing"),
         (VGG, "binary", {"conversion": TWO_STEPS}, "expected None, it converts nothing"),
         (VGG, "fp32", {"conversion": None}, "conversion is None, expected its accuracies"),
-        (VGG, "fp32", {"conversion": {"ann": 0.7}}, "expected ann and uncalibrated among them"),
+        (VGG, "fp32", {"conversion": {"ann": 0.7}}, "pipeline light takes ann, uncalibrated"),
         (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 70.0}}, "expected fractions"),
         (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 1}}, "expected fractions"),
         (VGG, "fp32", {"epochs_done": 1}, "expected 0, a conversion trains nothing"),
@@ -271,12 +345,29 @@ def test_every_mark_appears_with_its_reason_only() -> None:
     assert (
         found(parent, later, current={str(r.key): r.recipe_hash for r in (parent, later)}) == " ◇"
     )
-    assert set(MARKS) == set("†‡◇¶")
+    assert set(MARKS) == set("†‡◇¶△")
     groups = grouped([parent, child], "desk")
     other = dataclasses.replace(child, recipe_hash="another")  # of another precision: no "◇"
     dirty = dataclasses.replace(parent, git_dirty=True)
     assert joint_marks([[other], [dirty]], groups, {}) == " †‡"
     assert joint_marks([[child], [parent]], groups, None) == ""
+
+
+def test_an_ann_that_has_changed_marks_what_was_quantised_below_its_conversion() -> None:
+    ann = make_row(right(15), cell=VGG, precision="ann")
+    spiking = make_row(right(14), right(15), VGG, precision="fp32")
+    binary = make_row(right(13), right(14), VGG)
+
+    def found(*rows: Row) -> list[str]:
+        groups = grouped(rows, "desk")
+        return [marks([row], groups, None) for row in (spiking, binary)]
+
+    assert found(ann, spiking, binary) == ["", ""]
+    assert found(spiking, binary) == [" ¶", " ¶"]
+    other = make_row(~right(5), cell=VGG, precision="ann")  # as many right, but other images
+    assert found(other, spiking, binary) == [" ¶", " ¶"]
+    changed = make_row(right(12), right(15), VGG, precision="fp32")
+    assert marks([binary], grouped([ann, changed, binary], "desk"), None) == " ¶"
 
 
 def git(folder: Path, *arguments: str) -> None:
