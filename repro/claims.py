@@ -15,7 +15,7 @@ from repro.groups import MARKS, Groups, grouped, joint_marks
 from repro.rows import Row, unpack_correct
 from repro.statistics import Difference, paired_difference
 from repro.text_table import Table
-from repro.words import NAMES, NOT_RUN, SCALE, moved, signed_points, with_interval
+from repro.words import NAMES, NOT_RUN, SCALE, moved, with_interval
 
 Hashes = Mapping[str, str] | None
 
@@ -30,9 +30,14 @@ LOSS_PAIRS: Final[tuple[tuple[Cell, Precision], ...]] = tuple(
 )
 ONLY: Final[Mapping[Tier, str]] = {
     "paper": "",
-    "desk": " (desk scale only)",
-    "smoke": " (smoke scale only)",
+    "desk": "desk scale only",
+    "smoke": "smoke scale only",
 }
+ONE_SEED: Final = "one seed: test images only"  # its interval says nothing about other seeds
+CONTROL: Final = (
+    "The FP32 control trains the FP32 parent on with FP32 weights: same epochs, learning rate, "
+    "loss, clip and rule of the learning-rate drop as CBP."
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class Parts:
         whole: Quantised minus parent.
         training: Control minus parent, what longer training does; None without a control.
         cbp: Quantised minus control, what CBP does; None without a control.
+        seeds: The seeds of all three.
+        rows: Rows of this cell and precision, also of seeds that could not be compared.
+        drops_differ: Whether the learning rate fell at another epoch than in the control.
     """
 
     cell: Cell
@@ -52,6 +60,19 @@ class Parts:
     whole: Difference
     training: Difference | None
     cbp: Difference | None
+    seeds: tuple[int, ...]
+    rows: int
+    drops_differ: bool
+
+    @property
+    def mark(self) -> str:
+        """Return a blank and the mark of quantised minus control, or nothing, see `MARKS`."""
+        return " △" * self.drops_differ
+
+    @property
+    def n(self) -> str:
+        """Return the number of seeds that were compared, and of how many where some are missing."""
+        return _of(len(self.seeds), self.rows)
 
     def in_words(self) -> str:
         """Return one sentence."""
@@ -62,14 +83,14 @@ class Parts:
         said = f"{self.cell}: {name} {whole}"
         if self.training is None or self.cbp is None:
             return (
-                f"{said} (n {self.whole.seeds}); no FP32 control of the same seeds has run, so "
+                f"{said} (n {self.n}); no FP32 control of the same seeds has run, so "
                 "which part of that longer training explains is unknown."
             )
         training = moved(self.training, "gains {}", "loses {}", "neither gains nor loses")
         cbp = moved(self.cbp, "adds {}", "costs {}", "changes nothing")
         return (
             f"{said}; the control, trained as long with FP32 weights, {training}; CBP "
-            f"itself {cbp} (n {self.whole.seeds})."
+            f"itself {cbp}{self.mark} (n {self.n})."
         )
 
 
@@ -101,16 +122,21 @@ def difference(before: Sequence[Row], after: Sequence[Row]) -> Difference:
 def all_parts(groups: Groups) -> list[Parts]:
     """Return every quantised network that has a parent; the seeds are those of the control, too."""
     found = []
-    for cell, precision in groups:
+    for (cell, precision), group in groups.items():
         if precision not in QUANTISED:
             continue
+        rows = len(group)
         if threes := comparable(groups, cell, "fp32", "fp32_control", precision):
             parents, controls, quantised = zip(*threes, strict=True)
             training = difference(parents, controls)
             cbp, whole = difference(controls, quantised), difference(parents, quantised)
-            found.append(Parts(cell, precision, whole, training, cbp))
+            differ = any(one.epoch_lr_drop != other.epoch_lr_drop for _, one, other in threes)
+            parts = (whole, training, cbp, tuple(row.seed for row in parents))
+            found.append(Parts(cell, precision, *parts, rows, drops_differ=differ))
         elif twos := comparable(groups, cell, "fp32", precision):
-            found.append(Parts(cell, precision, difference(*zip(*twos, strict=True)), None, None))
+            parents, quantised = zip(*twos, strict=True)
+            whole, seeds = difference(parents, quantised), tuple(row.seed for row in parents)
+            found.append(Parts(cell, precision, whole, None, None, seeds, rows, drops_differ=False))
     return found
 
 
@@ -124,25 +150,25 @@ def control_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None
         *("cell", "precision", "n", "quantised minus parent"),
         *("= control minus parent: longer training", "+ quantised minus control: CBP"),
     )
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for parts in all_parts(groups):
         name = (parts.cell, parts.precision)
         above = (groups.get((parts.cell, each), []) for each in ("fp32", "fp32_control"))
         found = joint_marks([groups[name], *above], groups, current_hashes)
-        sums = [
+        training, cbp = (
             with_interval(part) if part else "control not run"
             for part in (parts.training, parts.cbp)
-        ]
-        head = (str(parts.cell), NAMES[parts.precision] + found, _seeds(parts.whole, groups[name]))
-        lines.append((*head, with_interval(parts.whole), *sums))
+        )
+        head = (str(parts.cell), NAMES[parts.precision] + found, parts.n)
+        lines.append((*head, with_interval(parts.whole), training, cbp + parts.mark))
     notes = (
         f"Tier {tier}: {SCALE[tier]}. Percentage points with 95 % intervals, on the same test "
         "images and seeds, so that the two parts add up.",
-        "The control trains the FP32 parent on for as many epochs as CBP, with the same learning "
-        "rate, loss and schedule, but FP32 weights. What it gains, CBP cannot claim.",
+        f"{CONTROL} What it gains, CBP cannot claim.",
         *mark_notes(lines, current_hashes),
     )
-    lines = lines or [(NOT_RUN, *[""] * (len(header) - 1))]
+    if not lines:
+        lines.append((NOT_RUN, *[""] * (len(header) - 1)))
     title = f"What longer training does and what CBP does, {tier} tier"
     return Table(title, header, tuple(lines), notes)
 
@@ -154,31 +180,36 @@ def claims_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None)
     """
     groups = grouped(rows, tier)
     header = (
-        *("cell", "precision", "claim", "n", "minus parent, points [95 %]"),
+        *("cell", "precision", "claim", "n", "minus parent [95 %]"),
         *("McNemar p per seed", "verdict"),
     )
     claims = [(cell, precision, "loses less than 1 point") for cell, precision in LOSS_PAIRS]
     lines = []
     for cell, precision, claim in [*claims, (RISE_CELL, "binary", _rise_claim())]:
-        found, group = _against_parent(groups, cell, precision), groups.get((cell, precision), [])
-        both = [group, groups.get((cell, "fp32"), [])] if group else []
-        name = NAMES[precision] + joint_marks(both, groups, current_hashes)
-        if found is None:
-            why = "parent's row missing" if group else NOT_RUN
-            lines.append((str(cell), name, claim, "0", "", "", why))
+        group, parents = groups.get((cell, precision), []), groups.get((cell, "fp32"), [])
+        name = NAMES[precision]
+        name += joint_marks([group, parents] if group else [], groups, current_hashes)
+        twos = comparable(groups, cell, "fp32", precision)
+        if not twos:
+            lines.append((str(cell), name, claim, "0", "", "", _why_not(group, parents)))
             continue
+        found = difference(*zip(*twos, strict=True))
         verdict = _rise_verdict(found) if cell == RISE_CELL else found.verdict(LOSS_BOUND)
-        ps = ", ".join(f"{row.mcnemar_p:.2g}" for row in group if row.mcnemar_p is not None)
-        numbers = (_seeds(found, group), with_interval(found), ps)
-        lines.append((str(cell), name, claim, *numbers, f"{verdict}{ONLY[tier]}"))
+        verdict += _limits(tier, found.seeds)
+        ps = ", ".join(f"{row.mcnemar_p:.2g}" for _, row in twos if row.mcnemar_p is not None)
+        numbers = (_of(found.seeds, len(group)), with_interval(found), ps)
+        lines.append((str(cell), name, claim, *numbers, verdict))
     notes = (
         f"Tier {tier}: {SCALE[tier]}. {_worst_case(groups, tier)}",
         *_rise_in_words(groups, tier),
         "A loss below 1 point is held if the whole 95 % interval of quantised minus parent lies "
-        "above -1 point, not held if it lies below, else undecided; a rise likewise against 0. "
-        "Points are percent of the test images. No correction is made for the number of cells.",
+        "above -1 point, not held if it lies below, else undecided; a rise likewise against 0, "
+        "whatever caused it: see the control. Size: where the published rise lies. "
+        "Differences are in points, percent of the test images. No correction is made for the "
+        "number of cells.",
         "Interval: one seed Newcombe (1998, method 10); several seeds: test images and seeds as "
-        "crossed random factors, Student's t with Satterthwaite's degrees of freedom.",
+        "crossed random factors, Student's t with Satterthwaite's degrees of freedom; two seeds: "
+        "the wider of that and Student's t over their means.",
         *mark_notes(lines, current_hashes),
     )
     return Table(f"Claims of the paper, {tier} tier", header, tuple(lines), notes)
@@ -195,7 +226,9 @@ def control_in_words(groups: Groups) -> list[str]:
     """Return one sentence about what is left to CBP once longer training is taken out, or none."""
     parts = all_parts(groups)
     found = sorted(
-        (part.cbp.mean, f"{NAMES[part.precision]} {part.cell}") for part in parts if part.cbp
+        (part.cbp.mean, f"{with_interval(part.cbp)} points ({_named(part)})")
+        for part in parts
+        if part.cbp
     )
     if not parts:
         return []
@@ -204,12 +237,11 @@ def control_in_words(groups: Groups) -> list[str]:
             "No FP32 control has run with them, so which part of these differences longer training "
             "explains is unknown."
         ]
-    (low, lowest), (high, highest) = found[0], found[-1]
-    said = f"by {signed_points(100 * low)} points ({lowest})"
-    if len(found) > 1:
-        said += f" to {signed_points(100 * high)} points ({highest})"
+    said = "by " + " to ".join(dict.fromkeys(words for _, words in (found[0], found[-1])))
     missing = len(parts) - len(found)
     rest = f"; without a control: {missing} of {len(parts)}" if missing else ""
+    if differ := sum(part.drops_differ for part in parts):
+        rest += f"; in {differ} of them the learning rate fell at another epoch than in the control"
     return [
         "Against FP32 controls, which trained on for as long, CBP itself moves the accuracy "
         f"{said}{rest}."
@@ -231,9 +263,28 @@ def _against_parent(groups: Groups, cell: Cell, precision: Precision) -> Differe
     return difference(*zip(*twos, strict=True)) if twos else None
 
 
-def _seeds(found: Difference, group: Sequence[Row]) -> str:
+def _why_not(group: Sequence[Row], parents: Sequence[Row]) -> str:
+    """Return why these rows were not compared with those of their parents."""
+    if not group:
+        return NOT_RUN
+    both = {row.seed for row in group} & {row.seed for row in parents}
+    return "other test images than the parent" if both else "parent's row missing"
+
+
+def _of(found: int, rows: int) -> str:
     """Return the number of seeds that were compared, and of how many where some are missing."""
-    return str(found.seeds) if found.seeds == len(group) else f"{found.seeds} of {len(group)}"
+    return str(found) if found == rows else f"{found} of {rows}"
+
+
+def _limits(tier: Tier, seeds: int | None = None) -> str:
+    """Return a blank and what a verdict is limited to, in brackets, or nothing."""
+    limits = [ONE_SEED * (seeds == 1), ONLY[tier]]
+    return f" ({'; '.join(filter(None, limits))})" if any(limits) else ""
+
+
+def _named(parts: Parts) -> str:
+    """Return precision, cell and number of seeds."""
+    return f"{NAMES[parts.precision]} {parts.cell}, n {parts.n}"
 
 
 def _rise_claim() -> str:
@@ -242,9 +293,9 @@ def _rise_claim() -> str:
 
 
 def _rise_verdict(found: Difference) -> str:
-    """Return whether it rises at all, and where the claimed rise lies."""
+    """Return whether it rises at all, and, apart from that, where the published size lies."""
     place = "above" if found.high < RISE else "below" if found.low > RISE else "inside"
-    return f"{found.verdict(0)}, {signed_points(100 * RISE)} lies {place} the interval"
+    return f"rises: {found.verdict(0)}; size {100 * RISE:.2f}: {place} the interval"
 
 
 def _worst_case(groups: Groups, tier: Tier) -> str:
@@ -256,28 +307,42 @@ def _worst_case(groups: Groups, tier: Tier) -> str:
     if counts["not held"] or counts["held"] == len(verdicts):
         whole = "not held" if counts["not held"] else "held"
     each = ", ".join(f"{count} {name}" for name, count in counts.items())
+    single = sum(each.seeds == 1 for each in found if each)
+    alone = f"; of those run, {single} on one seed, so on its test images only" if single else ""
     return (
         "The paper's claim of a worst-case loss below 1 point on CIFAR-10, DVS128 Gesture and "
-        f"CIFAR10-DVS is {whole}{ONLY[tier]}; its {len(verdicts)} pairs of cell and precision: "
-        f"{each}."
+        f"CIFAR10-DVS is {whole}{_limits(tier)}; its {len(verdicts)} pairs of cell and precision: "
+        f"{each}{alone}."
     )
 
 
 def _rise_in_words(groups: Groups, tier: Tier) -> list[str]:
-    """Return the verdict on the third claim in a sentence, or none where it has not run."""
-    found = _against_parent(groups, RISE_CELL, "binary")
-    if found is None:
+    """Return the third claim in a sentence, all numbers of the same seeds; none if it has not run.
+
+    It says what the conversion had cost the parent and what is left against the control: a rise
+    above a bad parent is not yet one by CBP.
+    """
+    name = (RISE_CELL, "binary")
+    parts = next((each for each in all_parts(groups) if (each.cell, each.precision) == name), None)
+    if parts is None:
         return []
-    group = groups[RISE_CELL, "binary"]
+    group, parents = (
+        [row for row in groups[RISE_CELL, precision] if row.seed in parts.seeds]
+        for precision in ("binary", "fp32")
+    )
     share = sum(row.weights_only_bytes / row.fp32_bytes for row in group) / len(group)
-    points = moved(found, "rises by {}", "falls by {}", "stays")
-    threes = comparable(groups, RISE_CELL, "fp32", "fp32_control", "binary")
-    control = "its FP32 control has not run"
-    if threes:
-        parents, controls, _ = zip(*threes, strict=True)
-        training = difference(parents, controls)
-        control = f"its FP32 control {moved(training, 'rises by {}', 'falls by {}', 'stays')}"
+    lost = [row.conversion["ann"] - row.accuracy_selected for row in parents if row.conversion]
+    cost = 100 * sum(lost) / len(lost)
+    side = "below" if cost >= 0 else "above"
+    words = ("rises by {}", "falls by {}", "stays level")
+    control = "its FP32 control has not run, so whether CBP made the difference is unknown"
+    if parts.training and parts.cbp:
+        cbp = moved(parts.cbp, "adds {}", "costs {}", "changes nothing")
+        differ = " (at other epochs of the learning-rate drop)" * parts.drops_differ
+        control = f"the FP32 control {moved(parts.training, *words)}; CBP itself {cbp}{differ}"
     return [
         f"The paper's rise of {100 * RISE:.2f} points at {100 * RISE_MEMORY:.1f} % of the weight "
-        f"memory on {RISE_CELL}: ours{ONLY[tier]} {points} at {100 * share:.2f} %; {control}."
+        f"memory on {RISE_CELL}: ours{_limits(tier)}, at {100 * share:.2f} % and against a parent "
+        f"that the conversion left {abs(cost):.2f} points {side} its ANN, "
+        f"{moved(parts.whole, *words)}; {control} (n {parts.n})."
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from repro.cells import CELLS, COLUMNS, PRECISIONS, QUANTISED, Cell, Precision, Tier
 from repro.claims import (
+    CONTROL,
     all_parts,
     claims_in_words,
     comparable,
@@ -70,7 +71,8 @@ def accuracy_table(
         line.append(_memory_share(cell, groups))
         line += [_published_accuracy(known, cell, precision) for precision in PUBLISHED]
         lines.append(tuple(line))
-    notes = _accuracy_notes(groups, tier) + mark_notes(lines, current_hashes)
+    notes = _accuracy_notes(groups, tier)
+    notes += mark_notes([*lines, notes], current_hashes)
     return Table(f"Accuracy, {tier} tier", header, tuple(lines), tuple(notes))
 
 
@@ -175,8 +177,7 @@ def _accuracy_notes(groups: Groups, tier: Tier) -> list[str]:
     """Return what the columns of the accuracy table mean, and what the control explains."""
     notes = [
         "Ours: accuracy on the test images at the epoch picked on validation images, mean ± "
-        "sample standard deviation over n seeds. The FP32 control trains the FP32 parent on for as "
-        "long as CBP does, with the same learning rate, loss and schedule, but FP32 weights.",
+        f"sample standard deviation over n seeds. {CONTROL}",
         *(parts.in_words() for parts in all_parts(groups)),
     ]
     if all_parts(groups):

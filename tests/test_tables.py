@@ -239,6 +239,11 @@ def test_the_control_has_its_column_and_its_words_below(
     assert "is 2.50 points below its parent" in said
     assert "with FP32 weights, gains 10.00 points" in said
     assert "CBP itself costs 12.50 points" in said
+    assert not any(note.startswith("△") for note in table.notes)
+    other = [replace(r, epoch_lr_drop=1) if r.precision == "binary" else r for r in rows]
+    notes = accuracy_table(other, published, "desk").notes
+    assert any(note.endswith(", perhaps by chance △ (n 2).") for note in notes)
+    assert any(note.startswith("△ the learning rate fell") for note in notes)
     start = table.header.index("FP32 parent, ours % §")
     assert [name.split(",")[0] for name in table.header[start : start + 4]] == [
         *("FP32 parent", "FP32 control", "binary", "ternary")
@@ -274,10 +279,11 @@ def test_further_steps_of_the_calibration_have_columns_where_they_were_taken() -
     names = conversion_table([], "desk").header
     assert names[3:6] == ("ANN %", "without calibration %", "light %")
     assert len(names) == len(("cell", "T", "n", "ANN", "uncalibrated", "light", "loss"))
-    steps = {"ann": 0.9, "uncalibrated": 0.1, "light": 0.7, "weights": 0.75, "new": 0.5}
-    row = make_row(right(15), right(18), CELLS[-2], precision="fp32", conversion=steps)
+    steps = {"ann": 0.9, "uncalibrated": 0.1, "light": 0.7, "weights": 0.75}
+    changes = {"conversion": steps, "recipe": {"conversion": {"pipeline": "weights"}}}
+    row = make_row(right(15), right(18), CELLS[-2], precision="fp32", **changes)
     table = conversion_table([*converted(0), row], "desk")
-    assert table.header[6:8] == ("weights %", "new %")
+    assert table.header[6:7] == ("weights %",)
     assert line(table, "snn_calibration/cifar10")["weights %"] == "75.00"
     assert line(table, "snn_calibration/cifar100")["weights %"] == ""
 
