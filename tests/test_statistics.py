@@ -198,7 +198,7 @@ def test_seeds_that_agree_give_the_interval_over_images() -> None:
     assert high - low < 0.7 * 2 * half
 
 
-@pytest.mark.parametrize(("seeds", "at_least"), [(2, 0.93), (3, 0.92)])
+@pytest.mark.parametrize(("seeds", "at_least"), [(2, 0.93), (3, 0.94)])
 @pytest.mark.parametrize("between", [0.0, 0.01, 0.05])
 def test_the_crossed_interval_holds_the_truth_where_seeds_vary(
     seeds: int, at_least: float, between: float
@@ -220,7 +220,7 @@ def test_the_crossed_interval_holds_the_truth_where_seeds_vary(
         assert np.mean((low <= off) & (off <= high)) < at_least
 
 
-def test_two_seeds_have_the_wider_of_two_intervals() -> None:
+def test_few_seeds_have_the_wider_of_two_intervals() -> None:
     images = 1000
     values = np.zeros((2, images), np.int8)
     values[0, :60], values[1, :20] = -1, -1
