@@ -208,8 +208,8 @@ def claims_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None)
         "Differences are in points, percent of the test images. No correction is made for the "
         "number of cells.",
         "Interval: one seed Newcombe (1998, method 10); several seeds: test images and seeds as "
-        "crossed random factors, Student's t with Satterthwaite's degrees of freedom, or where that "
-        "is wider Student's t over the seeds' means.",
+        "crossed random factors, Student's t with Satterthwaite's degrees of freedom, or where "
+        "that is wider Student's t over the seeds' means.",
         *mark_notes(lines, current_hashes),
     )
     return Table(f"Claims of the paper, {tier} tier", header, tuple(lines), notes)
