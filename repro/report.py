@@ -69,10 +69,14 @@ class LinearModel:
             f"{100 * self.accuracy_val:.2f} % on validation, where its penalty was picked "
             f"(C {self.C:g}; {self.train_images:,} training images)."
         )
-        read = {row.data_checksum for row in rows if row.data == self.dataset}
-        if read == {self.data_checksum}:
-            return f"On the same images a {name} has {found}"
-        why = "their data checksums differ" if read else "no run of this tier read that data set"
+        mine = [row for row in rows if row.data == self.dataset]
+        read: dict[str, set[str]] = {}
+        for row in mine:
+            read.setdefault(str(row.key.cell), set()).add(row.data_checksum)
+        same = [cell for cell, checksums in read.items() if checksums == {self.data_checksum}]
+        if same:
+            return f"On the same images as {' and '.join(same)} a {name} has {found}"
+        why = "their data checksums differ" if mine else "no run of this tier read that data set"
         return f"≠ On other images than the runs' ({why}; do not compare) a {name} has {found}"
 
 

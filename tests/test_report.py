@@ -175,7 +175,7 @@ def test_the_linear_model_is_comparable_only_on_the_same_images(
     path.write_text(json.dumps(fields))
     assert read_linear_model(path) == LINEAR
     same = LINEAR.note(family)
-    assert same.startswith("On the same images a linear model")
+    assert same.startswith("On the same images as stbp/cifar10 a linear model")
     assert f"{100 * 0.35:.2f} % of 20 test images, {100 * 0.4:.2f} % on validation" in same
     other = replace(LINEAR, data_checksum="4d").note(family)
     assert other.startswith("≠ On other images than the runs' (their data checksums differ;")
