@@ -147,7 +147,7 @@ SNN_CALIBRATION_DIGITS_NORM: Final = replace(
 # Desk tier: real CIFAR on two CPU cores in minutes, chosen on the validation images alone
 # (docs/desk_tier.md). Channels and hidden units by 8, shorter T, fewer images and epochs. The
 # multipliers ascend after every epoch (p_max 1), since a desk run has too few for Algorithm 1's 20:
-# g ends at 3 or 4, and the learning-rate drop at g = 20 never comes.
+# g ends at 3 or 5, and the learning-rate drop at g = 20 never comes.
 
 # Adam, since SGD at 0.3 or 0.1 needs more epochs than that to leave chance in so narrow a network
 # without batch norm; gain 2, since at PyTorch's default initialisation (1) every layer from the
