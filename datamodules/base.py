@@ -1,10 +1,10 @@
-"""Image data held in memory, with batches that depend on (seed, epoch, batch number) alone."""
+"""What a run needs of any data set; images in memory, batches from (seed, epoch, number) alone."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Required, TypedDict
+from typing import Literal, NamedTuple, Required, TypedDict
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from datamodules.augmentation import (
 )
 from datamodules.errors import DataError
 
+PartName = Literal["train", "val", "test"]
+PART_NAMES: tuple[PartName, ...] = ("train", "val", "test")
 AS_IT_IS = (PADDING, PADDING, 0)  # the crop that leaves an image as it is
 # Random streams of an epoch: its order; batch b draws crops from stream b + 1, and AutoAugment's
 # choices from a stream of their own.
@@ -78,7 +80,7 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
-def checksum(parts: dict[str, Part], statistics: Statistics) -> str:
+def checksum(parts: Mapping[PartName, Part], statistics: Statistics) -> str:
     """Return the sha256, in hex, of the images and labels in use and of their normalisation."""
     digest = hashlib.sha256(repr(tuple(statistics)).encode())
     for name, part in parts.items():
@@ -185,7 +187,77 @@ class TrainingLoader(BatchLoader):
             yield images, labels, drawn
 
 
-class ImageDataModule(LightningDataModule, ABC):
+class DataModule(LightningDataModule, ABC):
+    """What a run needs of any data set.
+
+    Batches come as a loader yields them and are finished, on the device, by
+    ``on_after_batch_transfer``: then they are ``(images [B, C, H, W] or events [B, T, 2, H, W],
+    float32, labels [B] int64)``.
+
+    Args:
+        batch_size: Images or recordings a batch, 1 and up.
+        seed: Seed of order and augmentation, 0 and up.
+
+    Attributes:
+        classes: Number of classes.
+        checksum: sha256 of what is in use, after `setup`.
+
+    Raises:
+        DataError: A number is out of range.
+    """
+
+    classes: int
+    checksum: str
+
+    def __init__(self, batch_size: int, seed: int) -> None:
+        """Check and keep the arguments; nothing is read before `setup`."""
+        super().__init__()
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}: give 1 or more")
+        if seed < 0:
+            raise DataError(f"seed is {seed}: give 0 or more")
+        self.batch_size, self.seed = batch_size, seed
+
+    @abstractmethod
+    def size(self, part: PartName) -> int:
+        """Return how many images or recordings of a part are in use, after `setup`."""
+
+    @abstractmethod
+    def batches(self, part: PartName) -> Iterable[tuple[Tensor, ...]]:
+        """Return a part's batches, first to last, as they are evaluated: nothing is drawn."""
+
+    @abstractmethod
+    def training_batches(self) -> Iterable[tuple[Tensor, ...]]:
+        """Return the training batches, in a new order every epoch."""
+
+    def train_dataloader(self) -> Iterable[tuple[Tensor, ...]]:
+        """Return the training batches, in a new order every epoch."""
+        self._require_one_device()
+        return self.training_batches()
+
+    def val_dataloader(self) -> list[Iterable[tuple[Tensor, ...]]]:
+        """Return validation (index 0) and test batches (index 1): both are evaluated every epoch.
+
+        The test part never chooses an epoch by itself; a row reports which part chose.
+        """
+        self._require_one_device()
+        return [self.batches("val"), self.batches("test")]
+
+    def test_dataloader(self) -> Iterable[tuple[Tensor, ...]]:
+        """Return the test batches."""
+        self._require_one_device()
+        return self.batches("test")
+
+    def _require_one_device(self) -> None:
+        """Refuse several processes: each would train on the same batches."""
+        if self.trainer is not None and self.trainer.world_size > 1:
+            raise DataError(
+                f"{self.trainer.world_size} processes would all see the same batches:"
+                " use Trainer(devices=1)"
+            )
+
+
+class ImageDataModule(DataModule):
     """Three parts of an image data set, in memory; the model gets normalised float32 batches.
 
     A batch is ``(images [B, 3, 32, 32] float32, labels [B] int64)``. A subclass sets ``classes``
@@ -215,9 +287,7 @@ class ImageDataModule(LightningDataModule, ABC):
     train: Part
     val: Part
     test: Part
-    classes: int
     statistics: Statistics
-    checksum: str
     flip: bool = True
 
     def __init__(
@@ -233,13 +303,7 @@ class ImageDataModule(LightningDataModule, ABC):
         cutout: int = 0,
     ) -> None:
         """Check and keep the arguments; nothing is read before `setup`."""
-        super().__init__()
-        if batch_size < 1:
-            raise DataError(f"batch_size is {batch_size}: give 1 or more")
-        if seed < 0:
-            raise DataError(f"seed is {seed}: give 0 or more")
-        self.batch_size = batch_size
-        self.seed = seed
+        super().__init__(batch_size, seed)
         if (autoaugment or cutout) and not augment:
             raise DataError("autoaugment and cutout come after crop and flip: give augment=True")
         if not 0 <= cutout <= 2 * SIDE:
@@ -264,7 +328,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         if self._loaded:
             return
-        whole = dict(zip(("train", "val", "test"), self.load(), strict=True))
+        whole = dict(zip(PART_NAMES, self.load(), strict=True))
         parts = {name: self._first(name, part) for name, part in whole.items()}
         self.train, self.val, self.test = parts.values()
         self.checksum = checksum(parts, self.statistics)
@@ -277,25 +341,20 @@ class ImageDataModule(LightningDataModule, ABC):
             raise DataError(f"{name}_images is {count}, but there are {present}: give 0 for all")
         return Part(*(tensor[:count].clone() for tensor in part)) if count else part
 
-    def train_dataloader(self) -> TrainingLoader:
+    def size(self, part: PartName) -> int:
+        """Return how many images of a part are in use, after `setup`."""
+        images: Part = getattr(self, part)
+        return len(images.labels)
+
+    def batches(self, part: PartName) -> BatchLoader:
+        """Return a part's batches, first to last."""
+        return BatchLoader(getattr(self, part), self.batch_size)
+
+    def training_batches(self) -> TrainingLoader:
         """Return the training batches, in a new order every epoch."""
-        self._require_one_device()
-        count, cutout = len(self.train.labels), self.cutout > 0
-        sampler = EpochSampler(count, self.seed, self.augment, self.flip, cutout)
+        cutout = self.cutout > 0
+        sampler = EpochSampler(self.size("train"), self.seed, self.augment, self.flip, cutout)
         return TrainingLoader(self.train, self.batch_size, sampler, self.autoaugment)
-
-    def val_dataloader(self) -> list[BatchLoader]:
-        """Return validation (index 0) and test batches (index 1): both are evaluated every epoch.
-
-        The test part never chooses an epoch by itself; a row reports which part chose.
-        """
-        self._require_one_device()
-        return [BatchLoader(part, self.batch_size) for part in (self.val, self.test)]
-
-    def test_dataloader(self) -> BatchLoader:
-        """Return the test batches."""
-        self._require_one_device()
-        return BatchLoader(self.test, self.batch_size)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, ...], dataloader_idx: int
@@ -316,11 +375,3 @@ class ImageDataModule(LightningDataModule, ABC):
         if drawn and self.cutout:
             cut_out_(images, drawn[0][:, 3:], self.cutout)
         return images, labels
-
-    def _require_one_device(self) -> None:
-        """Refuse several processes: each would train on the same batches."""
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise DataError(
-                f"{self.trainer.world_size} processes would all see the same batches:"
-                " use Trainer(devices=1)"
-            )

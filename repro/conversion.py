@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule
+from datamodules.base import DataModule, ImageDataModule
 from repro import packing
 from repro.calibration import convert
 from repro.errors import UserError
@@ -40,13 +40,14 @@ class Converted:
     commit: str
 
 
-def calibration_batches(data: ImageDataModule, recipe: Recipe) -> Sequence[Tensor]:
+def calibration_batches(data: DataModule, recipe: Recipe) -> Sequence[Tensor]:
     """Return the first training images, normalised and not augmented, in batches.
 
     Raises:
         UserError: There are fewer training images than the recipe asks for.
     """
     assert isinstance(recipe, SnnCalibrationRecipe)
+    assert isinstance(data, ImageDataModule)
     wanted = recipe.conversion.batches * recipe.conversion.batch_size
     if wanted > (there := len(data.train.labels)):
         raise UserError(
@@ -62,7 +63,7 @@ def convert_to_file(
     ann: Vgg,
     batches: Sequence[Tensor],
     recipe: SnnCalibrationRecipe,
-    data: ImageDataModule,
+    data: DataModule,
     file: Path,
     metadata: dict[str, str],
 ) -> Converted:

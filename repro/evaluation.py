@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from datamodules.base import BatchLoader, ImageDataModule
+from datamodules.base import DataModule, PartName
 from repro.errors import UserError
 from repro.methods.base import predictions
 
@@ -24,7 +24,7 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
 
 
 def right_answers(
-    network: nn.Module, data: ImageDataModule, part: str = "test"
+    network: nn.Module, data: DataModule, part: PartName = "test"
 ) -> npt.NDArray[np.bool_]:
     """Return which images of a part, ``val`` or ``test``, the network gets right, in their order.
 
@@ -33,7 +33,7 @@ def right_answers(
     network.eval()
     right = []
     with torch.no_grad():
-        for batch in BatchLoader(getattr(data, part), data.batch_size):
+        for batch in data.batches(part):
             images, labels = data.on_after_batch_transfer(batch, 0)
             right.append(predictions(network(images)) == labels)
     answers: npt.NDArray[np.bool_] = torch.cat(right).numpy()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.base import ImageDataModule
+from datamodules.base import DataModule
 from repro import memory, packing, rows, statistics
 from repro.cells import RunKey
 from repro.conversion import Converted
@@ -41,7 +41,7 @@ class Parent:
 def make_row(
     key: RunKey,
     recipe: Recipe,
-    data: ImageDataModule,
+    data: DataModule,
     file: Path,
     parent: Parent | None,
     found: Mapping[str, Any],
@@ -77,9 +77,9 @@ def make_row(
         device=device_in_words(),
         data_checksum=data.checksum,
         data=recipe.data,
-        train_images=len(data.train.labels),
-        val_images=len(data.val.labels),
-        test_images=len(data.test.labels),
+        train_images=data.size("train"),
+        val_images=data.size("val"),
+        test_images=data.size("test"),
         accuracy_file=float(correct.mean()),
         weights=counted.weights,
         quantised_weights=counted.quantised_weights,

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
-from datamodules.base import ImageDataModule
+from datamodules.base import DataModule
 from datamodules.cifar import CifarDataModule
 from datamodules.digits import DigitsDataModule
 from repro import packing, rows
@@ -196,7 +196,7 @@ def write_config(folder: Path, key: RunKey, recipe: Recipe) -> None:
         )
 
 
-def make_data(key: RunKey, recipe: Recipe, places: Places) -> ImageDataModule:
+def make_data(key: RunKey, recipe: Recipe, places: Places) -> DataModule:
     """Return the datamodule of the recipe's data set."""
     shared: Any = {
         "batch_size": recipe.batch_size,
@@ -244,7 +244,7 @@ def convert(
     file: Path,
     module: SpikingModule,
     batches: Sequence[Tensor],
-    data: ImageDataModule,
+    data: DataModule,
 ) -> dict[str, Any]:
     """Write the file of the converted network; return what the row says of the conversion."""
     assert isinstance(recipe, SnnCalibrationRecipe)
@@ -258,7 +258,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     module: SpikingModule,
-    data: ImageDataModule,
+    data: DataModule,
     logger: Any,  # noqa: ANN401  (a W&B logger or False; wandb is imported when it is asked for)
 ) -> History:
     """Train to the last epoch, from ``last.ckpt`` where there is one; return the history."""
