@@ -1,0 +1,227 @@
+"""Kernels of batch normalisation, hard-reset neurons and the SEW connection, in one pass each.
+
+Arrays are ``[T, N]`` views whose rows are channels-last: channel ``i % C`` stands at ``i``. ``gain``
+and ``offset`` are repeated over a chunk, whose length is a multiple of C, so that the innermost
+loops run over memory in order. Chunks depend on N and C alone, so results do not depend on the
+number of threads. See ``repro.neurons.normed_plif`` for what is computed.
+"""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from repro.neurons.kernels import Array
+
+PIECES = 64  # of a sum over all elements
+NONE, ADD, AND, IAND = 0, 1, 2, 3
+
+
+@njit(cache=True)
+def _charge(
+    now: Array, gain: Array, offset: Array, leak: float, leaky: bool, v: Array, h: Array
+) -> None:
+    """Fill ``h`` with the potential before the reset; move ``v`` on."""
+    zero, one = leak - leak, h.dtype.type(1)
+    for i in range(v.size):
+        x = now[i] * gain[i] + offset[i]
+        charged = v[i] + ((x - v[i]) * leak if leaky else x)
+        h[i] = charged
+        v[i] = zero if charged >= one else charged
+
+
+@njit(cache=True)
+def _connect(h: Array, shortcut: Array, connection: int, out: Array) -> None:
+    """Fill ``out`` with spikes and shortcut, combined."""
+    zero, one = out.dtype.type(0), out.dtype.type(1)
+    threshold = h.dtype.type(1)
+    if connection == NONE:
+        for i in range(h.size):
+            out[i] = one if h[i] >= threshold else zero
+    elif connection == ADD:
+        for i in range(h.size):
+            out[i] = shortcut[i] + (one if h[i] >= threshold else zero)
+    elif connection == AND:
+        for i in range(h.size):
+            out[i] = shortcut[i] if h[i] >= threshold else zero
+    else:
+        for i in range(h.size):
+            out[i] = zero if h[i] >= threshold else shortcut[i]
+
+
+@njit(cache=True)
+def _fold(summed: Array, by_channel: Array) -> None:
+    """Fill ``by_channel`` ``[3, C]`` with the sums over all pixels of ``[3, pixels * C]``."""
+    channels = by_channel.shape[1]
+    by_channel[:] = 0.0
+    for k in range(summed.shape[0]):
+        for start in range(0, summed.shape[1], channels):
+            for c in range(channels):
+                by_channel[k, c] += summed[k, start + c]
+
+
+@njit(parallel=True, cache=True)
+def forward(
+    maps: Array,
+    gain: Array,
+    offset: Array,
+    leak: float,
+    leaky: bool,
+    shortcut: Array,
+    connection: int,
+    out: Array,
+) -> None:
+    """Fill ``out`` ``[T, N]`` from maps ``[T, N]`` or ``[1, N]``.
+
+    Args:
+        maps: What is normalised: the neurons' current is ``maps * gain + offset``.
+        gain: ``[chunk]``.
+        offset: ``[chunk]``.
+        leak: Of a PLIF neuron.
+        leaky: Whether it is one; otherwise an IF neuron.
+        shortcut: ``[T, N]``; ``[T, 0]`` with the connection NONE.
+        connection: How spikes and shortcut combine.
+        out: Filled.
+    """
+    steps, n = out.shape
+    constant, chunk = maps.shape[0] == 1, gain.size
+    for piece in prange((n + chunk - 1) // chunk):
+        start, stop = piece * chunk, min(piece * chunk + chunk, n)
+        v = np.zeros(stop - start, maps.dtype)
+        h = np.empty(stop - start, maps.dtype)
+        for t in range(steps):
+            _charge(maps[0 if constant else t, start:stop], gain, offset, leak, leaky, v, h)
+            other = shortcut[t, start:stop] if connection != NONE else shortcut[t, 0:0]
+            _connect(h, other, connection, out[t, start:stop])
+
+
+@njit(parallel=True, cache=True)
+def backward(
+    grad_out: Array,
+    maps: Array,
+    gain: Array,
+    offset: Array,
+    leak: float,
+    leaky: bool,
+    alpha: float,
+    shortcut: Array,
+    connection: int,
+    grad_current: Array,
+    grad_shortcut: Array,
+    sums: Array,
+) -> None:
+    """Fill the gradients of current and shortcut, and sums of the former, from that of ``out``.
+
+    Args:
+        grad_out: ``[T, N]``.
+        maps: As in ``forward``; potentials are computed again from them.
+        gain: As in ``forward``.
+        offset: As in ``forward``.
+        leak: As in ``forward``.
+        leaky: As in ``forward``.
+        alpha: Steepness of the arctan surrogate.
+        shortcut: As in ``forward``; read with AND and IAND only.
+        connection: As in ``forward``.
+        grad_current: Filled ``[T, N]`` or, for constant maps, its sum over time ``[1, N]``.
+        grad_shortcut: Filled ``[T, N]`` with AND and IAND; left alone otherwise (ADD passes
+            ``grad_out`` on).
+        sums: Filled ``[chunks, 3, C]``, float64: by channel, the gradient of the current, that times
+            the map, and the gradient of the leak.
+    """
+    steps, n = grad_out.shape
+    constant, chunk = maps.shape[0] == 1, gain.size
+    real = maps.dtype.type
+    zero, one = real(0), real(1)
+    height, steepness = alpha / real(2), real(math.pi) / real(2) * alpha
+    for piece in prange((n + chunk - 1) // chunk):
+        start, stop = piece * chunk, min(piece * chunk + chunk, n)
+        size = stop - start
+        carried, later = np.zeros(size, maps.dtype), np.zeros(size, maps.dtype)
+        hs = np.empty((steps, size), maps.dtype)
+        incoming = np.empty(size, maps.dtype)
+        summed = np.zeros((3, size), maps.dtype)
+        total, product, to_leak = summed[0], summed[1], summed[2]
+        for t in range(steps):
+            now = maps[0 if constant else t, start:stop]
+            _charge(now, gain, offset, leak, leaky, carried, hs[t])
+        if constant:
+            grad_current[0, start:stop] = zero
+        for reverse in range(steps):
+            t = steps - 1 - reverse
+            h, now = hs[t], maps[0 if constant else t, start:stop]
+            before = hs[max(t - 1, 0)]
+            has_before = one if t > 0 else zero
+            grad, out = grad_out[t, start:stop], grad_current[0 if constant else t, start:stop]
+            if connection == AND:
+                other, to_other = shortcut[t, start:stop], grad_shortcut[t, start:stop]
+                for i in range(size):
+                    incoming[i] = grad[i] * other[i]
+                    to_other[i] = grad[i] if h[i] >= one else zero
+            elif connection == IAND:
+                other, to_other = shortcut[t, start:stop], grad_shortcut[t, start:stop]
+                for i in range(size):
+                    incoming[i] = -grad[i] * other[i]
+                    to_other[i] = zero if h[i] >= one else grad[i]
+            else:
+                for i in range(size):
+                    incoming[i] = grad[i]
+            for i in range(size):
+                distance = steepness * (h[i] - one)
+                slope = height / (one + distance * distance)
+                to_h = incoming[i] * slope + (zero if h[i] >= one else later[i])
+                if leaky:
+                    v = zero if before[i] >= one else before[i] * has_before
+                    to_leak[i] += to_h * (now[i] * gain[i] + offset[i] - v)
+                    later[i] = to_h - to_h * leak
+                    to_x = to_h * leak
+                else:
+                    later[i] = to_h
+                    to_x = to_h
+                total[i] += to_x
+                product[i] += to_x * now[i]
+                if constant:
+                    out[i] += to_x
+                else:
+                    out[i] = to_x
+        _fold(summed, sums[piece])
+
+
+@njit(parallel=True, cache=True)
+def through_norm(grad: Array, maps: Array, a: Array, b: Array, c: Array) -> None:
+    """Replace ``grad`` ``[R, N]`` by ``a * grad + b * maps + c``; coefficients ``[chunk]``."""
+    rows, n = grad.shape
+    chunk = a.size
+    pieces = (n + chunk - 1) // chunk
+    for job in prange(rows * pieces):
+        row, piece = job // pieces, job % pieces
+        start, stop = piece * chunk, min(piece * chunk + chunk, n)
+        g, m = grad[row, start:stop], maps[row, start:stop]
+        for i in range(stop - start):
+            g[i] = a[i] * g[i] + b[i] * m[i] + c[i]
+
+
+@njit(parallel=True, cache=True)
+def moments(maps: Array, shift: Array, sums: Array) -> None:
+    """Fill ``sums`` ``[PIECES, 2, chunk]``: sums of ``maps - shift`` and of its square, float64.
+
+    Args:
+        maps: ``[R, N]``.
+        shift: ``[chunk]``, near the mean, so that nothing cancels.
+        sums: Filled, of every place in a chunk.
+    """
+    rows, n = maps.shape
+    chunk = shift.size
+    pieces = (n + chunk - 1) // chunk
+    jobs = rows * pieces
+    for block in prange(PIECES):
+        first, second = sums[block, 0], sums[block, 1]
+        first[:] = 0.0
+        second[:] = 0.0
+        for job in range(block * jobs // PIECES, (block + 1) * jobs // PIECES):
+            row, piece = job // pieces, job % pieces
+            start, stop = piece * chunk, min(piece * chunk + chunk, n)
+            now = maps[row, start:stop]
+            for i in range(stop - start):
+                value = np.float64(now[i] - shift[i])
+                first[i] += value
+                second[i] += value * value
