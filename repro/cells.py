@@ -6,7 +6,15 @@ from typing import Final, Literal, get_args
 from repro.errors import UserError
 
 Method = Literal["tssl_bp", "stbp", "surrogate", "snn_calibration"]
-Dataset = Literal["cifar10", "cifar100", "dvs128_gesture", "cifar10_dvs", "imagenet"]
+Dataset = Literal[
+    "cifar10",
+    "cifar100",
+    "dvs128_gesture",
+    "cifar10_dvs",
+    "imagenet",
+    "dvs128_gesture_sim",
+    "cifar10_dvs_sim",
+]
 Precision = Literal["ann", "fp32", "fp32_control", "binary", "ternary"]
 Tier = Literal["paper", "desk", "smoke"]
 
@@ -19,7 +27,7 @@ TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of the accuracy table: a pre-training method on a data set.
+    """One line of an accuracy table: a pre-training method on a data set.
 
     Attributes:
         method: Pre-training method.
@@ -37,6 +45,11 @@ class Cell:
         """Return ``method/dataset``, or ``method/dataset/network`` where that names two cells."""
         twins = [c for c in CELLS if (c.method, c.dataset) == (self.method, self.dataset)]
         return "/".join([self.method, self.dataset] + [self.network] * (len(twins) > 1))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data set is a simulation: no cell of the paper, and never in one table."""
+        return self in SIMULATED
 
     @property
     def converted(self) -> bool:
@@ -60,6 +73,11 @@ CELLS: Final[tuple[Cell, ...]] = (
     Cell("snn_calibration", "cifar10", "vgg16", 32),
     Cell("snn_calibration", "cifar100", "vgg16", 32),
 )
+# Events that the simulator makes stand in for data sets that take a download.
+SIMULATED: Final[tuple[Cell, ...]] = (
+    Cell("surrogate", "dvs128_gesture_sim", "sew_7b", 16),
+    Cell("surrogate", "cifar10_dvs_sim", "sew_wide_7b", 16),
+)
 
 
 def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
@@ -71,14 +89,14 @@ def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
         network: Needed only where a method has two networks on one data set (ImageNet).
 
     Raises:
-        UserError: No such cell, or two of them; the message lists the nine.
+        UserError: No such cell, or two of them; the message lists all.
 
     >>> str(find_cell("stbp", "cifar10"))
     'stbp/cifar10'
     """
     found = [
         cell
-        for cell in CELLS
+        for cell in (*CELLS, *SIMULATED)
         if (cell.method, cell.dataset) == (method, dataset) and network in (None, cell.network)
     ]
     if len(found) == 1:
@@ -87,7 +105,8 @@ def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
     wrong = "/".join(part for part in (method, dataset, network) if part)
     if found:
         raise UserError(f"{wrong} names {len(found)} cells: add --network; the nine are {names}")
-    raise UserError(f"unknown cell {wrong}: the nine are {names}")
+    simulated = ", ".join(str(cell) for cell in SIMULATED)
+    raise UserError(f"unknown cell {wrong}: the nine are {names}; simulated are {simulated}")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from repro.groups import MARKS, Groups, grouped, joint_marks
 from repro.rows import Row, unpack_correct
 from repro.statistics import Difference, paired_difference
 from repro.text_table import Table
-from repro.words import NAMES, NOT_RUN, SCALE, moved, with_interval
+from repro.words import NAMES, NOT_RUN, SCALE, moved, scope, with_interval
 
 Hashes = Mapping[str, str] | None
 
@@ -140,12 +140,17 @@ def all_parts(groups: Groups) -> list[Parts]:
     return found
 
 
-def control_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None) -> Table:
+def control_table(
+    rows: Iterable[Row],
+    tier: Tier,
+    current_hashes: Hashes = None,
+    cells: Sequence[Cell] = CELLS,
+) -> Table:
     """Return quantised minus parent as the sum of what longer training and what CBP does.
 
     Arguments as in `repro.tables.accuracy_table`.
     """
-    groups = grouped(rows, tier)
+    groups = grouped(rows, tier, cells)
     header = (
         *("cell", "precision", "n", "quantised minus parent"),
         *("= control minus parent: longer training", "+ quantised minus control: CBP"),
@@ -169,7 +174,7 @@ def control_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None
     )
     if not lines:
         lines.append((NOT_RUN, *[""] * (len(header) - 1)))
-    title = f"What longer training does and what CBP does, {tier} tier"
+    title = f"What longer training does and what CBP does, {scope(tier, cells)}"
     return Table(title, header, tuple(lines), notes)
 
 

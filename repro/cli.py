@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 import tyro
 
 from datamodules.errors import DataError
-from repro.cells import CELLS, Precision, RunKey, Tier, find_cell
+from repro.cells import CELLS, SIMULATED, Precision, RunKey, Tier, find_cell
 from repro.errors import MissingParentError, UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class RunArguments:
 
     Attributes:
         method: tssl_bp, stbp, surrogate or snn_calibration.
-        dataset: cifar10, cifar100, dvs128_gesture, cifar10_dvs or imagenet.
+        dataset: cifar10, cifar100, dvs128_gesture, cifar10_dvs, imagenet, or simulated
+            dvs128_gesture_sim or cifar10_dvs_sim.
         network: Only where a method has two networks on a data set.
         precision: fp32 pre-trains (or, for snn_calibration, converts the run called ann); binary,
             ternary and fp32_control, which trains on as long with FP32 weights, start from the fp32
@@ -250,7 +251,7 @@ def command_reproduce(arguments: Sequence[str]) -> int:
 
     require_published(chosen.results)
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
-    ready = [cell for cell in CELLS if (cell, chosen.tier) in RECIPES]
+    ready = [cell for cell in (*CELLS, *SIMULATED) if (cell, chosen.tier) in RECIPES]
     keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in c.precisions]
     for number, key in enumerate(keys, 1):
         print(f"[{number}/{len(keys)}] {key}", flush=True)
@@ -291,10 +292,10 @@ def command_inspect(arguments: Sequence[str]) -> int:
 
 
 def command_cells(arguments: Sequence[str]) -> int:
-    """List the nine cells and the tiers that can be run."""
+    """List the nine cells, the simulated ones, and the tiers that can be run."""
     from repro.recipes import RECIPES
 
-    for cell in CELLS:
+    for cell in (*CELLS, *SIMULATED):
         tiers = [tier for c, tier in RECIPES if c == cell]
         print(f"{cell!s:35} T {cell.time_steps:<3} {', '.join(tiers) or 'not yet'}")
     return 0

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from repro.cells import Precision
+from repro.cells import CELLS, SIMULATED, Precision
 from repro.errors import UserError
 from repro.groups import grouped
 from repro.rows import Row, write_atomically
@@ -129,7 +129,8 @@ def accuracy_against_memory_figure(rows: Iterable[Row], out: Path) -> Path:
 
     Raises:
         UserError: No rows.
-        ValueError: Rows of several tiers, which may not share an axis.
+        ValueError: Rows of several tiers, or of simulated and real data, which may not share an
+            axis.
     """
     rows = list(rows)
     tiers = sorted({row.tier for row in rows})
@@ -137,9 +138,11 @@ def accuracy_against_memory_figure(rows: Iterable[Row], out: Path) -> Path:
         raise UserError(f"{out}: no rows to draw; make one with python -m repro run")
     if len(tiers) > 1:
         raise ValueError(f"tiers {', '.join(tiers)} in one figure: draw one figure per tier")
+    if len({row.key.cell.simulated for row in rows}) > 1:
+        raise ValueError("simulated and real data in one figure: draw one figure each")
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    groups = grouped(rows, rows[0].tier)
+    groups = grouped(rows, rows[0].tier, SIMULATED if rows[0].key.cell.simulated else CELLS)
     cells = list(dict.fromkeys(str(cell) for cell, _ in groups))
     styles = _styles(cells)
     figure = _new_figure(3.6 + 0.25 * len(cells))

@@ -17,14 +17,20 @@ MARKS: Final[Mapping[str, str]] = {
 Groups = dict[tuple[Cell, Precision], list[Row]]
 
 
-def grouped(rows: Iterable[Row], tier: Tier) -> Groups:
-    """Return the rows of a tier by cell and precision, in the paper's order, sorted by seed."""
+def grouped(rows: Iterable[Row], tier: Tier, cells: Sequence[Cell] = CELLS) -> Groups:
+    """Return the rows of a tier by cell and precision, in the paper's order, sorted by seed.
+
+    Args:
+        rows: Rows of any tier and cell.
+        tier: The tier.
+        cells: Whose rows; by default those of the paper, simulated data sets left out.
+    """
     mine = sorted((row for row in rows if row.tier == tier), key=lambda row: row.seed)
     groups = {
         (cell, precision): [
             row for row in mine if row.key.cell == cell and row.precision == precision
         ]
-        for cell in CELLS
+        for cell in cells
         for precision in PRECISIONS
     }
     return {name: group for name, group in groups.items() if group}

@@ -1,6 +1,6 @@
 """Tables of weight memory: the paper's networks computed and published, and our saved files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from repro.cells import CELLS, Cell, Tier
@@ -9,7 +9,7 @@ from repro.groups import grouped, marks
 from repro.published import GRADES, UNKNOWN, Known, Published, by_name, published_value
 from repro.rows import Row
 from repro.text_table import Table
-from repro.words import NAMES, NOT_RUN, SCALE, signed_points
+from repro.words import NAMES, NOT_RUN, SCALE, scope, signed_points
 
 NOT_COMPUTED: Final = "not computed"
 
@@ -70,13 +70,16 @@ def memory_table(
 
 
 def file_table(
-    rows: Iterable[Row], tier: Tier, current_hashes: Mapping[str, str] | None = None
+    rows: Iterable[Row],
+    tier: Tier,
+    current_hashes: Mapping[str, str] | None = None,
+    cells: Sequence[Cell] = CELLS,
 ) -> Table:
     """Return the measured size of every saved file beside the computed one.
 
     Arguments as in `accuracy_table`.
     """
-    groups = grouped(rows, tier)
+    groups = grouped(rows, tier, cells)
     header = (
         *("cell", "precision", "seed", "computed bytes", "file bytes", "deviation %"),
         "file minus run, points",
@@ -98,7 +101,7 @@ def file_table(
     )
     if not lines:
         lines = [(NOT_RUN, *[""] * (len(header) - 1))]
-    return Table(f"Saved files, {tier} tier", header, tuple(lines), notes)
+    return Table(f"Saved files, {scope(tier, cells)}", header, tuple(lines), notes)
 
 
 def _computed_memory(memory: Mapping[str, WeightMemory]) -> tuple[str, ...]:

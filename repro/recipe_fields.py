@@ -5,7 +5,10 @@ from typing import Final, Literal
 
 from repro.errors import UserError
 
-DATA: Final = ("cifar10", "cifar100", "digits")
+DATA: Final = (
+    *("cifar10", "cifar100", "imagenet", "digits", "dvs128_gesture", "cifar10_dvs"),
+    *("dvs128_gesture_sim", "cifar10_dvs_sim", "digits_dvs_sim", "gesture_smoke_sim"),
+)
 Optimiser = Literal["sgd", "adam", "adamw"]
 Pipeline = Literal["none", "light", "potential", "weights"]
 
@@ -79,9 +82,10 @@ class ImageRecipe:
 
     Attributes:
         cbp: The CBP phase, and that of its control.
-        data: Data set that is read: ``cifar10``, ``cifar100`` or ``digits``.
+        data: Data set that is read, one of ``DATA``.
         normalisation: Data set whose constants normalise CIFAR images.
-        train_images: Training images used, the first of the split; 0 for all.
+        train_images: Training images (of events: recordings) used, the first of the split; 0 for
+            all.
         val_images: Validation images used; 0 for all.
         test_images: Test images used, the first ones; 0 for all.
         width: Channels and hidden units as a fraction of the paper's.
@@ -247,10 +251,47 @@ class SnnCalibrationRecipe(ImageRecipe):
         require_dropout(self.dropout)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SurrogateRecipe(ImageRecipe):
+    """Numbers of a SEW-ResNet trained by surrogate gradient, on events or images.
+
+    Attributes:
+        train_steps: Of the T frames of events, so many are seen in training, a new random choice
+            for every batch, in order; 0 for all.
+        binning: Frames hold the same number of events (``count``), or the same time (``time``).
+        spatial_pool: Events of so many by so many pixels fall into one.
+        neuron: ``plif`` learns a leak per layer, ``if`` has none.
+        tau: Initial time constant of PLIF neurons, in steps, above 1.
+        connection: How a block combines spikes and shortcut.
+        amp: Automatic mixed precision in float16 with a loss scale, on a GPU alone; the CPU
+            computes in float32.
+    """
+
+    train_steps: int = 0
+    binning: Literal["count", "time"] = "count"
+    spatial_pool: int = 1
+    neuron: Literal["plif", "if"] = "plif"
+    tau: float = 2.0
+    connection: Literal["add", "and", "iand"] = "add"
+    amp: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can use."""
+        super().__post_init__()
+        require_positive(self, "spatial_pool")
+        require_at_least_0(self, "train_steps")
+        if not 1 < self.tau < float("inf"):
+            raise UserError(f"tau is {self.tau}: give more than 1 step")
+        if self.train_steps > self.time_steps:
+            raise UserError(
+                f"train_steps is {self.train_steps}: give at most time_steps, {self.time_steps}"
+            )
+
+
 def require_dropout(probability: float) -> None:
     """Raise a UserError for a number that is no probability below 1."""
     if not 0 <= probability < 1:
         raise UserError(f"dropout is {probability}: give 0 or more, below 1")
 
 
-Recipe = StbpRecipe | TsslBpRecipe | SnnCalibrationRecipe
+Recipe = StbpRecipe | TsslBpRecipe | SnnCalibrationRecipe | SurrogateRecipe

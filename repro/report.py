@@ -19,7 +19,7 @@ import torch
 from repro import memory
 from repro.cbp.layers import choose_layers
 from repro.cbp.levels import LEVELS, LayerLevels
-from repro.cells import CELLS, COLUMNS, QUANTISED, TIERS, Cell, Tier
+from repro.cells import CELLS, COLUMNS, QUANTISED, SIMULATED, TIERS, Cell, Tier
 from repro.claims import claims_table, control_table
 from repro.errors import UserError
 from repro.figures import accuracy_against_memory_figure, curves_figure, report_page
@@ -32,7 +32,13 @@ from repro.rows import Row, read_rows, write_atomically
 from repro.tables import accuracy_table, comparison_table, conversion_table, summary_in_words
 from repro.text_table import Table
 
-CLASSES: Final = {"cifar10": 10, "cifar100": 100}
+CLASSES: Final = {
+    "cifar10": 10,
+    "cifar100": 100,
+    "dvs128_gesture": 11,
+    "cifar10_dvs": 10,
+    "imagenet": 1000,
+}
 CURVES: Final = ("epoch", "val_accuracy", "test_accuracy", "lagrangian", "cfs", "g")
 MemoryByCell = Mapping[str, Mapping[str, WeightMemory]]
 Hashes = Mapping[str, str] | None
@@ -158,6 +164,22 @@ def tier_tables(
     }
 
 
+def simulated_tables(rows: Sequence[Row], tier: Tier, hashes: Hashes) -> dict[str, Table]:
+    """Return the tables of the simulated data sets, none where no run of the tier read one.
+
+    Arguments as in `tier_tables`.
+    """
+    mine = [row for row in rows if row.tier == tier and row.key.cell.simulated]
+    if not mine:
+        return {}
+    return {
+        "simulated_accuracy": accuracy_table(mine, (), tier, hashes, SIMULATED),
+        "simulated_control": control_table(mine, tier, hashes, SIMULATED),
+        "simulated_comparison": comparison_table(mine, tier, hashes, SIMULATED),
+        "simulated_files": file_table(mine, tier, hashes, SIMULATED),
+    }
+
+
 def linear_models(results: Path, tier: Tier) -> list[LinearModel]:
     """Return the linear models of ``<results>/linear_<dataset>_<tier>.json``, sorted by name."""
     return [read_linear_model(path) for path in sorted(results.glob(f"linear_*_{tier}.json"))]
@@ -188,18 +210,19 @@ def generate(
     """
     paths: list[Path] = []
     for tier in TIERS:
-        if tier == "smoke" and not grouped(rows, tier):
+        if tier == "smoke" and not any(row.tier == tier for row in rows):
             continue
         tables = tier_tables(rows, published, tier, hashes, linear_models(results, tier))
         folder = results / "smoke" if tier == "smoke" else results
+        simulated = simulated_tables(rows, tier, hashes)
         parts = [f"# Results, {tier} tier\n", summary_in_words(rows, tier) + "\n"]
         parts += [table.to_markdown() for table in tables.values()]
-        figure = memory_figure(rows, tier, folder)
-        if figure:
-            paths.append(figure)
-            parts.append(f"![Accuracy against weight memory, {tier} tier]({figure.name})\n")
-        paths.append(write_atomically(folder / f"accuracy_{tier}.md", "\n".join(parts)))
-        for name, table in tables.items():
+        paths += _write_markdown(rows, tier, folder / f"accuracy_{tier}.md", parts)
+        if simulated:
+            parts = [f"# Results on simulated events, {tier} tier\n"]
+            parts += [table.to_markdown() for table in simulated.values()]
+            paths += _write_markdown(rows, tier, folder / f"simulated_{tier}.md", parts, True)
+        for name, table in (tables | simulated).items():
             paths.append(write_atomically(folder / f"{name}_{tier}.csv", table.to_csv()))
     if memory is not None:
         table = memory_table(published, memory)
@@ -209,13 +232,30 @@ def generate(
     return paths
 
 
-def memory_figure(rows: Iterable[Row], tier: Tier, folder: Path) -> Path | None:
+def _write_markdown(
+    rows: Iterable[Row], tier: Tier, page: Path, parts: Sequence[str], simulated: bool = False
+) -> list[Path]:
+    """Write a page of tables with its figure of accuracy against memory; return the paths."""
+    figure = memory_figure(rows, tier, page.parent, simulated)
+    shown = [f"![Accuracy against weight memory, {tier} tier]({figure.name})\n"] if figure else []
+    written = write_atomically(page, "\n".join([*parts, *shown]))
+    return [figure, written] if figure else [written]
+
+
+def memory_figure(
+    rows: Iterable[Row], tier: Tier, folder: Path, simulated: bool = False
+) -> Path | None:
     """Draw accuracy against memory of a tier; without rows remove an old figure, return None.
 
-    The ANN of a converted cell is no spiking network and is left out.
+    The ANN of a converted cell is no spiking network and is left out. Simulated data sets have a
+    figure of their own.
     """
-    out = folder / f"accuracy_against_memory_{tier}.svg"
-    mine = [row for row in rows if row.tier == tier and row.precision in COLUMNS]
+    out = folder / f"accuracy_against_memory_{'simulated_' * simulated}{tier}.svg"
+    mine = [
+        row
+        for row in rows
+        if (row.tier, row.key.cell.simulated) == (tier, simulated) and row.precision in COLUMNS
+    ]
     if mine:
         return accuracy_against_memory_figure(mine, out)
     out.unlink(missing_ok=True)
@@ -259,7 +299,7 @@ def curve_figures(rows: Iterable[Row], tier: Tier, runs: Path) -> tuple[list[Pat
     """
     paths, missing, drawn = [], [], 0
     trained = [row for row in rows if row.epochs_done]
-    for (cell, precision), group in grouped(trained, tier).items():
+    for (cell, precision), group in grouped(trained, tier, (*CELLS, *SIMULATED)).items():
         found = {str(row.key): read_curves(row, runs) for row in group}
         curves = {key: epochs for key, epochs in found.items() if epochs}
         missing += [key for key in found if key not in curves]
@@ -287,8 +327,10 @@ def write_page(
     """
     folder = results / "smoke" if tier == "smoke" else results
     figures, said = curve_figures(rows, tier, runs)
-    if any(row.tier == tier and row.precision in COLUMNS for row in rows):
-        figures.insert(0, folder / f"accuracy_against_memory_{tier}.svg")
+    for name in (f"simulated_{tier}", tier):
+        drawn = folder / f"accuracy_against_memory_{name}.svg"
+        if drawn.exists():
+            figures.insert(0, drawn)
     return report_page(
         list(tables.values()),
         figures,
@@ -370,8 +412,9 @@ def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None
         fill_readme(results.parent / "README.md", summary_in_words(rows, shown), table["accuracy"])
     for tier in TIERS:
         tables = tier_tables(rows, published, tier, hashes, linear_models(results, tier))
+        tables |= simulated_tables(rows, tier, hashes)
         tables["memory"] = memory_table(published, computed)
-        if grouped(rows, tier):
+        if any(row.tier == tier for row in rows):
             pages[tier] = write_page(rows, tier, tables, results, runs)
         if tier == show:
             print(f"{summary_in_words(rows, tier)}\n\n{in_terminal(tables.values(), rows, tier)}")

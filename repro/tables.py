@@ -6,7 +6,7 @@ weakens a number (an old recipe, a dirty tree, a parent that has changed) is mar
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from repro.cells import CELLS, COLUMNS, PRECISIONS, QUANTISED, Cell, Precision, Tier
+from repro.cells import CELLS, COLUMNS, PRECISIONS, QUANTISED, SIMULATED, Cell, Precision, Tier
 from repro.claims import (
     CONTROL,
     all_parts,
@@ -23,12 +23,15 @@ from repro.statistics import spread
 from repro.text_table import Table
 from repro.words import (
     NAMES,
+    NEEDS,
     NOT_RUN,
     SCALE,
+    SIMULATION,
     STEPS,
     in_order,
     interval,
     plural,
+    scope,
     signed_points,
     with_interval,
 )
@@ -41,16 +44,19 @@ def accuracy_table(
     published: Iterable[Published],
     tier: Tier,
     current_hashes: Mapping[str, str] | None = None,
+    cells: Sequence[Cell] = CELLS,
 ) -> Table:
-    """Return the nine cells: parent, control, binary and ternary, and what is published of them.
+    """Return parent, control, binary and ternary of all cells, and what is published of them.
 
     Args:
         rows: Rows of any tier; only those of ``tier`` are used.
         published: See `read_published`.
         tier: Scale of our runs.
         current_hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
+        cells: The nine of the paper, or the simulated ones, of which nothing is published.
     """
-    groups, known = grouped(rows, tier), by_name(published)
+    groups, known = grouped(rows, tier, cells), by_name(published)
+    columns = PUBLISHED if cells == CELLS else ()
     mark = "" if tier == "paper" else " §"
     names = [
         f"{NAMES[precision]} parent" if precision == "fp32" else NAMES[precision]
@@ -59,37 +65,40 @@ def accuracy_table(
     header = (
         *("cell", "network", "T", *(f"{name}, ours %{mark}" for name in names)),
         f"memory, % of FP32 ({' / '.join(QUANTISED)})",
-        *(f"{NAMES[precision]} published %" for precision in PUBLISHED),
+        *(f"{NAMES[precision]} published %" for precision in columns),
     )
     lines = []
-    for cell in CELLS:
+    for cell in cells:
         line = [f"{cell.method}/{cell.dataset}", cell.network, _time_steps(cell, groups)]
         for precision in COLUMNS:
             group = groups.get((cell, precision), [])
             mean = spread([100 * row.accuracy_selected for row in group]) if group else NOT_RUN
             line.append(f"{mean}{marks(group, groups, current_hashes)}")
         line.append(_memory_share(cell, groups))
-        line += [_published_accuracy(known, cell, precision) for precision in PUBLISHED]
+        line += [_published_accuracy(known, cell, precision) for precision in columns]
         lines.append(tuple(line))
-    notes = _accuracy_notes(groups, tier)
+    notes = _accuracy_notes(groups, tier, cells)
     notes += mark_notes([*lines, notes], current_hashes)
-    return Table(f"Accuracy, {tier} tier", header, tuple(lines), tuple(notes))
+    return Table(f"Accuracy, {scope(tier, cells)}", header, tuple(lines), tuple(notes))
 
 
 def comparison_table(
-    rows: Iterable[Row], tier: Tier, current_hashes: Mapping[str, str] | None = None
+    rows: Iterable[Row],
+    tier: Tier,
+    current_hashes: Mapping[str, str] | None = None,
+    cells: Sequence[Cell] = CELLS,
 ) -> Table:
     """Return what the choice of the epoch does, the loss against the parent, and the CFS.
 
     Arguments as in `accuracy_table`.
     """
-    groups = grouped(rows, tier)
+    groups = grouped(rows, tier, cells)
     header = (
         *("cell", "precision", "n", "last epoch %", "best test epoch %", "picked on validation %"),
         *("minus parent, points [95 %]", "parent : child only right", "McNemar p per seed", "CFS"),
     )
     lines = []
-    for cell in CELLS:
+    for cell in cells:
         names = [(cell, precision) for precision in PRECISIONS if (cell, precision) in groups]
         for name in names:
             lines.append(_comparison(name, groups, marks(groups[name], groups, current_hashes)))
@@ -107,7 +116,7 @@ def comparison_table(
         "the first epoch -> after the last, mean over seeds; 0 when every weight is a level.",
         *mark_notes(lines, current_hashes),
     ]
-    title = f"Epochs, parents and constraint, {tier} tier"
+    title = f"Epochs, parents and constraint, {scope(tier, cells)}"
     return Table(title, header, tuple(lines), tuple(notes))
 
 
@@ -173,7 +182,7 @@ def summary_in_words(rows: Iterable[Row], tier: Tier) -> str:
     return " ".join(said)
 
 
-def _accuracy_notes(groups: Groups, tier: Tier) -> list[str]:
+def _accuracy_notes(groups: Groups, tier: Tier, cells: Sequence[Cell]) -> list[str]:
     """Return what the columns of the accuracy table mean, and what the control explains."""
     notes = [
         "Ours: accuracy on the test images at the epoch picked on validation images, mean ± "
@@ -185,14 +194,20 @@ def _accuracy_notes(groups: Groups, tier: Tier) -> list[str]:
             "These are differences in percentage points on the same test images and seeds, with "
             "95 % intervals; quantised minus parent is the control's part plus that of CBP."
         )
-    notes += [
-        "Published: the sources pick the best epoch on the test images, or do not say.",
-        GRADES,
-    ]
+    if cells == SIMULATED:
+        notes.append(SIMULATION)
+    else:
+        notes += [
+            "Published: the sources pick the best epoch on the test images, or do not say.",
+            GRADES,
+        ]
     if tier != "paper":
         notes.append(
             f"§ Tier {tier}, not the paper's: {SCALE[tier]}. Not comparable with the published."
         )
+    ran = {cell.dataset for cell, _ in groups}
+    missing = dict.fromkeys(cell.dataset for cell in cells if cell.dataset not in ran)
+    notes += [f"Not run, {name}: {NEEDS[name]}." for name in missing if name in NEEDS]
     return notes + _data_notes(groups)
 
 

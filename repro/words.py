@@ -1,9 +1,9 @@
 """Words and numbers as tables and sentences print them, and one run in words."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from repro.cells import Precision, Tier
+from repro.cells import CELLS, Cell, Precision, Tier
 from repro.rows import Row
 from repro.statistics import Difference
 
@@ -19,7 +19,8 @@ NAMES: Final[Mapping[Precision, str]] = {
 SCALE: Final[Mapping[Tier, str]] = {
     "paper": "the recipe as published, on the data it names",
     "desk": "same method and code, narrower network, fewer images and epochs",
-    "smoke": "seconds on handwritten digits; it proves that the program works, nothing else",
+    "smoke": "seconds on handwritten digits, shown or simulated as events; it proves that the "
+    "program works, nothing else",
 }
 STEPS: Final[Mapping[str, str]] = {
     "ann": "ANN",
@@ -28,6 +29,24 @@ STEPS: Final[Mapping[str, str]] = {
     "potential": "potential",
     "weights": "weights",
 }
+NEEDS: Final[Mapping[str, str]] = {
+    "dvs128_gesture": "the recordings must be downloaded, and the paper's tier takes a GPU",
+    "cifar10_dvs": "the recordings must be downloaded, and the paper's tier takes a GPU",
+    "imagenet": "the images are handed out on registration only, and training takes GPUs for days",
+}
+SIMULATION: Final = (
+    "Events that a simulated camera makes of real images or drawn limbs (docs/simulation.md), not "
+    "the recorded data set: a proof that the path learns, comparable with nothing published."
+)
+
+
+def scope(tier: Tier, cells: Sequence[Cell]) -> str:
+    """Return what a table is about, for its title.
+
+    >>> scope("desk", CELLS)
+    'desk tier'
+    """
+    return f"{tier} tier" if tuple(cells) == CELLS else f"simulated events, {tier} tier"
 
 
 def run_in_words(row: Row) -> str:

@@ -8,12 +8,14 @@ from repro.cells import Cell, RunKey
 from repro.methods.base import Phase, SpikingModule
 from repro.methods.snn_calibration import SnnCalibration
 from repro.methods.stbp import Stbp
+from repro.methods.surrogate import Surrogate
 from repro.methods.tssl_bp import TsslBp
 from repro.recipe_fields import Recipe
 
 METHODS: Final[dict[str, Any]] = {
     "tssl_bp": TsslBp,
     "stbp": Stbp,
+    "surrogate": Surrogate,
     "snn_calibration": SnnCalibration,
 }
 
@@ -29,12 +31,13 @@ def build(cell: Cell, recipe: Recipe, classes: int, phase: Phase) -> SpikingModu
     """Return the LightningModule of a cell with fresh weights.
 
     Args:
-        cell: Its method decides.
+        cell: Its method decides, and its network where the method has several.
         recipe: Numbers of the run; of the kind that the method takes.
         classes: K.
         phase: See `SpikingModule`.
     """
-    module: SpikingModule = METHODS[cell.method](recipe, classes, phase)
+    several = {"network": cell.network} if cell.method == "surrogate" else {}
+    module: SpikingModule = METHODS[cell.method](recipe, classes, phase, **several)
     return module
 
 

@@ -1,15 +1,14 @@
 """SEW-ResNet: spiking residual networks with spike-element-wise connections.
 
-References: Fang et al., *Deep residual learning in spiking neural networks*, NeurIPS 2021. 7B-Net is
-its network for DVS128 Gesture, Wide-7B-Net that for CIFAR10-DVS, both with PLIF neurons; SEW-ResNet
-18 and 34 are those for ImageNet, with IF neurons.
+References: Fang et al., *Deep residual learning in spiking neural networks*, NeurIPS 2021. 7B-Net
+is its network for DVS128 Gesture, Wide-7B-Net that for CIFAR10-DVS, both with PLIF neurons;
+SEW-ResNet18 and 34 are those for ImageNet, with IF neurons.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
@@ -49,6 +48,12 @@ class NeuronKind:
         return HardResetNeuron(self.tau)
 
 
+def _unfold(folded: Tensor, steps: int) -> Tensor:
+    """Return ``[T, B, ...]`` of ``[T*B, ...]``, the same memory."""
+    maps: Tensor = folded.unflatten(0, (steps, -1))  # type: ignore[no-untyped-call]
+    return maps
+
+
 class Layer(nn.Module):
     """Convolution without bias, batch normalisation over batch and time, and neurons.
 
@@ -78,7 +83,7 @@ class Layer(nn.Module):
             shortcut: What the spikes are combined with.
             connection: How.
         """
-        maps = self.conv(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+        maps = _unfold(self.conv(spikes.flatten(0, 1)), spikes.shape[0])
         return norm_and_fire(maps, time_steps, self.norm, self.neuron, shortcut, connection)
 
 
@@ -123,7 +128,7 @@ class Halve(nn.Module):
         """Return ``[T, B, C, H/2, W/2]`` for ``[T, B, C, H, W]``."""
         if max(spikes.shape[-2:]) == 1:
             return spikes
-        return max_pool2d(spikes.flatten(0, 1), 2).unflatten(0, spikes.shape[:2])
+        return _unfold(max_pool2d(spikes.flatten(0, 1), 2), spikes.shape[0])
 
 
 class SewNet(nn.Module):
@@ -179,7 +184,7 @@ class SewResNet(nn.Module):
         """Return logits ``[1, B, K]`` for images ``[B, 3, H, W]``."""
         spikes = self.stem(images.unsqueeze(0), self.time_steps)
         pooled = max_pool2d(spikes.flatten(0, 1), 3, stride=2, padding=1)
-        spikes = pooled.unflatten(0, spikes.shape[:2])
+        spikes = _unfold(pooled, self.time_steps)
         for block in self.blocks:
             spikes = block(spikes, self.time_steps)
         logits: Tensor = self.classifier(spikes.mean((0, 3, 4)))
@@ -194,20 +199,18 @@ def sew_net(
     name: EventNetwork,
     classes: int,
     *,
-    side: int = 128,
     width: float = 1.0,
     connection: Connection = "add",
     tau: float | None = 2.0,
 ) -> SewNet:
-    """Return 7B-Net or Wide-7B-Net for events ``[B, T, 2, side, side]``.
+    """Return 7B-Net or Wide-7B-Net for events ``[B, T, 2, H, W]``, H and W at most 128.
 
-    Seven blocks, each followed by a max-pool of 2 while the map is larger than a pixel. Weights are
-    initialised as PyTorch does.
+    Seven blocks, each followed by a max-pool of 2 while the map is larger than a pixel, so that one
+    pixel is left for the classifier. Weights are initialised as PyTorch does.
 
     Args:
         name: Which.
         classes: K.
-        side: Height and width of the frames, pixels.
         width: Channels as a fraction of the paper's.
         connection: How a block combines spikes and shortcut.
         tau: Initial time constant of the PLIF neurons, steps; None for IF neurons.
@@ -220,8 +223,8 @@ def sew_net(
         elif outputs != inputs:
             features.append(_layer(inputs, outputs, CHANGE_KERNEL[name], kind))
         features += [SewBlock(outputs, outputs, 1, kind, connection), Halve()]
-        inputs, side = outputs, max(1, side // 2)
-    return SewNet(features, nn.Linear(inputs * side * side, classes))
+        inputs = outputs
+    return SewNet(features, nn.Linear(inputs, classes))
 
 
 def sew_resnet(

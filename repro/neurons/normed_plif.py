@@ -10,7 +10,6 @@ from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm
 
 from repro.neurons.plif import ALPHA, HardResetNeuron, scan_plain
 
@@ -250,7 +249,7 @@ def norm_and_fire(
     if maps.device.type != "cpu":
         return norm_and_fire_plain(maps, time_steps, norm, neuron, shortcut, connection)
     flat = maps.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    maps = flat.unflatten(0, maps.shape[:2])
+    maps = flat.unflatten(0, maps.shape[:2])  # type: ignore[no-untyped-call]
     mean, inverse = _statistics(maps, norm)
     out: Tensor = _NormAndFire.apply(  # type: ignore[no-untyped-call]
         maps,

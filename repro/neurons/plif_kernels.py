@@ -1,9 +1,9 @@
 """Kernels of batch normalisation, hard-reset neurons and the SEW connection, in one pass each.
 
-Arrays are ``[T, N]`` views whose rows are channels-last: channel ``i % C`` stands at ``i``. ``gain``
-and ``offset`` are repeated over a chunk, whose length is a multiple of C, so that the innermost
-loops run over memory in order. Chunks depend on N and C alone, so results do not depend on the
-number of threads. See ``repro.neurons.normed_plif`` for what is computed.
+Arrays are ``[T, N]`` views whose rows are channels-last: channel ``i % C`` stands at ``i``.
+``gain`` and ``offset`` are repeated over a chunk, whose length is a multiple of C, so that the
+innermost loops run over memory in order. Chunks depend on N and C alone, so results do not depend
+on the number of threads. See ``repro.neurons.normed_plif`` for what is computed.
 """
 
 import math
@@ -125,8 +125,8 @@ def backward(
         grad_current: Filled ``[T, N]`` or, for constant maps, its sum over time ``[1, N]``.
         grad_shortcut: Filled ``[T, N]`` with AND and IAND; left alone otherwise (ADD passes
             ``grad_out`` on).
-        sums: Filled ``[chunks, 3, C]``, float64: by channel, the gradient of the current, that times
-            the map, and the gradient of the leak.
+        sums: Filled ``[chunks, 3, C]``, float64: by channel, the gradient of the current, that
+            times the map, and the gradient of the leak.
     """
     steps, n = grad_out.shape
     constant, chunk = maps.shape[0] == 1, gain.size

@@ -1,0 +1,52 @@
+"""Surrogate gradient on SEW-ResNet (Fang et al., NeurIPS 2021), for events and images."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from repro.methods.base import Phase, SpikingModule
+from repro.networks.sew_resnet import sew_net, sew_resnet
+from repro.recipe_fields import SurrogateRecipe
+
+
+class Surrogate(SpikingModule):
+    """A SEW-ResNet and the cross-entropy of what its classifier says of the mean over time."""
+
+    recipe: SurrogateRecipe
+
+    def __init__(
+        self,
+        recipe: SurrogateRecipe,
+        classes: int,
+        phase: Phase,
+        network: Literal["sew_7b", "sew_wide_7b", "sew_resnet18", "sew_resnet34"],
+    ) -> None:
+        """Build the network.
+
+        Args:
+            recipe: Numbers of the run.
+            classes: K.
+            phase: ``pretrain`` steps as the recipe says, ``cbp`` as its ``cbp`` part says.
+            network: The first two take events, the others images.
+        """
+        tau = recipe.tau if recipe.neuron == "plif" else None
+        built: nn.Module
+        if network == "sew_7b" or network == "sew_wide_7b":
+            built = sew_net(
+                network, classes, width=recipe.width, connection=recipe.connection, tau=tau
+            )
+        else:
+            built = sew_resnet(
+                network,
+                classes,
+                time_steps=recipe.time_steps,
+                width=recipe.width,
+                connection=recipe.connection,
+                tau=tau,
+            )
+        super().__init__(recipe, built, phase)
+
+    def loss(self, train: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of the logits ``[1, B, K]``."""
+        return cross_entropy(train.sum(0), labels)
