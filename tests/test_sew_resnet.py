@@ -12,7 +12,7 @@ from repro.networks.sew_resnet import BLOCKS, SewBlock, SewNet, sew_net, sew_res
 from repro.neurons import normed_plif
 
 
-def frames(steps: int = 4, side: int = 32, seed: int = 0) -> Tensor:
+def frames(steps: int = 8, side: int = 32, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 3, (3, steps, 2, side, side), generator=generator).float()
 
