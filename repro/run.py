@@ -17,13 +17,13 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.cifar import CifarDataModule
-from datamodules.digits import DigitsDataModule
 from repro import packing, rows
+from repro.allocator import keep_freed_memory
 from repro.cbp.callback import Cbp
 from repro.cbp.control import Control
 from repro.cells import Precision, RunKey
 from repro.conversion import calibration_batches, convert_to_file
+from repro.data import make_data
 from repro.errors import MissingParentError, UserError
 from repro.evaluation import load_weights
 from repro.export import export
@@ -33,7 +33,7 @@ from repro.methods.build import build, phase_of
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import Vgg
 from repro.outcome import Parent, conversion_fields, history_fields, make_row
-from repro.recipe_fields import CbpRecipe, Recipe, SnnCalibrationRecipe
+from repro.recipe_fields import CbpRecipe, Recipe, SnnCalibrationRecipe, SurrogateRecipe
 from repro.recipes import as_dict, recipe_hash
 
 JOB_TYPES: Final[dict[Precision, str]] = {
@@ -81,11 +81,12 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
             or a folder of another recipe, a loss that is no number.
         DataError: The data are absent or damaged.
     """
+    keep_freed_memory()
     torch.set_flush_denormal(True)  # denormals made steps 12 times slower
     if (row := finished_row(key, recipe, places)) is not None:
         return row
     parent = load_parent(key, recipe, places)
-    data = make_data(key, recipe, places)
+    data = make_data(recipe, key.seed, places.data_dir)
     data.setup("fit")
     module = make_module(key, recipe, data.classes, parent)
     batches = calibration_batches(data, recipe) if key.is_conversion else []
@@ -196,24 +197,6 @@ def write_config(folder: Path, key: RunKey, recipe: Recipe) -> None:
         )
 
 
-def make_data(key: RunKey, recipe: Recipe, places: Places) -> DataModule:
-    """Return the datamodule of the recipe's data set."""
-    shared: Any = {
-        "batch_size": recipe.batch_size,
-        "seed": key.seed,
-        "augment": recipe.augment,
-        "train_images": recipe.train_images,
-        "val_images": recipe.val_images,
-        "test_images": recipe.test_images,
-        "autoaugment": recipe.autoaugment,
-        "cutout": recipe.cutout,
-    }
-    if recipe.data == "digits":
-        return DigitsDataModule(**shared)
-    dataset: Any = recipe.data
-    return CifarDataModule(dataset, places.data_dir, recipe.normalisation, **shared)
-
-
 def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None) -> SpikingModule:
     """Return the method's module, initialised from the seed or from the parent's weights.
 
@@ -270,6 +253,7 @@ def train(
     trainer = Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=1,
+        precision="16-mixed" if mixes_precision(recipe) else "32-true",
         max_epochs=epochs_of(key, recipe),
         callbacks=callbacks,
         gradient_clip_val=None if cbp else recipe.clip_norm or None,
@@ -293,6 +277,11 @@ def quiet_lightning() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # Lightning 2.6 asks torch's pytree in a way that torch deprecates.
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
+
+
+def mixes_precision(recipe: Recipe) -> bool:
+    """Return whether the run trains with automatic mixed precision: asked for, and on a GPU."""
+    return isinstance(recipe, SurrogateRecipe) and recipe.amp and torch.cuda.is_available()
 
 
 def epochs_of(key: RunKey, recipe: Recipe) -> int:

@@ -131,7 +131,7 @@ class _NormAndFire(torch.autograd.Function):
             grad,
             to_gamma.to(gamma.dtype),
             total.to(beta.dtype),
-            None if leak is None else to_leak.sum().to(leak.dtype),
+            None if leak is None else (to_leak.sum() / leak.double()).to(leak.dtype),
             grad_out if ctx.code == plif_kernels.ADD else to_shortcut,
             *(None,) * 5,
         )

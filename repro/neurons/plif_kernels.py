@@ -49,6 +49,31 @@ def _connect(h: Array, shortcut: Array, connection: int, out: Array) -> None:
             out[i] = zero if h[i] >= threshold else shortcut[i]
 
 
+@njit(cache=True, error_model="numpy")  # else a check for 0 keeps divisions from vector code
+def _through_spike(h: Array, alpha: float, later: Array, to_h: Array) -> None:
+    """Turn the gradient of the spikes into that of ``h``, in place; add that of the next step."""
+    zero, one = alpha - alpha, h.dtype.type(1)
+    height = alpha / h.dtype.type(2)
+    steepness = h.dtype.type(math.pi) * height
+    for i in range(h.size):
+        distance = steepness * (h[i] - one)
+        slope = height / (one + distance * distance)
+        to_h[i] = to_h[i] * slope + (zero if h[i] >= one else later[i])
+
+
+@njit(cache=True)
+def _to_leak(h: Array, before: Array, has_before: bool, to_h: Array, to_leak: Array) -> None:
+    """Add ``to_h * (h - v)``, the leak times its own gradient; v is the potential before."""
+    zero, one = h.dtype.type(0), h.dtype.type(1)
+    if has_before:
+        for i in range(h.size):
+            v = zero if before[i] >= one else before[i]
+            to_leak[i] += to_h[i] * (h[i] - v)
+    else:
+        for i in range(h.size):
+            to_leak[i] += to_h[i] * h[i]
+
+
 @njit(cache=True)
 def _fold(summed: Array, by_channel: Array) -> None:
     """Fill ``by_channel`` ``[3, C]`` with the sums over all pixels of ``[3, pixels * C]``."""
@@ -126,19 +151,18 @@ def backward(
         grad_shortcut: Filled ``[T, N]`` with AND and IAND; left alone otherwise (ADD passes
             ``grad_out`` on).
         sums: Filled ``[chunks, 3, C]``, float64: by channel, the gradient of the current, that
-            times the map, and the gradient of the leak.
+            times the map, and the leak times its gradient.
     """
     steps, n = grad_out.shape
     constant, chunk = maps.shape[0] == 1, gain.size
-    real = maps.dtype.type
-    zero, one = real(0), real(1)
-    height, steepness = alpha / real(2), real(math.pi) / real(2) * alpha
+    zero, one = leak - leak, maps.dtype.type(1)
+    share = leak if leaky else one
     for piece in prange((n + chunk - 1) // chunk):
         start, stop = piece * chunk, min(piece * chunk + chunk, n)
         size = stop - start
         carried, later = np.zeros(size, maps.dtype), np.zeros(size, maps.dtype)
         hs = np.empty((steps, size), maps.dtype)
-        incoming = np.empty(size, maps.dtype)
+        to_h, to_x = np.empty(size, maps.dtype), np.empty(size, maps.dtype)
         summed = np.zeros((3, size), maps.dtype)
         total, product, to_leak = summed[0], summed[1], summed[2]
         for t in range(steps):
@@ -149,40 +173,33 @@ def backward(
         for reverse in range(steps):
             t = steps - 1 - reverse
             h, now = hs[t], maps[0 if constant else t, start:stop]
-            before = hs[max(t - 1, 0)]
-            has_before = one if t > 0 else zero
             grad, out = grad_out[t, start:stop], grad_current[0 if constant else t, start:stop]
             if connection == AND:
                 other, to_other = shortcut[t, start:stop], grad_shortcut[t, start:stop]
                 for i in range(size):
-                    incoming[i] = grad[i] * other[i]
+                    to_h[i] = grad[i] * other[i]
                     to_other[i] = grad[i] if h[i] >= one else zero
             elif connection == IAND:
                 other, to_other = shortcut[t, start:stop], grad_shortcut[t, start:stop]
                 for i in range(size):
-                    incoming[i] = -grad[i] * other[i]
+                    to_h[i] = -grad[i] * other[i]
                     to_other[i] = zero if h[i] >= one else grad[i]
             else:
-                for i in range(size):
-                    incoming[i] = grad[i]
+                to_h[:] = grad
+            _through_spike(h, alpha, later, to_h)
+            if leaky:
+                _to_leak(h, hs[max(t - 1, 0)], t > 0, to_h, to_leak)
             for i in range(size):
-                distance = steepness * (h[i] - one)
-                slope = height / (one + distance * distance)
-                to_h = incoming[i] * slope + (zero if h[i] >= one else later[i])
-                if leaky:
-                    v = zero if before[i] >= one else before[i] * has_before
-                    to_leak[i] += to_h * (now[i] * gain[i] + offset[i] - v)
-                    later[i] = to_h - to_h * leak
-                    to_x = to_h * leak
-                else:
-                    later[i] = to_h
-                    to_x = to_h
-                total[i] += to_x
-                product[i] += to_x * now[i]
-                if constant:
-                    out[i] += to_x
-                else:
-                    out[i] = to_x
+                to_x[i] = to_h[i] * share
+                later[i] = to_h[i] - to_x[i] if leaky else to_h[i]
+            for i in range(size):
+                total[i] += to_x[i]
+                product[i] += to_x[i] * now[i]
+            if constant:
+                for i in range(size):
+                    out[i] += to_x[i]
+            else:
+                out[:] = to_x
         _fold(summed, sums[piece])
 
 
