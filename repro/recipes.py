@@ -183,23 +183,31 @@ SNN_CALIBRATION_DIGITS: Final = replace(
 SURROGATE_DIGITS_DVS: Final = replace(
     SURROGATE_CIFAR10_DVS,
     data="digits_dvs_sim",
-    width=1 / 8,
-    time_steps=6,
+    width=1 / 4,
+    time_steps=5,
     train_steps=4,
-    epochs=4,
-    batch_size=20,
+    epochs=3,
+    batch_size=10,
     optimiser="adam",
     lr=5e-3,
     cbp=replace(SURROGATE_CBP, epochs=3, optimiser="adam", lr=5e-3, multiplier_lr=2e-3, p_max=2),
 )
 SURROGATE_GESTURES_SMOKE: Final = replace(
-    SURROGATE_DIGITS_DVS, data="gesture_smoke_sim", width=1 / 4
+    SURROGATE_DIGITS_DVS,
+    data="gesture_smoke_sim",
+    width=1 / 2,
+    time_steps=6,
+    train_steps=5,
+    epochs=6,
+    lr=1e-2,
 )
 SURROGATE_DIGITS: Final = replace(
     SURROGATE_IMAGENET,
     data="digits",
+    train_images=600,
     width=1 / 16,
-    epochs=4,
+    time_steps=2,
+    epochs=3,
     batch_size=20,
     optimiser="adam",
     lr=5e-3,
