@@ -108,10 +108,13 @@ class PlainNetwork(nn.Module):
     """What the plain networks share: which weights are quantised, and with which levels.
 
     Attributes:
-        layers: From the image to the classes; the first and the last are never quantised.
+        levels: Of each quantised layer, scaled, by module name; empty before ``quantise_``.
     """
 
-    layers: tuple[LayerSpec, ...]
+    def __init__(self) -> None:
+        """Quantise nothing yet."""
+        super().__init__()
+        self.levels: dict[str, Tensor] = {}
 
     def quantise_(self, precision: str) -> None:
         """Quantise every layer but the first and the last from the next forward pass on.
@@ -126,22 +129,29 @@ class PlainNetwork(nn.Module):
         """
         if precision not in LEVELS:
             raise UserError(f"no levels for precision {precision}: choose one of {sorted(LEVELS)}")
-        for spec in self.layers[1:-1]:
-            weight = cast(Tensor, self.get_submodule(spec.name).weight)
+        kinds = (nn.Conv2d, nn.Linear)
+        layers = [(name, m.weight) for name, m in self.named_modules() if isinstance(m, kinds)]
+        for name, weight in layers[1:-1]:
             unscaled = torch.tensor(LEVELS[precision], dtype=weight.dtype, device=weight.device)
-            levels = unscaled * weight.detach().abs().mean()
-            self.register_buffer(f"{spec.name}_levels", levels, persistent=False)
+            self.levels[name] = unscaled * weight.detach().abs().mean()
 
     def quantised(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
         """Return latent weight and levels of each quantised layer; empty before ``quantise_``."""
         return {
-            spec.name: (
-                cast(nn.Parameter, self.get_submodule(spec.name).weight),
-                self.get_buffer(f"{spec.name}_levels"),
-            )
-            for spec in self.layers
-            if f"{spec.name}_levels" in self._buffers
+            name: (cast(nn.Parameter, self.get_submodule(name).weight), levels)
+            for name, levels in self.levels.items()
         }
+
+    def weight(self, name: str) -> Tensor:
+        """Return what a layer multiplies with: levels where it is quantised.
+
+        Args:
+            name: Of its module.
+        """
+        weight = cast(Tensor, self.get_submodule(name).weight)
+        if name not in self.levels:
+            return weight
+        return cast(Tensor, _Quantise.apply(weight, self.levels[name]))  # type: ignore[no-untyped-call]
 
 
 class PlainStbp(PlainNetwork):
@@ -198,11 +208,8 @@ class PlainStbp(PlainNetwork):
 
     def _current(self, spec: LayerSpec, signal: Tensor) -> Tensor:
         """Return the input current of the layer's neurons."""
-        module = self.get_submodule(spec.name)
-        weight, bias = cast(Tensor, module.weight), cast(Tensor, module.bias)
-        levels = self._buffers.get(f"{spec.name}_levels")
-        if levels is not None:
-            weight = cast(Tensor, _Quantise.apply(weight, levels))  # type: ignore[no-untyped-call]
+        weight = self.weight(spec.name)
+        bias = cast(Tensor, self.get_submodule(spec.name).bias)
         if spec.kind == "linear":
             return functional.linear(signal.flatten(1), weight, bias)
         return functional.conv2d(signal, weight, bias, spec.stride, padding=1)
@@ -379,35 +386,3 @@ class PlainCbpStep:
             cs, _ = constraint(weight.detach(), levels, constrained_fraction(self.g))
             self.multipliers[name].grad = cs
         self._multiplier_optimiser.step()
-
-
-def train_steps(
-    steps: int = 1,
-    batch_size: int = 10,
-    time_steps: int = 8,
-    precision: str = "binary",
-    width: float = 1.0,
-    gain: float = 3.0,
-    threads: int = 2,
-) -> float:
-    """Train on one batch of random images and return the last Lagrangian.
-
-    A target for ``benchmarks.measure.peak_memory``: sets the threads and seed of the process.
-
-    Args:
-        steps: Training steps, 1 and up.
-        batch_size: Images of 3x32x32, normally distributed; 10 classes.
-        time_steps: T.
-        precision: A key of ``LEVELS``.
-        width: Factor on the channels and units.
-        gain: Factor on the initial weights.
-        threads: Threads of PyTorch.
-    """
-    if steps < 1:
-        raise UserError(f"{steps} steps measure nothing: ask for one or more")
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    network = PlainStbp(full_size(width=width), time_steps=time_steps, gain=gain)
-    cbp = PlainCbpStep(network, precision)
-    images, labels = torch.randn(batch_size, 3, 32, 32), torch.arange(batch_size) % 10
-    return [cbp.step(images, labels) for _ in range(steps)][-1]

@@ -8,13 +8,13 @@ own optimisers, one backward pass, nothing copied or retained without need.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.plain_stbp import LayerSpec, PlainCbpStep, PlainNetwork, _Quantise
+from benchmarks.plain_stbp import LayerSpec, PlainCbpStep, PlainNetwork
 from repro.errors import UserError
 
 CONVS: Final = (96, 256, 384, 384, 256)
@@ -150,10 +150,7 @@ class PlainTsslBp(PlainNetwork):
 
     def _input(self, spec: LayerSpec, psps: Tensor) -> Tensor:
         """Return the input of the layer's neurons ``[B, ..., T]``."""
-        weight = cast(Tensor, self.get_submodule(spec.name).weight)
-        levels = self._buffers.get(f"{spec.name}_levels")
-        if levels is not None:
-            weight = cast(Tensor, _Quantise.apply(weight, levels))  # type: ignore[no-untyped-call]
+        weight = self.weight(spec.name)
         if spec.kind == "linear":
             rows = psps.flatten(1, -2).transpose(1, 2)
             return functional.linear(rows, weight).transpose(1, 2)
@@ -242,39 +239,3 @@ class PlainTsslBpStep(PlainCbpStep):
         target = filtered(filtered(train, self.network.tau_s), self.network.tau_s)
         loss: Tensor = ((psps - target) ** 2).sum() / 2
         return loss
-
-
-def train_steps(
-    steps: int = 1,
-    batch_size: int = 10,
-    time_steps: int = 5,
-    precision: str = "binary",
-    width: float = 1.0,
-    conv_gain: float = 5.0,
-    threads: int = 2,
-) -> float:
-    """Train on one batch of random images and return the last Lagrangian.
-
-    A target for ``benchmarks.measure.peak_memory``: sets the threads and seed of the process.
-
-    Args:
-        steps: Training steps, 1 and up.
-        batch_size: Images of 3x32x32, normally distributed; 10 classes.
-        time_steps: T.
-        precision: A key of ``LEVELS``.
-        width: Factor on the channels and units.
-        conv_gain: Factor on the convolutions' initial weights.
-        threads: Threads of PyTorch.
-    """
-    if steps < 1:
-        raise UserError(f"{steps} steps measure nothing: ask for one or more")
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    network = PlainTsslBp(full_size(width=width), time_steps=time_steps)
-    with torch.no_grad():
-        for spec in network.layers:
-            if spec.kind == "conv":
-                cast(Tensor, network.get_submodule(spec.name).weight).mul_(conv_gain)
-    cbp = PlainTsslBpStep(network, precision)
-    images, labels = torch.randn(batch_size, 3, 32, 32), torch.arange(batch_size) % 10
-    return [cbp.step(images, labels) for _ in range(steps)][-1]

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.plain_stbp import PlainCbpStep, PlainNetwork, _Quantise
-from repro.cbp.levels import LEVELS
-from repro.errors import UserError
+from benchmarks.plain_stbp import PlainCbpStep, PlainNetwork
 from repro.networks.vgg import AveragePool, SpikingVgg, spiking_vgg
 from repro.neurons.surrogate import arctan_spike
 
@@ -44,39 +42,13 @@ class PlainVgg(PlainNetwork):
         layers = spiking_vgg(classes, time_steps=time_steps, width=width)
         self.features, self.classifier = layers.features, layers.classifier
         self.time_steps = time_steps
-        self._levels: dict[str, Tensor] = {}
-
-    def quantise_(self, precision: str) -> None:
-        """Quantise the convolutions but the first from the next forward pass on.
-
-        Args:
-            precision: A key of ``LEVELS``.
-
-        Raises:
-            UserError: Another word.
-        """
-        if precision not in LEVELS:
-            raise UserError(f"no levels for precision {precision}: choose one of {sorted(LEVELS)}")
-        for i, layer in enumerate(self.features):
-            if i > 0 and isinstance(layer, nn.Conv2d):
-                unscaled = torch.tensor(LEVELS[precision], dtype=layer.weight.dtype)
-                self._levels[f"features.{i}"] = unscaled * layer.weight.detach().abs().mean()
-
-    def quantised(self) -> dict[str, tuple[nn.Parameter, Tensor]]:
-        """Return latent weight and levels of each quantised layer; empty before ``quantise_``."""
-        return {
-            name: (cast(nn.Parameter, self.get_submodule(name).weight), levels)
-            for name, levels in self._levels.items()
-        }
 
     def _current(self, layer: int, signal: Tensor) -> Tensor:
         """Return the input current of the layer's neurons."""
-        module, levels = self.features[layer], self._levels.get(f"features.{layer}")
-        if levels is None:
+        module = self.features[layer]
+        if not isinstance(module, nn.Conv2d):
             return cast(Tensor, module(signal))
-        assert isinstance(module, nn.Conv2d)
-        weight = cast(Tensor, _Quantise.apply(module.weight, levels))  # type: ignore[no-untyped-call]
-        return functional.conv2d(signal, weight, module.bias, padding=1)
+        return functional.conv2d(signal, self.weight(f"features.{layer}"), module.bias, padding=1)
 
     def step(self, images: Tensor, potentials: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the classifier's output ``[B, K]`` and the potentials after one more time step.
@@ -162,34 +134,3 @@ def enliven_(network: PlainVgg | SpikingVgg, gain: float = 2.2) -> None:
         elif isinstance(layer, nn.Conv2d):
             normal = torch.randn(layer.weight.shape, generator=generator)
             layer.weight.copy_(normal * gain / layer.weight[0].numel() ** 0.5)
-
-
-def train_steps(
-    steps: int = 1,
-    batch_size: int = 4,
-    time_steps: int = 32,
-    precision: str = "binary",
-    width: float = 1.0,
-    threads: int = 2,
-) -> float:
-    """Train on one batch of random images and return the last Lagrangian.
-
-    A target for ``benchmarks.measure.peak_memory``: sets the threads and seed of the process.
-
-    Args:
-        steps: Training steps, 1 and up.
-        batch_size: Images of 3x32x32, normally distributed; 10 classes.
-        time_steps: T.
-        precision: A key of ``LEVELS``.
-        width: Factor on the channels.
-        threads: Threads of PyTorch.
-    """
-    if steps < 1:
-        raise UserError(f"{steps} steps measure nothing: ask for one or more")
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    network = PlainVgg(time_steps=time_steps, width=width)
-    enliven_(network)
-    cbp = PlainVggStep(network, precision)
-    images, labels = torch.randn(batch_size, 3, 32, 32), torch.arange(batch_size) % 10
-    return [cbp.step(images, labels) for _ in range(steps)][-1]

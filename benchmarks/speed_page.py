@@ -34,11 +34,13 @@ NETWORKS: Final = {
     "stbp": "STBP, 7Conv-3FC",
     "tssl_bp": "TSSL-BP, AlexNet",
     "snn_calibration": "SNN-Calibration, spiking VGG16",
+    "surrogate": "surrogate gradient, SEW 7B-Net",
 }
 AIMS: Final = {
     "stbp": {"float32": Aim(7, 33), "spikes_bf16": Aim(20, 33)},
     "tssl_bp": {"float32": Aim(5, 50), "spikes_bf16": Aim(14, 20)},
     "snn_calibration": {"float32": Aim(2.5, 50), "spikes_bf16": Aim(5, 20)},
+    "surrogate": {"float32": Aim(5, 50), "spikes_bf16": Aim(12, 20)},
 }
 
 
@@ -86,6 +88,28 @@ def lines_of_step(step: dict[str, Any], network: str) -> list[str]:
     return [*lines, "", percent_added(step["CBP adds"]), ""]
 
 
+def lines_of_peers(step: dict[str, Any], versions: dict[str, str]) -> list[str]:
+    """Return the table of a step without CBP beside other libraries' at one precision.
+
+    Args:
+        step: One precision.
+        versions: By library.
+    """
+    lines = [
+        f"Other libraries, without CBP, {step['form']}, batch {step['batch']}, "
+        f"T {step['time_steps']}, width {step['width']:g}:",
+        "",
+        "| library | s a step | times the seconds of ours (range) | peak memory, GB |",
+        "|---|---|---|---|",
+    ]
+    for name, seconds in step["seconds"].items():
+        ratio = step["times the seconds of ours"].get(name)
+        words = [f"{name} {versions[name]}" if ratio else name, f"{seconds:.2f}"]
+        words += [spread(ratio) if ratio else "", f"{step[MEMORY][name] / 1e9:.2f}"]
+        lines.append(f"| {' | '.join(words)} |")
+    return [*lines, ""]
+
+
 def lines_of_search(search: dict[str, Any]) -> list[str]:
     """Return the table of a threshold search."""
     lines = [
@@ -106,6 +130,8 @@ def lines_of_result(result: dict[str, Any]) -> list[str]:
         lines += lines_of_search(search)
     for step in result.get("steps", []):
         lines += lines_of_step(step, network_of(result))
+    for step in result.get("peers", []):
+        lines += lines_of_peers(step, result["versions"])
     for step in result.get("CBP adds", []):
         lines += [
             f"Without the plain way, batch {step['batch']}, {step['rounds']} rounds: "

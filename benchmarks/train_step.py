@@ -1,11 +1,11 @@
 """One training step of CBP, ours beside the plain way, interleaved in one run.
 
-``python -m benchmarks.train_step --network stbp|tssl_bp|snn_calibration`` takes the full-size
-network of a method with the paper's recipe, binary, and prints for every form the median seconds of
-a step, its ratio to the plain way (median of the rounds' ratios), what the CBP phase adds to the
-same step without it, and peak memory. The gradients of the float32 form are compared with the plain
-way's in the same run. Weights are random, with a gain that lets every layer fire. TSSL-BP has
-dropout 0 on both sides, because two random masks would make two gradients.
+``python -m benchmarks.train_step --network NETWORK`` takes the full-size network of a method with
+the paper's recipe, binary, and prints for every form the median seconds of a step, its ratio to the
+plain way (median of the rounds' ratios), what the CBP phase adds to the same step without it, and
+peak memory. The gradients of the float32 form are compared with the plain way's in the same run.
+Weights are random, with a gain that lets every layer fire. TSSL-BP has dropout 0 on both sides,
+because two random masks would make two gradients; 7B-Net sees all T frames of a recording.
 """
 
 import argparse
@@ -23,17 +23,25 @@ from torch.nn.functional import cosine_similarity
 
 from benchmarks import plain_stbp, plain_tssl_bp
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
+from benchmarks.plain_sew import PlainSew, PlainSewStep
 from benchmarks.plain_stbp import PlainCbpStep, PlainNetwork, PlainStbp
 from benchmarks.plain_tssl_bp import PlainTsslBp, PlainTsslBpStep
 from benchmarks.plain_vgg import PlainVgg, PlainVggStep, enliven_
 from repro.cbp.layers import LATENT, Arithmetic
 from repro.cells import Precision, RunKey, find_cell
 from repro.methods.base import SpikingModule
+from repro.networks.sew_resnet import sew_net
 from repro.recipe_fields import Recipe
-from repro.recipes import SNN_CALIBRATION_CIFAR10, STBP_CIFAR10, TSSL_BP_CIFAR10
+from repro.recipes import (
+    SNN_CALIBRATION_CIFAR10,
+    STBP_CIFAR10,
+    SURROGATE_DVS128_GESTURE,
+    TSSL_BP_CIFAR10,
+)
 from repro.run import make_cbp, make_module, quiet_lightning
 
 CLASSES: Final = 10
+GESTURES: Final = 11
 FORMS: Final[dict[str, Arithmetic | None]] = {
     "float32 without CBP": None,
     "float32": "float32",
@@ -45,16 +53,30 @@ def as_initialised_(network: object) -> None:
     """Leave a network's weights as they are."""
 
 
+def images(size: int, time_steps: int) -> Tensor:
+    """Return static images of normal noise ``[B, 3, 32, 32]``."""
+    return torch.randn(size, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def events(size: int, time_steps: int) -> Tensor:
+    """Return frames ``[B, T, 2, 128, 128]`` of random numbers of events, half an event a pixel."""
+    mean = torch.full((size, time_steps, 2, 128, 128), 0.5)
+    return torch.poisson(mean, generator=torch.Generator().manual_seed(0))
+
+
 @dataclass(frozen=True)
 class Case:
     """What is measured of a method.
 
     Attributes:
-        batch: Images a step, unless another number is asked for.
+        batch: Images, or recordings of events, a step, unless another number is asked for.
         recipe: The paper's, but for what lets every layer fire and both ways be compared.
         plain_network: Makes the plain network of T and width.
         plain_step: Makes its step, from network, precision and learning rates.
         enliven_: Gives our network the weights that a gain in the recipe cannot.
+        dataset: Of the cell.
+        classes: K.
+        noise: Makes the input, from batch and T.
     """
 
     batch: int
@@ -62,6 +84,9 @@ class Case:
     plain_network: Callable[[int, float], PlainNetwork]
     plain_step: Callable[..., PlainCbpStep]
     enliven_: Callable[[Any], None] = as_initialised_
+    dataset: str = "cifar10"
+    classes: int = CLASSES
+    noise: Callable[[int, int], Tensor] = images
 
 
 CASES: Final[dict[str, Case]] = {
@@ -89,13 +114,22 @@ CASES: Final[dict[str, Case]] = {
         plain_step=PlainVggStep,
         enliven_=enliven_,
     ),
+    "surrogate": Case(
+        batch=2,
+        recipe=replace(SURROGATE_DVS128_GESTURE, train_steps=0),  # all T frames, none left out
+        plain_network=lambda steps, width: PlainSew(sew_net("sew_7b", GESTURES, width=width)),
+        plain_step=PlainSewStep,
+        dataset="dvs128_gesture",
+        classes=GESTURES,
+        noise=events,
+    ),
 }
 
 
-def batch(size: int) -> tuple[Tensor, Tensor]:
-    """Return random images ``[B, 3, 32, 32]`` and labels ``[B]``."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(size, 3, 32, 32, generator=generator), torch.arange(size) % CLASSES
+def batch(network: str, time_steps: int, size: int) -> tuple[Tensor, Tensor]:
+    """Return random images or events of a network's case, and labels ``[B]``."""
+    case = CASES[network]
+    return case.noise(size, time_steps), torch.arange(size) % case.classes
 
 
 def our_module(network: str, time_steps: int, width: float, precision: Precision) -> SpikingModule:
@@ -109,8 +143,8 @@ def our_module(network: str, time_steps: int, width: float, precision: Precision
     """
     case = CASES[network]
     recipe = replace(case.recipe, time_steps=time_steps, width=width)
-    key = RunKey(find_cell(network, "cifar10"), precision, seed=0, tier="paper")
-    module = make_module(key, recipe, CLASSES, parent=None)
+    key = RunKey(find_cell(network, case.dataset), precision, seed=0, tier="paper")
+    module = make_module(key, recipe, case.classes, parent=None)
     case.enliven_(module.network)
     return module
 
@@ -197,22 +231,23 @@ def our_steps(
     """Take two steps: what ``peak_memory`` measures of ours."""
     ours = OurStep(network, time_steps, width, arithmetic)
     for _ in range(2):
-        ours.step(*batch(size))
+        ours.step(*batch(network, time_steps, size))
 
 
 def plain_steps(network: str, time_steps: int, width: float, size: int) -> None:
     """Take two steps: what ``peak_memory`` measures of the plain way."""
     plain = plain_step(network, time_steps, width)
     for _ in range(2):
-        plain.step(*batch(size))
+        plain.step(*batch(network, time_steps, size))
 
 
 def gradient_difference(
     network: str, time_steps: int, width: float, size: int
 ) -> tuple[float, float]:
     """Return the largest relative difference of a gradient tensor's norm, and the least cosine."""
-    ours = OurStep(network, time_steps, width, "float32").gradients(*batch(size))
-    expected = plain_step(network, time_steps, width).gradients(*batch(size))
+    one = batch(network, time_steps, size)
+    ours = OurStep(network, time_steps, width, "float32").gradients(*one)
+    expected = plain_step(network, time_steps, width).gradients(*one)
     worst, cosine = 0.0, 1.0
     for name, gradient in ours.items():
         a, b = gradient.flatten().double(), expected[name].flatten().double()
@@ -225,12 +260,12 @@ def times(
     network: str, time_steps: int, width: float, size: int, repeats: int
 ) -> dict[str, list[float]]:
     """Return the seconds of every step, by form and round, the plain way first."""
-    images, labels = batch(size)
+    inputs, labels = batch(network, time_steps, size)
     plain = plain_step(network, time_steps, width)
-    candidates: dict[str, Callable[[], object]] = {"plain": lambda: plain.step(images, labels)}
+    candidates: dict[str, Callable[[], object]] = {"plain": lambda: plain.step(inputs, labels)}
     for name, form in FORMS.items():
         ours = OurStep(network, time_steps, width, form)
-        candidates[name] = lambda ours=ours: ours.step(images, labels)  # type: ignore[misc]
+        candidates[name] = lambda ours=ours: ours.step(inputs, labels)  # type: ignore[misc]
     return interleaved(candidates, repeats=repeats)
 
 
@@ -266,13 +301,13 @@ def cbp_adds(
     network: str, time_steps: int, width: float, size: int, repeats: int
 ) -> dict[str, object]:
     """Return the ratio of the float32 step with CBP to the one without."""
-    images, labels = batch(size)
+    inputs, labels = batch(network, time_steps, size)
     without = OurStep(network, time_steps, width, None)
     with_cbp = OurStep(network, time_steps, width, "float32")
     seconds = interleaved(
         {
-            "without": lambda: without.step(images, labels),
-            "with": lambda: with_cbp.step(images, labels),
+            "without": lambda: without.step(inputs, labels),
+            "with": lambda: with_cbp.step(inputs, labels),
         },
         repeats=repeats,
     )

@@ -299,6 +299,24 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
     SNN_CALIBRATION_CIFAR10_DESK, data="cifar100", normalisation="cifar100"
 )
 
+# Desk tier of the event cells, on simulated recordings (docs/desk_tier.md).
+SURROGATE_CIFAR10_DVS_DESK: Final = replace(
+    SURROGATE_CIFAR10_DVS,
+    data="cifar10_dvs_sim",
+    width=1 / 4,
+    time_steps=8,
+    train_steps=6,
+    spatial_pool=4,
+    epochs=6,
+    batch_size=16,
+    optimiser="adam",
+    lr=2e-3,
+    cbp=replace(SURROGATE_CBP, epochs=4, optimiser="adam", lr=1e-3, multiplier_lr=1e-3, p_max=1),
+)
+SURROGATE_DVS128_GESTURE_DESK: Final = replace(
+    SURROGATE_CIFAR10_DVS_DESK, data="dvs128_gesture_sim", width=1 / 2
+)
+
 RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
     (find_cell("tssl_bp", "cifar10"), "paper"): TSSL_BP_CIFAR10,
     (find_cell("tssl_bp", "cifar10"), "desk"): TSSL_BP_CIFAR10_DESK,
@@ -317,6 +335,8 @@ RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
     (find_cell("surrogate", "imagenet", "sew_resnet18"), "smoke"): SURROGATE_DIGITS,
     (find_cell("surrogate", "imagenet", "sew_resnet34"), "paper"): SURROGATE_IMAGENET,
     (find_cell("surrogate", "imagenet", "sew_resnet34"), "smoke"): SURROGATE_DIGITS,
+    (find_cell("surrogate", "dvs128_gesture_sim"), "desk"): SURROGATE_DVS128_GESTURE_DESK,
+    (find_cell("surrogate", "cifar10_dvs_sim"), "desk"): SURROGATE_CIFAR10_DVS_DESK,
     (find_cell("snn_calibration", "cifar10"), "paper"): SNN_CALIBRATION_CIFAR10,
     (find_cell("snn_calibration", "cifar10"), "desk"): SNN_CALIBRATION_CIFAR10_DESK,
     (find_cell("snn_calibration", "cifar10"), "smoke"): SNN_CALIBRATION_DIGITS,

@@ -9,16 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain_stbp import LayerSpec
-from benchmarks.plain_tssl_bp import (
-    PlainTsslBp,
-    PlainTsslBpStep,
-    filtered,
-    full_size,
-    train_steps,
-)
+from benchmarks.plain_tssl_bp import PlainTsslBp, PlainTsslBpStep, filtered, full_size
 from repro.cbp.layers import prepare, prepared_layers
 from repro.cbp.multiplier import Multipliers
-from repro.errors import UserError
 from repro.networks.alexnet import alexnet
 from repro.neurons.tssl_bp import TsslBpNeuron, spike_kernel_loss, target_train
 
@@ -124,9 +117,3 @@ def test_dropout_is_the_same_at_every_step_and_for_training_only() -> None:
     images = torch.randn(2, 3, 32, 32)
     network.eval()
     assert torch.equal(network(images), network(images))
-
-
-def test_train_steps_need_a_step() -> None:
-    assert train_steps(width=1 / 16, batch_size=2, threads=torch.get_num_threads()) > 0
-    with pytest.raises(UserError, match="0 steps measure nothing"):
-        train_steps(0)

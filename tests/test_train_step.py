@@ -1,6 +1,7 @@
 """The step benchmark on narrow networks: it runs, does what a run does, and gradients agree."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +19,28 @@ from benchmarks.train_step import CASES, FORMS, OurStep, batch, main, our_module
 from repro.cbp.layers import LATENT, Arithmetic
 from repro.run import make_cbp
 
-NARROW = {"stbp": (4, 1 / 32), "tssl_bp": (5, 1 / 16), "snn_calibration": (6, 1 / 16)}
+NARROW = {
+    "stbp": (4, 1 / 32),
+    "tssl_bp": (5, 1 / 16),
+    "snn_calibration": (6, 1 / 16),
+    "surrogate": (3, 1 / 8),
+}
 every_network = pytest.mark.parametrize("network", list(CASES))
+
+
+def narrow(network: str, size: int = 4) -> tuple[Tensor, Tensor]:
+    """A batch for the narrow network."""
+    return batch(network, NARROW[network][0], size)
 
 
 def our_step(network: str, arithmetic: Arithmetic | None = "float32") -> OurStep:
     return OurStep(network, *NARROW[network], arithmetic)
 
 
-def after_a_step(ours: OurStep) -> dict[str, Tensor]:
+def after_a_step(network: str, ours: OurStep) -> dict[str, Tensor]:
     """Plain names and values of the parameters that a step changed."""
     before = {name: p.detach().clone() for name, p in ours.module.named_parameters()}
-    ours.step(*batch(4))
+    ours.step(*narrow(network))
     return {
         name.replace(LATENT, ".weight"): parameter
         for name, parameter in ours.module.named_parameters()
@@ -53,7 +64,7 @@ def test_gradients_equal_the_plain_ways(network: str, ascents: str) -> None:
             if ascents == "many":
                 multiplier.div_(recipe.multiplier_lr)
                 plain.multipliers[name.removeprefix("network.")].div_(recipe.multiplier_lr)
-    found, expected = ours.gradients(*batch(4)), plain.gradients(*batch(4))
+    found, expected = ours.gradients(*narrow(network)), plain.gradients(*narrow(network))
     quantised = {f"{name}.weight" for name in plain.multipliers}
     assert set(found) == (quantised if recipe.train == "quantised" else set(expected))
     for name, gradient in found.items():
@@ -62,12 +73,20 @@ def test_gradients_equal_the_plain_ways(network: str, ascents: str) -> None:
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-4 * scale)
 
 
+@every_network
+def test_a_narrow_plain_network_trains(network: str) -> None:
+    plain = plain_step(network, *NARROW[network])
+    one, two = (plain.step(*narrow(network)) for _ in range(2))
+    assert math.isfinite(one)
+    assert one != two
+
+
 @pytest.mark.parametrize("arithmetic", ["float32", "spikes_bf16"])
 @every_network
 def test_steps_are_those_of_a_run(network: str, arithmetic: Arithmetic, tmp_path: Path) -> None:
     module = our_module(network, *NARROW[network], "binary")
     cbp = make_cbp("binary", replace(CASES[network].recipe.cbp, arithmetic=arithmetic))
-    batches: DataLoader[Any] = DataLoader([batch(4), batch(3)], batch_size=None)  # type: ignore[arg-type]
+    batches: DataLoader[Any] = DataLoader([narrow(network), narrow(network, 3)], batch_size=None)  # type: ignore[arg-type]
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -81,9 +100,9 @@ def test_steps_are_those_of_a_run(network: str, arithmetic: Arithmetic, tmp_path
     )
     trainer.fit(module, batches, batches)
     ours = our_step(network, arithmetic)
-    ours.step(*batch(4))
+    ours.step(*narrow(network))
     one = {name: p.detach().clone() for name, p in ours.module.named_parameters()}
-    ours.step(*batch(3))
+    ours.step(*narrow(network, 3))
     for name, parameter in ours.module.named_parameters():
         assert torch.equal(parameter, module.get_parameter(name)), name
         assert not parameter.requires_grad or not torch.equal(parameter, one[name]), name
@@ -93,8 +112,8 @@ def test_steps_are_those_of_a_run(network: str, arithmetic: Arithmetic, tmp_path
 @every_network
 def test_with_and_without_cbp_the_same_weights_train(network: str) -> None:
     with_cbp, without = our_step(network), our_step(network, None)
-    trained = after_a_step(with_cbp)
-    assert set(trained) == set(control := after_a_step(without))
+    trained = after_a_step(network, with_cbp)
+    assert set(trained) == set(control := after_a_step(network, without))
     assert any(not torch.equal(trained[name], control[name]) for name in trained)
     assert len(trained) == sum(p.requires_grad for p in without.module.parameters())
 
@@ -138,6 +157,7 @@ def test_batch_and_time_steps_are_the_networks_own(
     monkeypatch.setattr("sys.argv", ["train_step", f"--network={network}"])
     chosen = train_step.arguments()
     full = {"stbp": (10, 8), "tssl_bp": (10, 5), "snn_calibration": (4, 32)}
+    full["surrogate"] = (2, 16)
     assert ((*chosen.batch, chosen.time_steps), chosen.width) == (full[network], 1.0)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -9,6 +10,16 @@ from torch import Tensor
 
 SEED = 0
 _METHOD = 'generator=lowest-sha256("seed:index")-per-class'
+
+
+def lowest_ranked(indices: Iterable[int], count: int, seed: int) -> list[int]:
+    """Return the ``count`` indices with the lowest sha256 of the text ``seed:index``, ascending.
+
+    >>> lowest_ranked(range(5), count=5, seed=0)
+    [0, 1, 2, 3, 4]
+    """
+    ranked = sorted(indices, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())
+    return sorted(ranked[:count])
 
 
 def make_split(labels: Tensor, per_class: int, seed: int, skip: int = 0) -> Tensor:
@@ -43,11 +54,18 @@ def make_split(labels: Tensor, per_class: int, seed: int, skip: int = 0) -> Tens
     return torch.tensor(sorted(chosen))
 
 
-def write_split(path: Path, indices: Tensor, seed: int) -> None:
-    """Write one index a line below a header with seed, generator, count and sha256 of the lines."""
+def write_split(path: Path, indices: Tensor, seed: int, method: str = _METHOD) -> None:
+    """Write one index a line below a header with seed, generator, count and sha256 of the lines.
+
+    Args:
+        path: The file.
+        indices: ``[N]`` integers.
+        seed: The generator's.
+        method: How they were chosen, ``key=value`` words.
+    """
     body = "".join(f"{index}\n" for index in indices.tolist())
     digest = hashlib.sha256(body.encode()).hexdigest()
-    header = f"# seed={seed} {_METHOD} count={len(indices)} sha256={digest}\n"
+    header = f"# seed={seed} {method} count={len(indices)} sha256={digest}\n"
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(header + body)
     os.replace(temporary, path)

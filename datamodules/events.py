@@ -1,0 +1,399 @@
+"""Recordings of an event camera as frames; batches from (seed, epoch, number) alone."""
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count as numbers
+from pathlib import Path
+from typing import ClassVar, Final, Required, TypedDict
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from datamodules.base import PART_NAMES, DataModule, PartName, random_stream
+from datamodules.binning import Binning, FrameShape
+from datamodules.cifar import find_folder
+from datamodules.errors import DataError
+from datamodules.frame_cache import CachedFrames, Reader, Recording, load_frames
+
+SIMULATION_FILE: Final = "simulation.json"
+PARTS_OF_STAGE: Final[dict[str, tuple[PartName, ...]]] = {
+    "validate": ("val", "test"),  # the validation loaders evaluate both
+    "test": ("test",),
+}
+# Random streams of an epoch: its order; batch b draws frames and shifts from stream b + 1.
+_ORDER = 0
+# A recording moves by up to so many of so many pixels.
+_SHIFT, _SHIFT_SIDE = 5, 128
+
+
+class EventArguments(TypedDict, total=False):
+    """Keyword arguments every event datamodule takes; see `EventDataModule`."""
+
+    batch_size: Required[int]
+    seed: Required[int]
+    time_steps: Required[int]
+    train_steps: int
+    binning: Binning
+    spatial_pool: int
+    augment: bool
+    train_images: int
+    val_images: int
+    test_images: int
+    skip_damaged: bool
+    sensor_side: int
+    make: Callable[[Path], object] | None
+
+
+def interleave_classes(recordings: Sequence[Recording]) -> list[Recording]:
+    """Return the recordings by (rank within the class, class): any first N are balanced.
+
+    Args:
+        recordings: Sorted by path, which gives the ranks.
+
+    >>> a, b, c = Recording(Path("a"), 0), Recording(Path("b"), 0), Recording(Path("c"), 1)
+    >>> [recording.path.name for recording in interleave_classes([a, b, c])]
+    ['a', 'c', 'b']
+    """
+    ranks: dict[int, Iterator[int]] = {}
+    ranked = [(next(ranks.setdefault(r.label, numbers())), r.label, r) for r in recordings]
+    return [recording for *_, recording in sorted(ranked)]
+
+
+def shift_and_flip(events: Tensor, drawn: Tensor) -> Tensor:
+    """Return every recording mirrored or not, then moved as a whole; what comes in is 0.
+
+    Args:
+        events: ``[B, T, 2, H, W]``.
+        drawn: ``[B, 3]`` int64: pixels down, pixels to the right, and 1 to mirror, on the same
+            device.
+    """
+    height, width = events.shape[-2:]
+    down, right, flip = drawn.unsqueeze(2).unbind(1)  # each [B, 1]
+    rows = torch.arange(height, device=events.device) - down  # [B, H], of the source
+    columns = torch.arange(width, device=events.device) - right
+    rows_inside = (rows >= 0) & (rows < height)
+    columns_inside = (columns >= 0) & (columns < width)
+    columns = torch.where(flip.bool(), width - 1 - columns, columns).clamp(0, width - 1)
+    rows = rows.clamp(0, height - 1)
+    events = events.gather(3, rows[:, None, None, :, None].expand_as(events))
+    events = events.gather(4, columns[:, None, None, None, :].expand_as(events))
+    inside = rows_inside[:, :, None] & columns_inside[:, None, :]
+    return events * inside[:, None, None]
+
+
+@dataclass
+class RecordingSampler:
+    """Order, frames and shifts of one epoch; Lightning calls `set_epoch`, after a resume too.
+
+    Attributes:
+        count: Recordings in the part.
+        seed: Seed of the run, 0 and up.
+        time_steps: Frames of a recording.
+        train_steps: Frames of them in use.
+        augment: Whether shifts are drawn.
+        shift: Greatest shift, pixels of a frame.
+        flip: Whether a recording may be mirrored.
+        epoch: The epoch, from 0, that the next iteration yields.
+    """
+
+    count: int
+    seed: int
+    time_steps: int
+    train_steps: int
+    augment: bool
+    shift: int
+    flip: bool
+    epoch: int = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0, that the next iteration yields."""
+        self.epoch = epoch
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Yield per batch the indices ``[B]``, the frames in use, ascending, and what was drawn.
+
+        Drawn are ``[B, 3]``, see `shift_and_flip`, or None without augmentation.
+        """
+        seed, epoch = self.seed, self.epoch
+        order = torch.randperm(self.count, generator=random_stream(seed, epoch, _ORDER))
+        for number, start in enumerate(range(0, self.count, batch_size)):
+            indices = order[start : start + batch_size]
+            stream = random_stream(seed, epoch, number + 1)
+            steps = torch.randperm(self.time_steps, generator=stream)[: self.train_steps]
+            drawn = self._draw(len(indices), stream) if self.augment else None
+            yield indices, steps.sort().values, drawn
+
+    def _draw(self, count: int, stream: torch.Generator) -> Tensor:
+        """Return ``[count, 3]`` int64 for `shift_and_flip`."""
+        moves = torch.randint(-self.shift, self.shift + 1, (count, 2), generator=stream)
+        flips = torch.randint(0, 2, (count, 1), generator=stream) * self.flip
+        return torch.cat([moves, flips], dim=1)
+
+
+@dataclass(frozen=True)
+class RecordingLoader:
+    """Batches of a part, from first to last, with all frames; the last, incomplete one is kept.
+
+    Attributes:
+        part: Frames, mapped from the disk, and labels.
+        batch_size: Recordings a batch.
+    """
+
+    part: CachedFrames
+    batch_size: int
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return -(-len(self.part.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Yield (frames ``[B, T, 2, H, W]`` int16, labels ``[B]`` int64), read at that moment."""
+        for start in range(0, len(self.part.labels), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            yield (
+                torch.from_numpy(self.part.frames[batch].copy()),
+                torch.from_numpy(self.part.labels[batch].copy()),
+            )
+
+
+@dataclass(frozen=True)
+class TrainingRecordingLoader(RecordingLoader):
+    """Batches in the order of the sampler, only the frames in use.
+
+    Attributes:
+        sampler: Order, frames and shifts of every epoch. Lightning looks for `set_epoch` under
+            this name.
+    """
+
+    sampler: RecordingSampler
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Yield (frames, labels), or (frames, labels, drawn) where recordings are augmented."""
+        for indices, steps, drawn in self.sampler.batches(self.batch_size):
+            # A copy of the chosen frames: nothing else is read from the disk.
+            frames = self.part.frames[indices.numpy()[:, None], steps.numpy()]
+            batch = torch.from_numpy(frames), torch.from_numpy(self.part.labels[indices.numpy()])
+            yield batch if drawn is None else (*batch, drawn)
+
+
+class EventDataModule(DataModule):
+    """Three parts of a set of recordings; the model gets ``events [B, T, 2, H, W]`` float32.
+
+    A subclass says what the real data set is called and where it comes from. A data set of the
+    same layout under another name is a simulated one: it is complete when its folder has a
+    ``simulation.json``, which states the side of its sensor.
+
+    Args:
+        batch_size: Recordings a batch, 1 and up.
+        seed: Seed of order, frames and augmentation, 0 and up.
+        time_steps: Frames of a recording, T.
+        name: Name of the data set; None for the real one.
+        data_dir: Folder above the data set's; None stands for the variable CBP_DATA, and without
+            that for ``data``.
+        train_steps: Frames of T used in training, chosen anew for every batch; 0 for all.
+        binning: ``count``: every frame has the same number of events; ``time``: the same duration.
+        spatial_pool: Events of so many by so many pixels fall into one.
+        augment: Move training recordings by up to 5 of 128 pixels, and mirror them where
+            ``flip`` says so.
+        train_images: Use the first so many recordings of the training part; 0 for all. Any
+            first N, damaged ones among them, are balanced over the classes.
+        val_images: The same for the validation part.
+        test_images: The same for the test part.
+        skip_damaged: Leave damaged recordings out, with a line on standard error.
+        sensor_side: Side of the sensor, pixels; 0 for 128, or what a simulated data set states.
+        make: Makes the simulated data set in the folder it is given, where that is absent.
+
+    Attributes:
+        classes: Number of classes.
+        shape: How recordings become frames, after `setup`.
+        parts: Frames and labels of every part that `setup` loaded.
+        checksum: sha256 of frames and labels in use and of their shape, after `setup`.
+
+    Raises:
+        DataError: A number is out of range.
+    """
+
+    real_name: ClassVar[str]
+    real_folder: ClassVar[str]
+    real_side: ClassVar[int] = 128
+    flip: ClassVar[bool] = True
+    name: str
+    shape: FrameShape
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        seed: int,
+        time_steps: int,
+        name: str | None = None,
+        data_dir: str | Path | None = None,
+        train_steps: int = 0,
+        binning: Binning = "count",
+        spatial_pool: int = 1,
+        augment: bool = False,
+        train_images: int = 0,
+        val_images: int = 0,
+        test_images: int = 0,
+        skip_damaged: bool = False,
+        sensor_side: int = 0,
+        make: Callable[[Path], object] | None = None,
+    ) -> None:
+        """Check and keep the arguments; nothing is read before `setup`."""
+        super().__init__(batch_size, seed)
+        self.name = name or self.real_name
+        self.folder = find_folder(data_dir) / (self.name if self.simulated else self.real_folder)
+        self.time_steps, self.binning, self.spatial_pool = time_steps, binning, spatial_pool
+        self._shape_on(sensor_side or max(1, spatial_pool))  # refuses what suits no sensor
+        if not 0 <= train_steps <= time_steps:
+            raise DataError(f"train_steps is {train_steps}: give 0 for all, or up to {time_steps}")
+        self.train_steps = train_steps or time_steps
+        self.counts = {"train": train_images, "val": val_images, "test": test_images}
+        for part, count in self.counts.items():
+            if count < 0:
+                raise DataError(f"{part}_images is {count}: give 0 for all recordings, or a number")
+        self.augment, self.skip_damaged = augment, skip_damaged
+        self.sensor_side, self.make = sensor_side, make
+        self.parts: dict[PartName, CachedFrames] = {}
+
+    @abstractmethod
+    def obtain(self, parts: Sequence[PartName]) -> None:
+        """Download what these parts of the real data set need and is not there.
+
+        Raises:
+            DataError: It cannot be had; the message says how to get it by hand.
+        """
+
+    @abstractmethod
+    def listing(self, part: PartName) -> list[Recording]:
+        """Return a part's recordings, sorted by path."""
+
+    @abstractmethod
+    def reader(self, recordings: Sequence[Recording]) -> Reader:
+        """Return what reads these recordings, by their number."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data set is not the real one."""
+        return self.name != self.real_name
+
+    def setup(self, stage: str = "") -> None:
+        """Load the parts that a stage of Lightning needs, each once; all without a stage.
+
+        Raises:
+            DataError: The data are absent or damaged, or fewer than asked for.
+        """
+        wanted = PARTS_OF_STAGE.get(stage, PART_NAMES)
+        missing = [part for part in wanted if part not in self.parts]
+        if not missing:
+            return
+        self.shape = self._shape_on(self._find(missing))
+        for part in missing:
+            self.parts[part] = self._load(part)
+        self.checksum = self._checksum()
+
+    def _shape_on(self, sensor_side: int) -> FrameShape:
+        """Return how recordings of such a sensor become frames."""
+        return FrameShape(self.time_steps, self.binning, sensor_side, self.spatial_pool)
+
+    def _find(self, parts: Sequence[PartName]) -> int:
+        """Return the side of the sensor, after the data set is there."""
+        if self.simulated:
+            stated = self._simulate()
+        else:
+            self.obtain(parts)
+            stated = self.sensor_side or self.real_side
+        if self.sensor_side not in (0, stated):
+            raise DataError(
+                f"sensor_side is {self.sensor_side}, but {self.folder / SIMULATION_FILE} states"
+                f" {stated}: give that, or delete the folder to simulate again"
+            )
+        return stated
+
+    def _simulate(self) -> int:
+        """Make the simulated data set if it is absent; return the side it states."""
+        complete = self.folder / SIMULATION_FILE
+        if not complete.is_file():
+            if self.make is None:
+                raise DataError(
+                    f"{self.name} is not in {self.folder} (no {SIMULATION_FILE}): simulate it"
+                    " there, or name the folder that has it by --data-dir or CBP_DATA"
+                )
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
+                if not complete.is_file():  # another process may have been faster
+                    self.make(self.folder)
+        try:
+            return int(json.loads(complete.read_text())["sensor_side"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{complete} does not state sensor_side ({error!r}):"
+                f" delete {self.folder} and simulate again"
+            ) from error
+
+    def _load(self, part: PartName) -> CachedFrames:
+        """Return the frames of the recordings in use."""
+        recordings = interleave_classes(self.listing(part))
+        count, present = self.counts[part], len(recordings)
+        if not present:
+            raise DataError(
+                f"{self.name} has no {part} recordings in {self.folder}: put them there"
+            )
+        if count > present:
+            raise DataError(f"{part}_images is {count}, but there are {present}: give 0 for all")
+        recordings = recordings[: count or present]
+        folder = self.folder.parent / "cache" / self.name
+        reader = self.reader(recordings)
+        return load_frames(folder, recordings, reader, self.folder, self.shape, self.skip_damaged)
+
+    def _checksum(self) -> str:
+        """Return the sha256, in hex, of shape, frames and labels; the frames' are in the cache."""
+        digest = hashlib.sha256(repr(self.shape).encode())
+        for name in sorted(self.parts):
+            part = self.parts[name]
+            digest.update(f"{name} {len(part.labels)}".encode())
+            digest.update("".join(part.digests).encode())
+            digest.update(part.labels.tobytes())
+        return digest.hexdigest()
+
+    def size(self, part: PartName) -> int:
+        """Return how many recordings of a part are in use, after `setup`."""
+        return len(self.parts[part].labels)
+
+    def batches(self, part: PartName) -> RecordingLoader:
+        """Return a part's batches, first to last, with all T frames."""
+        return RecordingLoader(self.parts[part], self.batch_size)
+
+    def training_batches(self) -> TrainingRecordingLoader:
+        """Return the training batches, in a new order and with other frames every epoch."""
+        shift = max(1, round(_SHIFT * self.shape.side / _SHIFT_SIDE))
+        sampler = RecordingSampler(
+            count=self.size("train"),
+            seed=self.seed,
+            time_steps=self.shape.time_steps,
+            train_steps=self.train_steps,
+            augment=self.augment,
+            shift=shift,
+            flip=self.flip,
+        )
+        return TrainingRecordingLoader(self.parts["train"], self.batch_size, sampler)
+
+    def on_after_batch_transfer(
+        self, batch: tuple[Tensor, ...], dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return events and labels, augmented if what was drawn comes with them.
+
+        Args:
+            batch: What a `RecordingLoader` yields, on the device.
+            dataloader_idx: Not used: whether to augment is said by the batch.
+
+        Returns:
+            Events ``[B, T, 2, H, W]`` float32, counts from 0, and labels ``[B]`` int64.
+        """
+        frames, labels, *drawn = batch
+        events = frames.to(torch.float32)
+        return (shift_and_flip(events, drawn[0]) if drawn else events), labels

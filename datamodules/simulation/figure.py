@@ -1,0 +1,164 @@
+"""A figure of an event data set: a row of frames over time for every class."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.errors import DataError
+from datamodules.simulation.datasets import DESCRIPTION
+from datamodules.simulation.gestures import NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[Any]
+
+DVS128_SIDE: Final = 128
+TIME_STEPS: Final = 8
+FORMATS: Final = (".png", ".svg")
+OFF_COLOUR: Final = "#0072b2"  # Okabe and Ito's, readable for colour-blind people
+ON_COLOUR: Final = "#d55e00"
+SATURATED: Final = 99.0  # percentile of the events at a pixel that gets the full colour
+WIDTH: Final = 8.0  # inches
+LABEL: Final = 1.5  # inches of it for the name of the class
+FOOT: Final = 0.35  # inches of the height for the caption
+CAPTION: Final = f"time in {TIME_STEPS} equal steps; orange: brighter, blue: darker"
+
+
+def frames_figure(folder: Path, out: Path, *, number: int = 0, span_us: int | None = None) -> Path:
+    """Draw one recording of every class as frames over time; on and off events in two colours.
+
+    Args:
+        folder: Class folders of AEDAT4 files, or ``ibmGestureTrain`` with NumPy files.
+        out: PNG or SVG, replaced if it exists.
+        number: Which recording of every class, from 0, by name.
+        span_us: Draw so much from the start, us; None for the whole recording.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        DataError: Another format, or no recordings.
+    """
+    require_format(out)
+    paths = recordings(folder, number)
+    side = sensor_side(folder)
+    frames = {
+        name: bin_events(read(path), TIME_STEPS, side, span_us) for name, path in paths.items()
+    }
+    with _default_style():
+        figure = _draw(frames)
+        metadata = {"Date": None} if out.suffix.lower() == ".svg" else {}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=150, metadata=metadata)
+    return out
+
+
+def require_format(out: Path) -> None:
+    """Refuse a file name of another format.
+
+    Raises:
+        DataError: It is neither PNG nor SVG.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise DataError(f"{out} is no picture: give a name that ends in {' or '.join(FORMATS)}")
+
+
+def recordings(folder: Path, number: int) -> dict[str, Path]:
+    """Return one recording of every class, by the name of the class.
+
+    Raises:
+        DataError: There are none, or too few.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*/*.aedat4")):
+        found.setdefault(path.parent.name, []).append(path)
+    for label, name in enumerate(NAMES):
+        if paths := sorted(folder.glob(f"ibmGestureTrain/*/{label}.npy")):
+            found[name] = paths
+    if not found or any(len(paths) <= number for paths in found.values()):
+        raise DataError(f"{folder} has no recording number {number} of every class: simulate it")
+    return {name: paths[number] for name, paths in found.items()}
+
+
+def sensor_side(folder: Path) -> int:
+    """Return the side of the sensor that a simulated data set states, else that of the DVS128."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        return DVS128_SIDE
+    return int(json.loads(path.read_text(encoding="utf-8"))["sensor_side"])
+
+
+def read(path: Path) -> Array:
+    """Return a recording's ``[N, 4]`` int64: x, y, polarity (1 for on) and time in us."""
+    if path.suffix == ".npy":
+        rows: Array = np.load(path).astype(np.int64) * (1, 1, 1, 1000)
+        return rows
+    from tonic.io import read_aedat4
+
+    events = read_aedat4(str(path))
+    columns = (events[name].astype(np.int64) for name in ("x", "y", "on", "t"))
+    return np.stack(list(columns), axis=1)
+
+
+def bin_events(rows: Array, steps: int, side: int, span_us: int | None = None) -> Array:
+    """Return on minus off events a pixel and time step, ``[steps, side, side]`` int64.
+
+    Args:
+        rows: See `read`.
+        steps: Of equal length.
+        side: Of the sensor, pixels.
+        span_us: Of all steps together, from the first event on; None up to the last event.
+    """
+    x, y, on, t = rows.T
+    t = t - t[0]
+    span = span_us or int(t[-1]) + 1
+    inside = t < span
+    frames = np.zeros((steps, side, side), np.int64)
+    cells = (t * steps // span)[inside], y[inside], x[inside]
+    np.add.at(frames, cells, 2 * on[inside] - 1)
+    return frames
+
+
+@contextmanager
+def _default_style() -> Iterator[None]:
+    """Draw as matplotlib does without a matplotlibrc, so that a figure is the same everywhere."""
+    from matplotlib import style
+
+    with style.context("default"), style.context({"svg.hashsalt": "frames"}):
+        yield
+
+
+def _draw(frames: Mapping[str, Array]) -> "Figure":
+    """Return the figure: a row per class, a column per time step."""
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    colours = LinearSegmentedColormap.from_list("polarity", [OFF_COLOUR, "white", ON_COLOUR])
+    height = (WIDTH - LABEL) / TIME_STEPS * len(frames) + FOOT
+    figure = Figure(figsize=(WIDTH, height))
+    figure.text(0.5, 0.1 / height, CAPTION, ha="center", size=8)
+    panels = figure.subplots(
+        len(frames),
+        TIME_STEPS,
+        squeeze=False,
+        gridspec_kw={
+            **{"left": LABEL / WIDTH, "right": 0.99, "bottom": FOOT / height, "top": 0.995},
+            **{"wspace": 0.04, "hspace": 0.04},
+        },
+    )
+    for row, (name, steps) in zip(panels, frames.items(), strict=True):
+        active = np.abs(steps[steps != 0])
+        full = max(1.0, float(np.percentile(active, SATURATED))) if active.size else 1.0
+        row[0].set_ylabel(
+            name.replace(" counter", "\ncounter"), rotation=0, ha="right", va="center", size=8
+        )
+        for axes, step in zip(row, steps, strict=True):
+            axes.imshow(step, cmap=colours, vmin=-full, vmax=full, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+    return figure
