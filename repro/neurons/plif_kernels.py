@@ -50,15 +50,18 @@ def _connect(h: Array, shortcut: Array, connection: int, out: Array) -> None:
 
 
 @njit(cache=True, error_model="numpy")  # else a check for 0 keeps divisions from vector code
-def _through_spike(h: Array, alpha: float, later: Array, to_h: Array) -> None:
-    """Turn the gradient of the spikes into that of ``h``, in place; add that of the next step."""
+def _through_spike(h: Array, alpha: float, grad: Array, later: Array, to_h: Array) -> None:
+    """Fill the gradient of ``h`` from that of the spikes; add that of the next step.
+
+    ``to_h`` may be ``grad`` itself.
+    """
     zero, one = alpha - alpha, h.dtype.type(1)
     height = alpha / h.dtype.type(2)
     steepness = h.dtype.type(math.pi) * height
     for i in range(h.size):
         distance = steepness * (h[i] - one)
         slope = height / (one + distance * distance)
-        to_h[i] = to_h[i] * slope + (zero if h[i] >= one else later[i])
+        to_h[i] = grad[i] * slope + (zero if h[i] >= one else later[i])
 
 
 @njit(cache=True)
@@ -76,13 +79,23 @@ def _to_leak(h: Array, before: Array, has_before: bool, to_h: Array, to_leak: Ar
 
 @njit(cache=True)
 def _fold(summed: Array, by_channel: Array) -> None:
-    """Fill ``by_channel`` ``[3, C]`` with the sums over all pixels of ``[3, pixels * C]``."""
+    """Fill ``by_channel`` ``[3, C]`` with the sums over all pixels of ``[3, pixels * C]``.
+
+    An even number of pixels is added in halves, which overwrites ``summed``: long inner loops.
+    """
     channels = by_channel.shape[1]
-    by_channel[:] = 0.0
     for k in range(summed.shape[0]):
-        for start in range(0, summed.shape[1], channels):
+        row, out, n = summed[k], by_channel[k], summed.shape[1]
+        while n > channels and n // channels % 2 == 0:
+            n //= 2
+            first, second = row[:n], row[n : 2 * n]
+            for i in range(n):
+                first[i] += second[i]
+        for c in range(channels):
+            out[c] = 0.0
+        for start in range(0, n, channels):
             for c in range(channels):
-                by_channel[k, c] += summed[k, start + c]
+                out[c] += row[start + c]
 
 
 @njit(parallel=True, cache=True)
@@ -156,13 +169,13 @@ def backward(
     steps, n = grad_out.shape
     constant, chunk = maps.shape[0] == 1, gain.size
     zero, one = leak - leak, maps.dtype.type(1)
-    share = leak if leaky else one
+    share, kept = (leak, one - leak) if leaky else (one, one)
     for piece in prange((n + chunk - 1) // chunk):
         start, stop = piece * chunk, min(piece * chunk + chunk, n)
         size = stop - start
         carried, later = np.zeros(size, maps.dtype), np.zeros(size, maps.dtype)
         hs = np.empty((steps, size), maps.dtype)
-        to_h, to_x = np.empty(size, maps.dtype), np.empty(size, maps.dtype)
+        to_h = np.empty(size, maps.dtype)
         summed = np.zeros((3, size), maps.dtype)
         total, product, to_leak = summed[0], summed[1], summed[2]
         for t in range(steps):
@@ -184,22 +197,20 @@ def backward(
                 for i in range(size):
                     to_h[i] = -grad[i] * other[i]
                     to_other[i] = zero if h[i] >= one else grad[i]
-            else:
-                to_h[:] = grad
-            _through_spike(h, alpha, later, to_h)
+            incoming = to_h if connection == AND or connection == IAND else grad
+            _through_spike(h, alpha, incoming, later, to_h)
             if leaky:
                 _to_leak(h, hs[max(t - 1, 0)], t > 0, to_h, to_leak)
+            to_x = carried if constant else out
             for i in range(size):
                 to_x[i] = to_h[i] * share
-                later[i] = to_h[i] - to_x[i] if leaky else to_h[i]
+                later[i] = to_h[i] * kept
             for i in range(size):
                 total[i] += to_x[i]
                 product[i] += to_x[i] * now[i]
             if constant:
                 for i in range(size):
                     out[i] += to_x[i]
-            else:
-                out[:] = to_x
         _fold(summed, sums[piece])
 
 
