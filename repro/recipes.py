@@ -304,17 +304,20 @@ SURROGATE_CIFAR10_DVS_DESK: Final = replace(
     SURROGATE_CIFAR10_DVS,
     data="cifar10_dvs_sim",
     width=1 / 4,
-    time_steps=8,
-    train_steps=6,
+    time_steps=5,
     spatial_pool=4,
-    epochs=6,
-    batch_size=16,
+    epochs=20,
     optimiser="adam",
-    lr=2e-3,
-    cbp=replace(SURROGATE_CBP, epochs=4, optimiser="adam", lr=1e-3, multiplier_lr=1e-3, p_max=1),
+    lr=3e-3,
+    cbp=replace(SURROGATE_CBP, epochs=8, optimiser="adam", lr=2e-3, multiplier_lr=1e-3, p_max=1),
 )
 SURROGATE_DVS128_GESTURE_DESK: Final = replace(
-    SURROGATE_CIFAR10_DVS_DESK, data="dvs128_gesture_sim", width=1 / 2
+    SURROGATE_CIFAR10_DVS_DESK,
+    data="dvs128_gesture_sim",
+    width=1 / 2,
+    time_steps=8,
+    train_steps=6,
+    epochs=10,
 )
 
 RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
