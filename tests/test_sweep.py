@@ -15,7 +15,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from repro import sweep
-from repro.cells import CELLS, RunKey
+from repro.cells import CELLS, SIMULATED, RunKey
 from repro.cli import main, parse_known, plain_flag, resolve
 from repro.errors import UserError
 from repro.recipes import RECIPES
@@ -25,7 +25,8 @@ from repro.sweep import Run, Sweep, SweepFile, expand, load, plan
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 TABLES = [path for path in FILES if path.name < "40"]
-ABLATIONS = [path for path in FILES if path.name >= "40"]
+ABLATIONS = [path for path in FILES if "40" <= path.name < "50"]
+SIMULATED_EVENTS = [path for path in FILES if path.name >= "50"]
 GOLDEN = json.loads((ROOT / "tests/golden/sweep_expansion.json").read_text("utf-8"))
 # One FP32 run and the binary run that starts from it, the child named first.
 TWO_RUNS: dict[str, Any] = {
@@ -87,14 +88,24 @@ def test_the_table_sweeps_are_the_grid_of_the_tables_and_nothing_twice() -> None
     }
 
 
+def test_the_sweeps_of_simulated_events_are_the_grid_of_their_tables() -> None:
+    found = Counter(name for path in SIMULATED_EVENTS for name in names(path))
+    assert found == {
+        str(RunKey(cell, precision, seed, "desk")): 1
+        for cell in SIMULATED
+        for precision in cell.precisions
+        for seed in (0, 1, 2)
+    }
+
+
 def test_ablations_repeat_no_run_of_the_tables_and_start_from_those() -> None:
     tables = plan(map(load, TABLES), {}, resolve)
-    everything = plan(map(load, FILES), {}, resolve)
+    everything = plan(map(load, TABLES + ABLATIONS), {}, resolve)
     ablations = [run for run in everything if run not in tables]
     recipes = {(run.folder.name, run.recipe_hash) for run in everything}
     assert len(recipes) == len(everything) == len({run.folder for run in everything})
-    assert len({path.stem for path in ABLATIONS}) == 4
-    assert len(ablations) == 3 * 2 * (1 + 1 + 4 + 4)  # seeds, precisions, values
+    assert len({path.stem for path in ABLATIONS}) == 5
+    assert len(ablations) == 3 * 2 * (1 + 1 + 4 + 4 + 1)  # seeds, precisions, values
     in_tables = {(run.folder, run.row) for run in tables}
     assert {run.parent for run in ablations} <= in_tables
     assert not {(run.folder, run.row) for run in ablations} & in_tables
