@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -14,13 +14,18 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from datamodules.base import ImageArguments, ImageDataModule, Part
+from datamodules.base import PART_NAMES, DataModule, ImageArguments, Part, PartName
 from datamodules.cifar import CifarDataModule
 from datamodules.cifar import Name as CifarName
 from datamodules.digits import DigitsDataModule
 from datamodules.errors import DataError
+from datamodules.events import EventDataModule
+from repro.cells import SIMULATED, find_cell
+from repro.data import make_data
+from repro.recipes import find_recipe
 
-DATA: Final = (*get_args(CifarName), "digits")
+SIMULATED_DATA: Final = tuple(cell.dataset for cell in SIMULATED)
+DATA: Final = (*get_args(CifarName), "digits", *SIMULATED_DATA)
 C_GRID: Final = (1e-4, 1e-3, 1e-2)  # inverse strength of the L2 penalty, ascending
 MAX_ITERATIONS: Final = 2_000  # of L-BFGS; sklearn warns of a fit that needs more
 # Largest gradient at which L-BFGS stops. On 10,000 CIFAR-10 images the default, 1e-4, takes about
@@ -55,8 +60,14 @@ class LinearResult:
     data_checksum: str
 
 
-def make_datamodule(data: str, data_dir: str | None, **counts: int) -> ImageDataModule:
-    """Return the datamodule of that data set with so many images of every part; 0 for all."""
+def make_datamodule(data: str, data_dir: str | None, **counts: int) -> DataModule:
+    """Return the datamodule of that data set with so many images of every part; 0 for all.
+
+    Recordings become frames as in the desk recipe of their cell.
+    """
+    if data in SIMULATED_DATA:
+        recipe = replace(find_recipe(find_cell("surrogate", data), "desk"), **counts)
+        return make_data(recipe, seed=0, data_dir=Path(data_dir) if data_dir else None)
     base: ImageArguments = {"batch_size": 1, "seed": 0, "augment": False}
     base.update(counts)  # type: ignore[typeddict-item]
     if data == "digits":
@@ -64,21 +75,28 @@ def make_datamodule(data: str, data_dir: str | None, **counts: int) -> ImageData
     return CifarDataModule(data, data_dir, **base)  # type: ignore[arg-type]
 
 
-def flatten(part: Part) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return pixels ``[N, 3072]`` float32 and labels ``[N]``."""
-    return part.images.flatten(1).numpy().astype(np.float32), part.labels.numpy()
+def flatten(
+    data: DataModule, part: PartName
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return pixels ``[N, 3072]``, or events by polarity and pixel ``[N, 2*H*W]``, and labels."""
+    if isinstance(data, EventDataModule):
+        found = data.parts[part]
+        counts = np.stack([frames.sum(0, dtype=np.float32) for frames in found.frames])
+        return counts.reshape(len(counts), -1), found.labels
+    images: Part = getattr(data, part)
+    return images.images.flatten(1).numpy().astype(np.float32), images.labels.numpy()
 
 
-def fit_linear(dataset: str, datamodule: ImageDataModule) -> LinearResult:
+def fit_linear(dataset: str, datamodule: DataModule) -> LinearResult:
     """Return the best linear model of the grid, by validation accuracy; a tie goes to the lower C.
 
-    Pixels are standardised by mean and standard deviation of the training images. Every fit starts
-    from the one with the next stronger penalty.
+    Pixels, or counts of events, are standardised by mean and standard deviation of the training
+    images. Every fit starts from the one with the next stronger penalty.
     """
     datamodule.setup()
-    parts = (datamodule.train, datamodule.val, datamodule.test)
-    scaler = StandardScaler().fit(flatten(datamodule.train)[0])
-    train, val, test = ((scaler.transform(x), y) for x, y in map(flatten, parts))
+    parts = [flatten(datamodule, part) for part in PART_NAMES]
+    scaler = StandardScaler().fit(parts[0][0])
+    train, val, test = ((scaler.transform(x), y) for x, y in parts)
     model = LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
     fits = []
     for inverse_penalty in C_GRID:

@@ -67,9 +67,15 @@ class LinearModel:
     accuracy_test: float
     data_checksum: str
 
+    @property
+    def simulated(self) -> bool:
+        """Whether it read simulated events."""
+        return self.dataset in {cell.dataset for cell in SIMULATED}
+
     def note(self, rows: Iterable[Row]) -> str:
         """Return the line below the accuracy table; ``≠`` marks other images than the rows'."""
-        name = f"linear model (logistic regression on the pixels of {self.dataset})"
+        seen = "events by pixel and polarity" if self.simulated else "pixels"
+        name = f"linear model (logistic regression on the {seen} of {self.dataset})"
         found = (
             f"{100 * self.accuracy_test:.2f} % of {self.test_images:,} test images, "
             f"{100 * self.accuracy_val:.2f} % on validation, where its penalty was picked "
@@ -153,7 +159,7 @@ def tier_tables(
     """
     mine = [row for row in rows if row.tier == tier]
     accuracy = accuracy_table(mine, published, tier, hashes)
-    notes = (*accuracy.notes, *(model.note(mine) for model in linear))
+    notes = (*accuracy.notes, *(model.note(mine) for model in linear if not model.simulated))
     return {
         "accuracy": dataclasses.replace(accuracy, notes=notes),
         "claims": claims_table(mine, tier, hashes),
@@ -164,7 +170,9 @@ def tier_tables(
     }
 
 
-def simulated_tables(rows: Sequence[Row], tier: Tier, hashes: Hashes) -> dict[str, Table]:
+def simulated_tables(
+    rows: Sequence[Row], tier: Tier, hashes: Hashes, linear: Iterable[LinearModel] = ()
+) -> dict[str, Table]:
     """Return the tables of the simulated data sets, none where no run of the tier read one.
 
     Arguments as in `tier_tables`.
@@ -172,8 +180,10 @@ def simulated_tables(rows: Sequence[Row], tier: Tier, hashes: Hashes) -> dict[st
     mine = [row for row in rows if row.tier == tier and row.key.cell.simulated]
     if not mine:
         return {}
+    accuracy = accuracy_table(mine, (), tier, hashes, SIMULATED)
+    notes = (*accuracy.notes, *(model.note(mine) for model in linear if model.simulated))
     return {
-        "simulated_accuracy": accuracy_table(mine, (), tier, hashes, SIMULATED),
+        "simulated_accuracy": dataclasses.replace(accuracy, notes=notes),
         "simulated_control": control_table(mine, tier, hashes, SIMULATED),
         "simulated_comparison": comparison_table(mine, tier, hashes, SIMULATED),
         "simulated_files": file_table(mine, tier, hashes, SIMULATED),
@@ -212,9 +222,10 @@ def generate(
     for tier in TIERS:
         if tier == "smoke" and not any(row.tier == tier for row in rows):
             continue
-        tables = tier_tables(rows, published, tier, hashes, linear_models(results, tier))
+        linear = linear_models(results, tier)
+        tables = tier_tables(rows, published, tier, hashes, linear)
         folder = results / "smoke" if tier == "smoke" else results
-        simulated = simulated_tables(rows, tier, hashes)
+        simulated = simulated_tables(rows, tier, hashes, linear)
         parts = [f"# Results, {tier} tier\n", summary_in_words(rows, tier) + "\n"]
         parts += [table.to_markdown() for table in tables.values()]
         paths += _write_markdown(rows, tier, folder / f"accuracy_{tier}.md", parts)
@@ -412,7 +423,7 @@ def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None
         fill_readme(results.parent / "README.md", summary_in_words(rows, shown), table["accuracy"])
     for tier in TIERS:
         tables = tier_tables(rows, published, tier, hashes, linear_models(results, tier))
-        tables |= simulated_tables(rows, tier, hashes)
+        tables |= simulated_tables(rows, tier, hashes, linear_models(results, tier))
         tables["memory"] = memory_table(published, computed)
         if any(row.tier == tier for row in rows):
             pages[tier] = write_page(rows, tier, tables, results, runs)

@@ -32,7 +32,9 @@ from datamodules.dvs128_gesture import (
 from datamodules.errors import DataError
 from datamodules.events import interleave_classes
 from datamodules.frame_cache import Recording
+from datamodules.simulation.figure import frames_figure
 from datamodules.splits import SEED, read_split
+from repro.networks.sew_resnet import sew_net
 
 STEPS, LABELS, MS = 4, 3, 1_000  # microseconds
 BASE: dict[str, Any] = {"batch_size": 4, "seed": 0, "time_steps": STEPS, "spatial_pool": 16}
@@ -226,3 +228,10 @@ def test_real_clips_become_batches(tmp_path: Path) -> None:
     for frames, label, (path, expected) in zip(events, labels, recordings, strict=True):
         assert label == expected == int(path.stem)
         assert frames.sum((1, 2, 3)).tolist() == [len(np.load(path)) // 16] * 16
+    network = sew_net("sew_7b", module.classes).eval()
+    with torch.no_grad():
+        logits = network(events[:4])
+    assert logits.shape == (1, 4, 11)
+    assert logits.isfinite().all()
+    figure = frames_figure(tmp_path / "DVSGesture", tmp_path / "clips.png")
+    assert figure.stat().st_size > 10_000

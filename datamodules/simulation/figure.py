@@ -34,7 +34,8 @@ def frames_figure(folder: Path, out: Path, *, number: int = 0, span_us: int | No
     """Draw one recording of every class as frames over time; on and off events in two colours.
 
     Args:
-        folder: Class folders of AEDAT4 files, or ``ibmGestureTrain`` with NumPy files.
+        folder: Class folders of AEDAT4 files, or ``ibmGestureTrain`` or else ``ibmGestureTest``
+            with NumPy files.
         out: PNG or SVG, replaced if it exists.
         number: Which recording of every class, from 0, by name.
         span_us: Draw so much from the start, us; None for the whole recording.
@@ -79,8 +80,9 @@ def recordings(folder: Path, number: int) -> dict[str, Path]:
     for path in sorted(folder.glob("*/*.aedat4")):
         found.setdefault(path.parent.name, []).append(path)
     for label, name in enumerate(NAMES):
-        if paths := sorted(folder.glob(f"ibmGestureTrain/*/{label}.npy")):
-            found[name] = paths
+        for part in ("ibmGestureTrain", "ibmGestureTest"):
+            if name not in found and (paths := sorted(folder.glob(f"{part}/*/{label}.npy"))):
+                found[name] = paths
     if not found or any(len(paths) <= number for paths in found.values()):
         raise DataError(f"{folder} has no recording number {number} of every class: simulate it")
     return {name: paths[number] for name, paths in found.items()}

@@ -197,7 +197,7 @@ def backward(
                 for i in range(size):
                     to_h[i] = -grad[i] * other[i]
                     to_other[i] = zero if h[i] >= one else grad[i]
-            incoming = to_h if connection == AND or connection == IAND else grad
+            incoming = to_h if connection in (AND, IAND) else grad
             _through_spike(h, alpha, incoming, later, to_h)
             if leaky:
                 _to_leak(h, hs[max(t - 1, 0)], t > 0, to_h, to_leak)
