@@ -5,7 +5,8 @@ folder, checks that both ways give the same frames, and prints recordings per se
 the recordings to a full cache, and warm, from the cache to batches ``[B, T, 2, H, W]`` of int16 in
 memory. The files are then in the page cache of the operating system, for both.
 
-``waiting_share`` measures how much of a training loop is waiting for its batches.
+``python -m benchmarks.data --desk`` prints instead how much of its time the training loop of the
+desk cell on simulated CIFAR10-DVS waits for its batches, warm.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -30,8 +32,13 @@ from datamodules.binning import FrameShape
 from datamodules.cifar10_dvs import SortedCifar10Dvs
 from datamodules.events import RecordingLoader, RecordingSampler, TrainingRecordingLoader
 from datamodules.frame_cache import CachedFrames, Recording, load_frames
+from repro.allocator import keep_freed_memory
+from repro.cells import RunKey, find_cell
+from repro.data import make_data
 from repro.errors import UserError
+from repro.recipes import find_recipe
 from repro.rows import git_state
+from repro.run import make_module
 
 SIDE, DURATION = 128, 1_200_000  # pixels; us, about that of CIFAR10-DVS
 OURS, TONICS = "ours", "tonic's"
@@ -219,6 +226,33 @@ def measure(
     }
 
 
+def desk_waiting(data_dir: Path | None, steps: int) -> Waiting:
+    """Return how long the first training steps of a desk cell wait for their batches.
+
+    Waiting is reading the frames and making them float32; a step is the method's own, with its
+    optimiser.
+
+    Args:
+        data_dir: Folder of data sets; None for CBP_DATA, else ``data``.
+        steps: Steps measured, after two that are not.
+    """
+    key = RunKey(find_cell("surrogate", "cifar10_dvs_sim"), "fp32", 0, "desk")
+    recipe = find_recipe(key.cell, key.tier)
+    data = make_data(recipe, key.seed, data_dir)
+    data.setup("fit")
+    module = make_module(key, recipe, data.classes, None)
+    optimiser = module.configure_optimizers()["optimizer"]
+
+    def step(batch: tuple[Tensor, Tensor]) -> None:
+        optimiser.zero_grad()
+        module.training_step(batch, 0).backward()
+        optimiser.step()
+
+    batches = (data.on_after_batch_transfer(batch, 0) for batch in data.training_batches())
+    exhaust(map(step, islice(batches, 2)))
+    return waiting_share(islice(batches, steps), step)
+
+
 def lines_of(result: dict[str, dict[str, float]]) -> str:
     """Return the table of recordings per second."""
     rows = result["recordings per second"].items()
@@ -234,11 +268,22 @@ def main() -> int:
     parser.add_argument("--time-steps", type=int, default=16)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--desk", action="store_true", help="how long a desk step waits")
+    parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    data = measure(
-        chosen.recordings, chosen.events, chosen.time_steps, chosen.batch, chosen.repeats
-    )
+    found: dict[str, object] = {}
+    if chosen.desk:
+        keep_freed_memory()  # as a run does
+        waiting = desk_waiting(chosen.data_dir, steps=100)
+        found = {"waiting": waiting._asdict()}
+        print(f"{100 * waiting.share:.1f} % of {waiting.batches} desk steps is waiting for batches")
+    else:
+        data = measure(
+            chosen.recordings, chosen.events, chosen.time_steps, chosen.batch, chosen.repeats
+        )
+        found = {"data": data}
+        print(lines_of(data))  # type: ignore[arg-type]
     sha, dirty = git_state(Path(__file__).parents[1])
     versions = {name: version(name) for name in ("tonic", "aedat", "faery", "numpy", "h5py")}
     text = json.dumps(
@@ -247,11 +292,10 @@ def main() -> int:
             "commit": sha,
             "dirty": dirty,
             "versions": versions,
-            "data": data,
+            **found,
         },
         indent=1,
     )
-    print(lines_of(data))  # type: ignore[arg-type]
     print(text)
     if chosen.out:
         chosen.out.write_text(text + "\n", "utf-8")
