@@ -140,14 +140,22 @@ class TablesArguments:
     """Regenerate tables, figures and report from the rows and the published numbers.
 
     Attributes:
+        source: Where the rows are: ``rows``, the folder of that argument, or
+            ``wandb:<entity>/<project>``, the runs of a W&B project.
         rows: Folder of rows.
         results: Folder of the tables; holds paper.csv.
         runs: Folder of run folders, for the curves.
     """
 
+    source: Annotated[str, tyro.conf.arg(name="from")] = "rows"
     rows: Path = Path("results/rows")
     results: Path = Path("results")
     runs: Path = Path("runs")
+
+    def __post_init__(self) -> None:
+        """Refuse a source of another kind."""
+        if self.source != "rows" and not self.source.startswith("wandb:"):
+            raise UserError(f"from is {self.source!r}: give rows or wandb:<entity>/<project>")
 
 
 @dataclass(frozen=True)
@@ -207,7 +215,9 @@ def command_run(arguments: Sequence[str]) -> int:
 
     runs, rows = folders(chosen, key, recipe)
     places = Places(runs, rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
-    places = replace(places, parent_runs=chosen.runs, parent_rows=chosen.rows)
+    places = replace(
+        places, parent_runs=chosen.runs, parent_rows=chosen.rows, ablation=chosen.ablation
+    )
     try:
         print(run_in_words(run(key, recipe, places)))
     except MissingParentError as error:
@@ -280,7 +290,8 @@ def command_reproduce(arguments: Sequence[str]) -> int:
     for number, key in enumerate(keys, 1):
         print(f"[{number}/{len(keys)}] {key}", flush=True)
         print(run_in_words(run(key, find_recipe(key.cell, key.tier), places)), flush=True)
-    return write_tables(TablesArguments(chosen.rows, chosen.results, chosen.runs), chosen.tier)
+    tables = TablesArguments(rows=chosen.rows, results=chosen.results, runs=chosen.runs)
+    return write_tables(tables, chosen.tier)
 
 
 def command_tables(arguments: Sequence[str]) -> int:
@@ -292,7 +303,13 @@ def write_tables(chosen: TablesArguments, show: Tier | None) -> int:
     """Write the tables; print those of one tier, or the names of all files."""
     from repro.report import write_report
 
-    return write_report(chosen.rows, chosen.results, chosen.runs, show)
+    if chosen.source == "rows":
+        return write_report(chosen.rows, chosen.results, chosen.runs, show)
+    from repro.wandb_rows import read_wandb_rows
+
+    found = read_wandb_rows(chosen.source.removeprefix("wandb:"))
+    print("\n".join(found.notes), file=sys.stderr)
+    return write_report(chosen.rows, chosen.results, chosen.runs, show, found.rows)
 
 
 def command_export(arguments: Sequence[str]) -> int:

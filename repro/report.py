@@ -24,6 +24,7 @@ from repro.claims import claims_table, control_table
 from repro.errors import UserError
 from repro.figures import accuracy_against_memory_figure, curves_figure, report_page
 from repro.groups import grouped
+from repro.holes import holes_in_words
 from repro.memory_table import WeightMemory, file_table, memory_table
 from repro.methods.build import build_network
 from repro.published import Published, read_published
@@ -394,7 +395,13 @@ def fill_readme(readme: Path, summary: str, table: Table) -> None:
     write_atomically(readme, page)
 
 
-def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None) -> int:
+def write_report(
+    rows_folder: Path,
+    results: Path,
+    runs: Path,
+    show: Tier | None,
+    rows: Sequence[Row] | None = None,
+) -> int:
     """Write tables, figures and the page of every tier that has rows; print what was asked for.
 
     Args:
@@ -402,7 +409,9 @@ def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None
         results: Holds ``paper.csv``; the tables go there, the smoke tier's below ``smoke``.
         runs: Run folders, for the curves of those that are on this machine; the pages go to its
             subfolder ``report``.
-        show: Tier whose tables are printed; None prints the names of the files.
+        show: Tier whose tables are printed; None prints the names of the files and, of the tiers
+            that are results, the commands of missing runs.
+        rows: Rows from elsewhere, in place of those of the folder.
 
     Returns:
         Exit code 0.
@@ -411,7 +420,8 @@ def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None
         UserError: No published numbers, or a damaged file.
     """
     require_published(results)
-    rows, published = read_rows(rows_folder), read_published(results / "paper.csv")
+    published = read_published(results / "paper.csv")
+    rows = read_rows(rows_folder) if rows is None else rows
     hashes = current_hashes(rows)
     computed = {str(cell): computed_memory(cell) for cell in CELLS}
     paths = generate(rows, published, results, hashes=hashes, memory=computed)
@@ -431,6 +441,7 @@ def write_report(rows_folder: Path, results: Path, runs: Path, show: Tier | None
             print(f"{summary_in_words(rows, tier)}\n\n{in_terminal(tables.values(), rows, tier)}")
     if show is None:
         print("\n".join(map(str, [*paths, *pages.values()])))
+        print("\n".join(filter(None, (holes_in_words(rows, tier) for tier in real))))
     elif show in pages:
         print(f"Report: {pages[show]}")
     else:

@@ -326,8 +326,7 @@ def write_atomically(path: Path, text: str) -> Path:
 
 def write_row(row: Row, folder: Path) -> Path:
     """Write the row to ``<folder>/<run key>.json`` and return that path."""
-    text = json.dumps(vars(row), sort_keys=True, indent=1, allow_nan=False)
-    return write_atomically(folder / f"{row.key}.json", text + "\n")
+    return write_atomically(folder / f"{row.key}.json", row_to_text(row) + "\n")
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -346,13 +345,27 @@ def read_row(path: Path) -> Row:
         UserError: The file is damaged or no row; the line names it and says what to do.
     """
     try:
-        row = Row(**_checked(json.loads(path.read_text("utf-8"), parse_constant=_refuse)))
+        row = row_from_text(path.read_text("utf-8"))
         if path.stem != str(row.key):
             raise ValueError(f"it holds the run {row.key}")
     except ValueError as error:  # json and unicode errors are ValueErrors
         remedy = "restore it from git, or delete it and run that cell again"
         raise UserError(f"{path} is no valid row: {error}; {remedy}") from error
     return row
+
+
+def row_to_text(row: Row) -> str:
+    """Return the row as JSON, as its file has it."""
+    return json.dumps(vars(row), sort_keys=True, indent=1, allow_nan=False)
+
+
+def row_from_text(text: str) -> Row:
+    """Return the row of a JSON text, every field checked.
+
+    Raises:
+        ValueError: It is no row; json's and unicode's errors are ValueErrors, too.
+    """
+    return Row(**_checked(json.loads(text, parse_constant=_refuse)))
 
 
 def _refuse(constant: str) -> None:

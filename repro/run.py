@@ -57,6 +57,8 @@ class Places:
         wandb_project: Project of the W&B run.
         parent_runs: Folder of the parent's run folder; None for ``runs``.
         parent_rows: Folder of the parent's row; None for ``rows``.
+        ablation: Name of the ablation that the run belongs to, for W&B, where a run's name does not
+            tell; None for a run of the tables.
     """
 
     runs: Path = Path("runs")
@@ -66,6 +68,7 @@ class Places:
     wandb_project: str = "cbp-qsnn"
     parent_runs: Path | None = None
     parent_rows: Path | None = None
+    ablation: str | None = None
 
 
 def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
@@ -109,6 +112,7 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
                         "test/accuracy": row.accuracy_file,
                         "test/accuracy_last": row.accuracy_last,
                         "memory/packed_bytes": row.file_bytes,
+                        "row": rows.row_to_text(row),
                     }
                 )
     return row
@@ -311,8 +315,12 @@ def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Iterator[Any]:
         offline=places.wandb == "offline",
         group=str(key.cell),
         job_type=JOB_TYPES[key.precision],
-        tags=[key.tier, key.precision],
-        config={"key": str(key), **as_dict(recipe, key.precision)},
+        tags=[key.tier, key.precision, *([places.ablation] if places.ablation else ())],
+        config={
+            "key": str(key),
+            "ablation": places.ablation,
+            **as_dict(recipe, key.precision),
+        },
     )
     try:
         logger.experiment.summary.update({"key": str(key)})
