@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from repro.errors import UserError
+from repro.rows import git_state
 
 STATUS: Final = Path("/proc/self/status")
 CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")
@@ -141,7 +142,7 @@ def environment() -> dict[str, object]:
 
     Keys: ``cpu`` (model name), ``flags`` (those of ``CPU_FLAGS`` it has), ``cores`` (that this
     process may use), ``memory_bytes``, ``threads`` (PyTorch's), ``torch``, ``python``, ``malloc``
-    (library and its settings in the environment variables).
+    (library and its settings in the environment variables), ``commit`` and ``dirty`` of the tree.
     """
     import torch
 
@@ -155,6 +156,7 @@ def environment() -> dict[str, object]:
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "malloc": _malloc(),
+        **dict(zip(("commit", "dirty"), git_state(Path(__file__).parents[1]), strict=True)),
     }
 
 

@@ -1,11 +1,13 @@
 """Archives of a data set: downloads that go on where they broke off, and safe extraction."""
 
+import gzip
 import hashlib
 import os
 import shutil
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -219,10 +221,15 @@ def extract(archive: Path, folder: Path) -> None:
         else:
             with tarfile.open(archive) as tar:
                 tar.extractall(folder, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{archive} cannot be extracted ({reason}): delete it and run again"
+        ) from error
+    except OSError as error:  # a full disk, or no right to write: the archive is good
+        raise DataError(
+            f"{archive} cannot be extracted to {folder.parent} ({error.strerror or error}): make"
+            " room or make it writable, and run again"
         ) from error
 
 

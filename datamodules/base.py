@@ -201,6 +201,7 @@ class DataModule(LightningDataModule, ABC):
     Attributes:
         classes: Number of classes.
         checksum: sha256 of what is in use, after `setup`.
+        skipped: How many damaged images or recordings were left out, after `setup`.
 
     Raises:
         DataError: A number is out of range.
@@ -208,6 +209,7 @@ class DataModule(LightningDataModule, ABC):
 
     classes: int
     checksum: str
+    skipped: int = 0
 
     def __init__(self, batch_size: int, seed: int) -> None:
         """Check and keep the arguments; nothing is read before `setup`."""

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-import numpy.lib.recfunctions  # noqa: F401  # tonic uses it without importing it
+import numpy as np
+import numpy.lib.recfunctions  # tonic uses it without importing it
+import numpy.typing as npt
 import torch
 from filelock import FileLock
 from tonic.datasets import DVSGesture
 
 from datamodules.archives import Archive, extracted, fetch, figshare
 from datamodules.base import PartName
-from datamodules.binning import Events
+from datamodules.binning import DamagedRecordingError, Events
 from datamodules.errors import DataError
 from datamodules.events import EventDataModule
 from datamodules.frame_cache import Recording
@@ -30,6 +32,7 @@ ARCHIVES: Final[dict[Folder, Archive]] = {
     TEST_FOLDER: figshare(DVSGesture.test_filename, 38020584, DVSGesture.test_md5, "about 691 MB"),
 }
 TRAINING_USERS: Final = 23  # numbers 1 to 23; 24 to 29 are the test's
+USERS: Final = 29
 VALIDATION_USERS: Final = 3
 SPLIT: Final = Path(__file__).parent / "splits" / "dvs128_gesture-validation-users.txt"
 METHOD: Final = 'generator=lowest-sha256("seed:user")-of-training-users'
@@ -49,9 +52,35 @@ class SortedDvsGesture(DVSGesture):  # type: ignore[misc]
         self.transform = self.target_transform = self.transforms = None
 
     def __getitem__(self, index: int) -> tuple[Events, int]:
-        """Return events, times in us, and label."""
+        """Return events, times in us, and label.
+
+        Raises:
+            DamagedRecordingError: The file is no table of whole numbers, or polarities are not 0
+                and 1. Tonic would make 16-bit and truth values of whatever is there.
+        """
+        require_table(np.load(self.data[index]))
         sample: Any = super().__getitem__(index)
         return sample[0], sample[1]
+
+
+def require_table(table: npt.NDArray[Any]) -> None:
+    """Refuse what would be another event as 16-bit and truth values.
+
+    Args:
+        table: ``[N, 4]``: x, y, polarity and time.
+
+    Raises:
+        DamagedRecordingError: It is not, or a value is out of range.
+    """
+    if table.ndim != 2 or table.shape[1] != 4:
+        raise DamagedRecordingError(f"its shape is {table.shape}, not [N, 4]")
+    if not np.isfinite(table).all() or (table != np.floor(table)).any():
+        raise DamagedRecordingError("it holds values that are no whole numbers")
+    limits = np.iinfo(np.int16)
+    if len(table) and (table[:, :2].min() < limits.min or table[:, :2].max() > limits.max):
+        raise DamagedRecordingError("it holds pixels beyond any sensor")
+    if not np.isin(table[:, 2], (0, 1)).all():
+        raise DamagedRecordingError("it holds polarities other than 0 and 1")
 
 
 def user_of(path: Path) -> int:
@@ -102,6 +131,7 @@ class Dvs128GestureDataModule(EventDataModule):
     real_folder: ClassVar[str] = "DVSGesture"
     flip: ClassVar[bool] = False
     archives: ClassVar[dict[Folder, Archive]] = ARCHIVES
+    partial: bool = False  # set it to read some recordings of the real data set, for a look
     classes = len(CLASSES)
 
     def obtain(self, parts: Sequence[PartName]) -> None:
@@ -135,16 +165,30 @@ class Dvs128GestureDataModule(EventDataModule):
         """Return a part's recordings, sorted by path.
 
         Raises:
-            DataError: A file is not named by its label, or a folder not by its person.
+            DataError: A file is not named by its label, a folder not by its person, or the real
+                data set lacks a person or has one that does not belong to the part.
         """
         found = sorted((self.folder / folder_of(part)).glob("*/*.npy"))
         paths = [path for path in found if not path.name.startswith(".")]  # macOS adds such
         listed = [Recording(path, label_of(path)) for path in paths]
+        if not self.simulated and not self.partial:
+            self._require_everybody(part, {user_of(path) for path in paths})
         if part == "test":
             return listed
         users = sorted({user_of(path) for path in paths})
         held_out = validation_users(users) if self.simulated else read_split(SPLIT).tolist()
         return [r for r in listed if (user_of(r.path) in held_out) == (part == "val")]
+
+    def _require_everybody(self, part: PartName, users: set[int]) -> None:
+        """Refuse a folder with fewer or other persons than the data set has there."""
+        test = range(TRAINING_USERS + 1, USERS + 1)
+        wanted = set(test if part == "test" else range(1, TRAINING_USERS + 1))
+        if users != wanted:
+            differing = ", ".join(f"user{user:02}" for user in sorted(users ^ wanted))
+            raise DataError(
+                f"{self.folder / folder_of(part)} is not the whole data set ({differing} missing or"
+                " too many): delete it and run again, or restore it from a good copy"
+            )
 
     def reader(self, recordings: Sequence[Recording]) -> SortedDvsGesture:
         """Return what reads these recordings, by their number."""

@@ -205,7 +205,8 @@ class EventDataModule(DataModule):
         test_images: The same for the test part.
         skip_damaged: Leave damaged recordings out, with a line on standard error.
         sensor_side: Side of the sensor, pixels; 0 for 128, or what a simulated data set states.
-        make: Makes the simulated data set in the folder it is given, where that is absent.
+        make: Makes the simulated data set in the folder it is given; it must do nothing where the
+            same one is, and raise a DataError where another one is.
 
     Attributes:
         classes: Number of classes.
@@ -295,6 +296,7 @@ class EventDataModule(DataModule):
         for part in missing:
             self.parts[part] = self._load(part)
         self.checksum = self._checksum()
+        self.skipped = sum(len(part.skipped) for part in self.parts.values())
 
     def _shape_on(self, sensor_side: int) -> FrameShape:
         """Return how recordings of such a sensor become frames."""
@@ -317,16 +319,15 @@ class EventDataModule(DataModule):
     def _simulate(self) -> int:
         """Make the simulated data set if it is absent; return the side it states."""
         complete = self.folder / SIMULATION_FILE
-        if not complete.is_file():
-            if self.make is None:
-                raise DataError(
-                    f"{self.name} is not in {self.folder} (no {SIMULATION_FILE}): simulate it"
-                    " there, or name the folder that has it by --data-dir or CBP_DATA"
-                )
+        if self.make is not None:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):
-                if not complete.is_file():  # another process may have been faster
-                    self.make(self.folder)
+                self.make(self.folder)  # does nothing where the same one is
+        elif not complete.is_file():
+            raise DataError(
+                f"{self.name} is not in {self.folder} (no {SIMULATION_FILE}): simulate it"
+                " there, or name the folder that has it by --data-dir or CBP_DATA"
+            )
         try:
             return int(json.loads(complete.read_text())["sensor_side"])
         except (OSError, ValueError, KeyError, TypeError) as error:

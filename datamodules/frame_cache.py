@@ -194,7 +194,7 @@ def _report(skipped: list[tuple[str, str]], root: Path, count: int, skip_damaged
         name, reason = skipped[0]
         raise DataError(
             f"{root / name} is damaged: {reason};"
-            " restore it from a good copy, or leave such recordings out by skip_damaged=True"
+            " restore it from a good copy, or leave such recordings out by --skip-damaged"
         )
     named = ", ".join(f"{name} ({reason})" for name, reason in skipped)
     if len(skipped) == count:

@@ -48,6 +48,7 @@ class RunArguments:
         runs: Folder of run folders.
         rows: Folder of rows.
         data_dir: Data sets; by default the variable CBP_DATA, else data.
+        skip_damaged: Leave damaged recordings of events out; the row says how many.
         wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
         wandb_project: Project there.
         ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
@@ -63,6 +64,7 @@ class RunArguments:
     runs: Path = Path("runs")
     rows: Path = Path("results/rows")
     data_dir: Path | None = None
+    skip_damaged: bool = False
     wandb: Literal["online", "offline", "off"] = "off"
     wandb_project: str = "cbp-qsnn"
     ablation: str | None = None
@@ -117,6 +119,8 @@ class SweepArguments:
 @dataclass(frozen=True)
 class ReproduceArguments:
     """Run every cell that exists at a tier, parents before children, then write the tables.
+
+    A cell whose data are not to be had is left out and named at the end; the exit code is then 1.
 
     Attributes:
         tier: paper as published, desk in minutes on two cores, smoke in seconds.
@@ -216,7 +220,11 @@ def command_run(arguments: Sequence[str]) -> int:
     runs, rows = folders(chosen, key, recipe)
     places = Places(runs, rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
     places = replace(
-        places, parent_runs=chosen.runs, parent_rows=chosen.rows, ablation=chosen.ablation
+        places,
+        parent_runs=chosen.runs,
+        parent_rows=chosen.rows,
+        ablation=chosen.ablation,
+        skip_damaged=chosen.skip_damaged,
     )
     try:
         print(run_in_words(run(key, recipe, places)))
@@ -287,11 +295,21 @@ def command_reproduce(arguments: Sequence[str]) -> int:
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
     ready = [cell for cell in (*CELLS, *SIMULATED) if (cell, chosen.tier) in RECIPES]
     keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in c.precisions]
+    without_data: dict[str, str] = {}  # cell -> what is missing
     for number, key in enumerate(keys, 1):
         print(f"[{number}/{len(keys)}] {key}", flush=True)
-        print(run_in_words(run(key, find_recipe(key.cell, key.tier), places)), flush=True)
+        if str(key.cell) in without_data:
+            continue
+        try:
+            print(run_in_words(run(key, find_recipe(key.cell, key.tier), places)), flush=True)
+        except DataError as error:  # the other cells may have theirs
+            without_data[str(key.cell)] = str(error)
+            print(f"not run: {error}", file=sys.stderr)
     tables = TablesArguments(rows=chosen.rows, results=chosen.results, runs=chosen.runs)
-    return write_tables(tables, chosen.tier)
+    write_tables(tables, chosen.tier)
+    for cell, missing in without_data.items():
+        print(f"cbp-qsnn: {cell} was not run: {missing}", file=sys.stderr)
+    return 1 if without_data else 0
 
 
 def command_tables(arguments: Sequence[str]) -> int:
@@ -401,7 +419,13 @@ def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, RunKey, "Recipe"]
         chosen.seed,
         chosen.tier,
     )
-    recipe = parse_override(find_recipe(key.cell, key.tier), overrides, f"run of {key.cell}")
+    shipped = find_recipe(key.cell, key.tier)
+    recipe = parse_override(shipped, overrides, f"run of {key.cell}")
+    if recipe.data != shipped.data:
+        raise UserError(
+            f"data is {recipe.data}: a run of {key.cell} at the {key.tier} tier reads "
+            f"{shipped.data}, and no table mixes data sets"
+        )
     return chosen, key, recipe
 
 

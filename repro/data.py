@@ -24,13 +24,16 @@ RECORDINGS: Final[dict[str, type[EventDataModule]]] = {
 }
 
 
-def make_data(recipe: ImageRecipe, seed: int, data_dir: Path | None) -> DataModule:
+def make_data(
+    recipe: ImageRecipe, seed: int, data_dir: Path | None, skip_damaged: bool = False
+) -> DataModule:
     """Return the datamodule of the recipe's data set; nothing is read yet.
 
     Args:
         recipe: Numbers of the run.
         seed: Of order and augmentation.
         data_dir: Folder of data sets; None for CBP_DATA, else ``data``.
+        skip_damaged: Leave damaged recordings of events out.
     """
     shared: Any = {
         "batch_size": recipe.batch_size,
@@ -41,7 +44,7 @@ def make_data(recipe: ImageRecipe, seed: int, data_dir: Path | None) -> DataModu
         "test_images": recipe.test_images,
     }
     if recipe.data in RECORDINGS:
-        return make_events(recipe, data_dir, shared)
+        return make_events(recipe, data_dir, {**shared, "skip_damaged": skip_damaged})
     if recipe.data == "imagenet":
         from datamodules.imagenet import ImageNetDataModule
 

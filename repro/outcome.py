@@ -80,6 +80,7 @@ def make_row(
         train_images=data.size("train"),
         val_images=data.size("val"),
         test_images=data.size("test"),
+        skipped=data.skipped or None,
         accuracy_file=float(correct.mean()),
         weights=counted.weights,
         quantised_weights=counted.quantised_weights,

@@ -299,7 +299,8 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
     SNN_CALIBRATION_CIFAR10_DESK, data="cifar100", normalisation="cifar100"
 )
 
-# Desk tier of the event cells, on simulated recordings (docs/desk_tier.md).
+# Desk tier of the event cells, chosen on simulated recordings (docs/desk_tier.md), the same for
+# recorded ones.
 SURROGATE_CIFAR10_DVS_DESK: Final = replace(
     SURROGATE_CIFAR10_DVS,
     data="cifar10_dvs_sim",
@@ -331,8 +332,14 @@ RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
     (find_cell("stbp", "cifar100"), "desk"): STBP_CIFAR100_DESK,
     (find_cell("stbp", "cifar100"), "smoke"): replace(STBP_DIGITS, decay=0.8),
     (find_cell("surrogate", "dvs128_gesture"), "paper"): SURROGATE_DVS128_GESTURE,
+    (find_cell("surrogate", "dvs128_gesture"), "desk"): replace(
+        SURROGATE_DVS128_GESTURE_DESK, data="dvs128_gesture"
+    ),
     (find_cell("surrogate", "dvs128_gesture"), "smoke"): SURROGATE_GESTURES_SMOKE,
     (find_cell("surrogate", "cifar10_dvs"), "paper"): SURROGATE_CIFAR10_DVS,
+    (find_cell("surrogate", "cifar10_dvs"), "desk"): replace(
+        SURROGATE_CIFAR10_DVS_DESK, data="cifar10_dvs"
+    ),
     (find_cell("surrogate", "cifar10_dvs"), "smoke"): SURROGATE_DIGITS_DVS,
     (find_cell("surrogate", "imagenet", "sew_resnet18"), "paper"): SURROGATE_IMAGENET,
     (find_cell("surrogate", "imagenet", "sew_resnet18"), "smoke"): SURROGATE_DIGITS,

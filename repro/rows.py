@@ -29,7 +29,7 @@ FRACTIONS: Final = (
 COUNTS: Final = (
     *("seed", "train_images", "val_images", "epochs", "epochs_done", "wall_seconds"),
     *("weights", "quantised_weights", "fp32_bytes", "weights_only_bytes", "everything_bytes"),
-    *("file_bytes", "parent_only_right", "child_only_right", "epoch_lr_drop"),
+    *("file_bytes", "parent_only_right", "child_only_right", "epoch_lr_drop", "skipped"),
 )
 # What a conversion evaluates, in its order, by the pipeline of its recipe.
 STEPS_TAKEN: Final = {
@@ -104,6 +104,7 @@ class Row:
             of `STEPS_TAKEN`.
         epoch_lr_drop: Epoch, from 0, at which the learning rate of a CBP phase was first below its
             start; None if it never was, if that is not known, or if the run has no such phase.
+        skipped: Damaged recordings that were left out; None for none.
 
     Raises:
         ValueError: A value out of range or fields that contradict each other.
@@ -156,6 +157,7 @@ class Row:
     g_selected: int | None = None
     conversion: dict[str, float] | None = None
     epoch_lr_drop: int | None = None
+    skipped: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row that contradicts itself."""
@@ -378,6 +380,7 @@ OPTIONAL = {
     "g_selected",
     "conversion",
     "epoch_lr_drop",
+    "skipped",
 }  # None where a row does not name them
 
 

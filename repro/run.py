@@ -59,6 +59,7 @@ class Places:
         parent_rows: Folder of the parent's row; None for ``rows``.
         ablation: Name of the ablation that the run belongs to, for W&B, where a run's name does not
             tell; None for a run of the tables.
+        skip_damaged: Whether damaged recordings are left out.
     """
 
     runs: Path = Path("runs")
@@ -69,6 +70,7 @@ class Places:
     parent_runs: Path | None = None
     parent_rows: Path | None = None
     ablation: str | None = None
+    skip_damaged: bool = False
 
 
 def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
@@ -89,7 +91,7 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     if (row := finished_row(key, recipe, places)) is not None:
         return row
     parent = load_parent(key, recipe, places)
-    data = make_data(recipe, key.seed, places.data_dir)
+    data = make_data(recipe, key.seed, places.data_dir, places.skip_damaged)
     data.setup("fit")
     module = make_module(key, recipe, data.classes, parent)
     batches = calibration_batches(data, recipe) if key.is_conversion else []

@@ -249,7 +249,10 @@ def _data_notes(groups: Groups) -> list[str]:
     for (cell, _), group in groups.items():
         for row in group:
             counts = f"{row.train_images:,} / {row.val_images:,} / {row.test_images:,}"
-            said[f"{cell} read {row.data}: {counts} training / validation / test images."] = None
+            noun = "recordings" if "dvs" in row.data or "gesture" in row.data else "images"
+            skipped = f"; {row.skipped} damaged ones were left out" if row.skipped else ""
+            counts = f"{counts} training / validation / test {noun}"
+            said[f"{cell} read {row.data}: {counts}{skipped}."] = None
     return list(said)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from datamodules.archives import Archive
-from datamodules.binning import FrameShape, bin_events
+from datamodules.binning import DamagedRecordingError, FrameShape, bin_events
 from datamodules.cifar import find_folder
 from datamodules.dvs128_gesture import (
     ARCHIVES,
@@ -112,10 +112,52 @@ def test_a_mirrored_hand_would_be_the_other_one(data: Path) -> None:
 
 
 def test_the_test_part_alone_needs_its_folder_alone(tmp_path: Path) -> None:
-    write(tmp_path / "DVSGesture" / TEST_FOLDER, [24])
+    write(tmp_path / "DVSGesture" / TEST_FOLDER, range(24, 30))
     module = Dvs128GestureDataModule(**BASE, data_dir=tmp_path)
     module.setup("test")
-    assert module.size("test") == 2 * LABELS
+    assert module.size("test") == 6 * 2 * LABELS
+
+
+@pytest.mark.parametrize(
+    ("folder", "users", "differing"),
+    [
+        (TEST_FOLDER, range(24, 29), "user29"),
+        (TEST_FOLDER, [1, *range(24, 30)], "user01"),
+        (TRAIN_FOLDER, range(1, 25), "user24"),
+    ],
+)
+def test_a_part_of_the_real_data_set_is_not_it(
+    tmp_path: Path, folder: str, users: Sequence[int], differing: str
+) -> None:
+    for name, whole in ((TRAIN_FOLDER, range(1, 24)), (TEST_FOLDER, range(24, 30))):
+        write(tmp_path / "DVSGesture" / name, users if name == folder else whole)
+    module = Dvs128GestureDataModule(**BASE, data_dir=tmp_path)
+    with pytest.raises(DataError, match=rf"{folder} is not the whole data set \({differing} "):
+        module.setup()
+    module.partial = True
+    module.setup()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (0, 65_539, "pixels beyond any sensor"),  # 3 in 16 bits
+        (1, float("nan"), "no whole numbers"),
+        (2, -1, "polarities other than 0 and 1"),  # true
+        (3, float("inf"), "no whole numbers"),
+    ],
+)
+def test_values_that_tonic_would_make_others_of_are_named(
+    tmp_path: Path, column: int, value: float, message: str
+) -> None:
+    path = tmp_path / "0.npy"
+    events = clip(50, seed=0).astype(np.float64 if isinstance(value, float) else np.int32)
+    np.save(path, events.astype(np.int32))
+    assert len(SortedDvsGesture([Recording(path, 0)])[0][0]) == 50
+    events[7, column] = value
+    np.save(path, events)
+    with pytest.raises(DamagedRecordingError, match=message):
+        SortedDvsGesture([Recording(path, 0)])[0]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +260,7 @@ def test_real_clips_become_batches(tmp_path: Path) -> None:
     (tmp_path / "DVSGesture").mkdir()
     (tmp_path / "DVSGesture" / TEST_FOLDER).symlink_to(source)  # the cache stays out of CBP_DATA
     module = Dvs128GestureDataModule(batch_size=4, seed=0, time_steps=16, data_dir=tmp_path)
+    module.partial = True
     module.setup("test")
     paths = sorted(source.glob("*/*.npy"))
     assert module.size("test") == len(paths) > 0

@@ -1,5 +1,6 @@
 """Archives: downloads that break off, servers of every kind, content that must not be trusted."""
 
+import errno
 import hashlib
 import io
 import tarfile
@@ -196,3 +197,19 @@ def test_content_is_given_and_taken_away(tmp_path: Path, kind: str) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"cannot be extracted .*delete it and run again"):
         extract(path, tmp_path / "cut")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tar.gz"
+    write_tar(path, "in/file")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", full)
+    with pytest.raises(DataError, match=r"No space left on device\): make room") as caught:
+        extract(path, tmp_path / "out")
+    assert "delete" not in str(caught.value)
+    assert path.exists()

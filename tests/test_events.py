@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from datamodules.base import PartName
 from datamodules.binning import DamagedRecordingError, FrameShape, bin_events, check_events
+from datamodules.dvs128_gesture import Dvs128GestureDataModule
 from datamodules.errors import DataError
 from datamodules.events import EventDataModule, interleave_classes, shift_and_flip
 from datamodules.frame_cache import Recording
@@ -188,7 +190,7 @@ def test_a_damaged_recording_stops_or_is_left_out(
         path.write_bytes(path.read_bytes()[:-100])
     else:
         np.save(path, damaged(kind))
-    with pytest.raises(DataError, match=rf"1_05\.npy is damaged: {message}.*skip_damaged=True"):
+    with pytest.raises(DataError, match=rf"1_05\.npy is damaged: {message}.*--skip-damaged"):
         make(tmp_path)
     capsys.readouterr()
     for _ in range(2):  # cold, then from the cache
@@ -433,7 +435,9 @@ def test_numbers_out_of_range(tmp_path: Path, change: dict[str, Any], message: s
 
 
 def simulate(folder: Path) -> None:
-    """Make a data set of another name, whose sensor has twice the side."""
+    """Make a data set of another name, whose sensor has twice the side; once."""
+    if (folder / "simulation.json").exists():
+        return
     for part in COUNTS:
         (folder / part).mkdir(parents=True)
         for i in range(4):
@@ -442,19 +446,28 @@ def simulate(folder: Path) -> None:
 
 
 def test_a_simulated_data_set_is_made_once(tmp_path: Path) -> None:
-    calls: list[Path] = []
-
-    def count_and_simulate(folder: Path) -> None:
-        calls.append(folder)
-        simulate(folder)
-
+    made = []
     for _ in range(2):
-        module = make(tmp_path, name="saved_sim", make=count_and_simulate, spatial_pool=2)
+        module = make(tmp_path, name="saved_sim", make=simulate, spatial_pool=2)
         assert module.shape.side == SIDE
         assert next(iter(module.batches("test")))[0].shape == (4, STEPS, 2, SIDE, SIDE)
-    assert calls == [tmp_path / "saved_sim"]
+        made.append((tmp_path / "saved_sim" / "simulation.json").stat().st_mtime_ns)
+    assert made[0] == made[1]
     with pytest.raises(DataError, match=r"sensor_side is 8, but .*simulation\.json states 16"):
         make(tmp_path, name="saved_sim", sensor_side=SIDE)
+
+
+def test_another_simulation_in_its_place_is_refused(tmp_path: Path) -> None:
+    from datamodules.simulation.simulate import simulate as film
+
+    few, fewer = (
+        partial(film, "gesture_smoke_sim", train_users=users, test_users=1) for users in (3, 2)
+    )
+    arguments: dict[str, Any] = {"batch_size": 2, "seed": 0, "time_steps": 2}
+    named: dict[str, Any] = {"name": "gesture_smoke_sim", "data_dir": tmp_path}
+    Dvs128GestureDataModule(**arguments, **named, make=few).setup()
+    with pytest.raises(DataError, match="was simulated with another train_users: delete it"):
+        Dvs128GestureDataModule(**arguments, **named, make=fewer).setup()
 
 
 def test_an_absent_simulation_is_an_error(tmp_path: Path) -> None:

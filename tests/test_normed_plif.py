@@ -109,6 +109,17 @@ def test_float32_differs_by_rounding_alone() -> None:
     assert not torch.equal(found["maps"].double(), exact["maps"])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_types_take_the_operations_one_by_one(dtype: torch.dtype) -> None:
+    """The kernels have no arithmetic for them: bfloat16 reaches NumPy as its bits."""
+    maps, shortcut, _ = inputs(STEPS)
+    norm, neuron = (module.to(dtype).eval() for module in layer(2.0))
+    given = maps.to(dtype), STEPS, norm, neuron, shortcut.to(dtype)
+    found = norm_and_fire(*given)
+    assert torch.equal(found, norm_and_fire_plain(*given))
+    assert (found != shortcut.to(dtype)).any()
+
+
 @pytest.mark.parametrize(
     ("connection", "table"),
     [("add", [0, 1, 1, 2]), ("and", [0, 0, 0, 1]), ("iand", [0, 1, 0, 0])],

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.errors import DataError
 from repro import packing
 from repro.cells import CELLS, QUANTISED, Cell, Precision, RunKey, find_cell
 from repro.cli import main
@@ -439,7 +440,7 @@ def test_absent_data_says_how_to_get_them(
         raise OSError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
-    words = [*command(tmp_path, "fp32"), "--data=cifar10", f"--data-dir={tmp_path / 'none'}"]
+    words = [*command(tmp_path, "fp32"), "--tier=desk", f"--data-dir={tmp_path / 'none'}"]
     line = bad(words, capsys)
     assert "--data-dir" in line
     assert "CBP_DATA" in line
@@ -540,6 +541,38 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 def test_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with locked(run_folder(tmp_path, "fp32")):
         assert "in use by another process" in bad(command(tmp_path, "fp32"), capsys)
+
+
+@pytest.mark.parametrize(
+    ("cell", "data"),
+    [(CELL, "digits_dvs_sim"), (find_cell("surrogate", "cifar10_dvs"), "digits")],
+    ids=str,
+)
+def test_another_data_set_is_not_mixed_in(
+    cell: Cell, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = bad(command(tmp_path, "fp32", f"--data={data}", cell=cell), capsys)
+    assert f"data is {data}: a run of {cell} at the smoke tier reads" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_reproduce_goes_on_without_a_cell_that_has_no_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def no_data(key: RunKey, recipe: object, places: Places) -> Row:
+        tried.append(str(key.cell))
+        raise DataError(f"{key.cell.dataset} is absent")
+
+    monkeypatch.setattr("repro.run.run", no_data)
+    words = ["reproduce", "--tier=paper", f"--runs={tmp_path}", f"--rows={tmp_path}"]
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    assert main([*words, f"--results={tmp_path / 'results'}"]) == 1
+    assert tried == [str(cell) for cell in CELLS]  # each once: its other runs have no data either
+    told = capsys.readouterr().err
+    for cell in CELLS:
+        assert f"cbp-qsnn: {cell} was not run: {cell.dataset} is absent" in told
 
 
 def test_another_recipe_is_not_mixed_in(

@@ -117,6 +117,12 @@ class Cbp(Callback):
         """Make the multipliers, or restore them; the weights are on the device by now."""
         if len(trainer.optimizers) != 1:
             raise UserError(f"Cbp takes one optimiser, the module has {len(trainer.optimizers)}")
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler and getattr(trainer.optimizers[0], "_step_supports_amp_scaling", False):
+            raise UserError(
+                "a fused optimiser undoes AMP's loss scale inside its step, after Cbp has clipped: "
+                "make the optimiser with fused=False"
+            )
         if self._rule is not None and self._restored is None:
             return  # a second fit goes on where the first ended
         self._rule = self._make_rule(pl_module)

@@ -29,8 +29,9 @@ def make_optimiser(
     momentum: float,
     weight_decay: float,
     decay_weights_only: bool,
+    fused: bool = True,
 ) -> torch.optim.Optimizer:
-    """Return the optimiser in its fused form.
+    """Return the optimiser.
 
     Args:
         parameters: What it steps.
@@ -40,6 +41,8 @@ def make_optimiser(
         weight_decay: Of Adam as a penalty, of AdamW decoupled.
         decay_weights_only: Whether parameters of fewer than two dimensions (biases, scales of
             normalisation) do not decay.
+        fused: In its fused form, faster, which undoes a loss scale inside its step: Lightning then
+            leaves the gradients scaled until there.
     """
     weights: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -49,9 +52,9 @@ def make_optimiser(
     if rest:
         groups.append({"params": rest, "weight_decay": 0.0})
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused)
     kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=lr, fused=True)
+    return kind(groups, lr=lr, fused=fused)
 
 
 class SpikingModule(LightningModule):
@@ -87,6 +90,7 @@ class SpikingModule(LightningModule):
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             decay_weights_only=self.phase == "cbp",
+            fused=not self._scales_loss(),
         )
         if self.phase == "cbp" or recipe.schedule == "constant":
             return optimiser
@@ -97,6 +101,11 @@ class SpikingModule(LightningModule):
             }
         steps = StepLR(optimiser, recipe.lr_step, recipe.lr_gamma)
         return {"optimizer": optimiser, "lr_scheduler": steps}
+
+    def _scales_loss(self) -> bool:
+        """Return whether AMP scales the loss, so that gradients must be unscaled before a clip."""
+        plugin = getattr(self._trainer, "precision_plugin", None)
+        return getattr(plugin, "scaler", None) is not None
 
     @abstractmethod
     def loss(self, train: Tensor, labels: Tensor) -> Tensor:

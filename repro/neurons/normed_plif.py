@@ -246,7 +246,7 @@ def norm_and_fire(
         raise ValueError(f"maps have {maps.shape[0]} steps, neither 1 nor T = {time_steps}")
     if norm.training and maps.numel() == maps.shape[2]:
         raise ValueError("one value per channel has no variance: give more images or time steps")
-    if maps.device.type != "cpu":
+    if maps.device.type != "cpu" or maps.dtype not in (torch.float32, torch.float64):
         return norm_and_fire_plain(maps, time_steps, norm, neuron, shortcut, connection)
     flat = maps.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     maps = flat.unflatten(0, maps.shape[:2])  # type: ignore[no-untyped-call]
