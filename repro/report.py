@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -409,8 +410,8 @@ def write_report(
         results: Holds ``paper.csv``; the tables go there, the smoke tier's below ``smoke``.
         runs: Run folders, for the curves of those that are on this machine; the pages go to its
             subfolder ``report``.
-        show: Tier whose tables are printed; None prints the names of the files and, of the tiers
-            that are results, the commands of missing runs.
+        show: Tier whose tables are printed; None prints the names of the files and, on standard
+            error, the commands of runs that the tiers with results lack.
         rows: Rows from elsewhere, in place of those of the folder.
 
     Returns:
@@ -441,7 +442,8 @@ def write_report(
             print(f"{summary_in_words(rows, tier)}\n\n{in_terminal(tables.values(), rows, tier)}")
     if show is None:
         print("\n".join(map(str, [*paths, *pages.values()])))
-        print("\n".join(filter(None, (holes_in_words(rows, tier) for tier in real))))
+        for said in filter(None, (holes_in_words(rows, tier) for tier in real)):
+            print(said, file=sys.stderr)
     elif show in pages:
         print(f"Report: {pages[show]}")
     else:

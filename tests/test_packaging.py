@@ -29,6 +29,7 @@ ARGUMENTS = {
     "tables": cli.TablesArguments,
     "export": cli.ExportArguments,
     "inspect": cli.InspectArguments,
+    "simulate": cli.SimulateArguments,
 }
 
 

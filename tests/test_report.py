@@ -106,7 +106,9 @@ def test_the_results_do_not_depend_on_the_run_folders(
 ) -> None:
     runs = tmp_path / "runs"
     assert write_report(results / "rows", results, runs, None) == 0
-    printed = capsys.readouterr().out.split()
+    told = capsys.readouterr()
+    printed = told.out.split()
+    assert "of the desk tier's runs are missing; these commands make them" in told.err
     assert str(runs / "report" / "desk.html") in printed
     assert all(Path(line).is_file() for line in printed)
     before, page = contents(results), (runs / "report" / "desk.html").read_text()
