@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from repro.sweep import Run
 
 T = TypeVar("T")
+# A run that W&B starts again gets all that it knows of it as arguments, not only the grid point.
+OF_WANDB: Final = ("--_wandb", "--key", "--recipe")
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def command_run(arguments: Sequence[str]) -> int:
     chosen, key, recipe = parse_run(arguments)
 
     from repro.run import Places, run
+    from repro.sweep import ending_like_ctrl_c
     from repro.words import run_in_words
 
     runs, rows = folders(chosen, key, recipe)
@@ -227,7 +230,8 @@ def command_run(arguments: Sequence[str]) -> int:
         skip_damaged=chosen.skip_damaged,
     )
     try:
-        print(run_in_words(run(key, recipe, places)))
+        with ending_like_ctrl_c():
+            print(run_in_words(run(key, recipe, places)))
     except MissingParentError as error:
         parent = key.parent()
         assert parent is not None
@@ -247,7 +251,9 @@ def parent_command(words: Sequence[str], precision: Precision) -> str:
     dropping = False
     for word in words:
         if word.startswith("--"):
-            dropping = word.startswith(("--precision", "--cbp.", "--no-cbp.", "--ablation"))
+            dropping = word.startswith(
+                ("--precision", "--cbp.", "--no-cbp.", "--ablation", *OF_WANDB)
+            )
         if not dropping:
             kept.append(word)
     return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", precision])
@@ -441,8 +447,7 @@ def folders(chosen: RunArguments, key: RunKey, recipe: "Recipe") -> tuple[Path, 
 
 def parse_known(arguments: Sequence[str]) -> tuple[RunArguments, list[str]]:
     """Return the parsed arguments and the words that belong to the recipe."""
-    # W&B adds --_wandb to the words of a run that it starts again.
-    words = [word for word in arguments if not word.startswith("--_wandb=")]
+    words = [word for word in arguments if word.partition("=")[0] not in OF_WANDB]
     with_cell = {"--method", "--dataset"} <= {word.split("=")[0] for word in words}
     if with_cell:  # --help then shows the recipe
         asked = [word for word in words if word in ("-h", "--help")]

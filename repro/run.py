@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -21,7 +21,7 @@ from repro import packing, rows
 from repro.allocator import keep_freed_memory
 from repro.cbp.callback import Cbp
 from repro.cbp.control import Control
-from repro.cells import Precision, RunKey
+from repro.cells import RunKey
 from repro.conversion import calibration_batches, convert_to_file
 from repro.data import make_data
 from repro.errors import MissingParentError, UserError
@@ -35,14 +35,14 @@ from repro.networks.vgg import Vgg
 from repro.outcome import Parent, conversion_fields, history_fields, make_row
 from repro.recipe_fields import CbpRecipe, Recipe, SnnCalibrationRecipe, SurrogateRecipe
 from repro.recipes import as_dict, recipe_hash
-
-JOB_TYPES: Final[dict[Precision, str]] = {
-    "ann": "pretrain",
-    "fp32": "pretrain",
-    "fp32_control": "control",
-    "binary": "cbp",
-    "ternary": "cbp",
-}
+from repro.wandb_logger import (
+    Logger,
+    Mode,
+    WandbPlace,
+    is_in_sweep,
+    log_outcome,
+    wandb_logger,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Places:
     runs: Path = Path("runs")
     rows: Path = Path("results/rows")
     data_dir: Path | None = None
-    wandb: Literal["online", "offline", "off"] = "off"
+    wandb: Mode = "off"
     wandb_project: str = "cbp-qsnn"
     parent_runs: Path | None = None
     parent_rows: Path | None = None
@@ -88,8 +88,19 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     """
     keep_freed_memory()
     torch.set_flush_denormal(True)  # denormals made steps 12 times slower
-    if (row := finished_row(key, recipe, places)) is not None:
+    # An agent of W&B waits for a run, also where there is nothing left to do.
+    if not is_in_sweep(places.wandb) and (row := finished_row(key, recipe, places)) is not None:
         return row
+    folder = places.runs / str(key)
+    place = WandbPlace(folder, places.wandb, places.wandb_project, places.ablation)
+    with wandb_logger(key, recipe, place) as logger:
+        row = finished_row(key, recipe, places) or make(key, recipe, places, logger)
+        log_outcome(logger, row)
+    return row
+
+
+def make(key: RunKey, recipe: Recipe, places: Places, logger: Logger) -> rows.Row:
+    """Make the row of a run; nothing is written before data, parent and network are good."""
     parent = load_parent(key, recipe, places)
     data = make_data(recipe, key.seed, places.data_dir, places.skip_damaged)
     data.setup("fit")
@@ -97,26 +108,16 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     batches = calibration_batches(data, recipe) if key.is_conversion else []
     folder = places.runs / str(key)
     file = folder / "model.safetensors"
-    with locked(folder):  # nothing is written before data, parent and network are known to be good
+    with locked(folder):
         write_config(folder, key, recipe)
-        with wandb_logger(key, recipe, places) as logger:
-            if key.is_conversion:
-                found = convert(key, recipe, file, module, batches, data)
-            else:
-                history = train(key, recipe, folder, module, data, logger)
-                export(folder, file)
-                found = history_fields(history, epochs_of(key, recipe))
-            row = make_row(key, recipe, data, file, parent, found)
-            rows.write_row(row, places.rows)
-            if logger:
-                logger.experiment.summary.update(
-                    {
-                        "test/accuracy": row.accuracy_file,
-                        "test/accuracy_last": row.accuracy_last,
-                        "memory/packed_bytes": row.file_bytes,
-                        "row": rows.row_to_text(row),
-                    }
-                )
+        if key.is_conversion:
+            found = convert(key, recipe, file, module, batches, data)
+        else:
+            history = train(key, recipe, folder, module, data, logger)
+            export(folder, file)
+            found = history_fields(history, epochs_of(key, recipe))
+        row = make_row(key, recipe, data, file, parent, found)
+        rows.write_row(row, places.rows)
     return row
 
 
@@ -248,7 +249,7 @@ def train(
     folder: Path,
     module: SpikingModule,
     data: DataModule,
-    logger: Any,  # noqa: ANN401  (a W&B logger or False; wandb is imported when it is asked for)
+    logger: Logger,
 ) -> History:
     """Train to the last epoch, from ``last.ckpt`` where there is one; return the history."""
     cbp = make_cbp(key.precision, recipe.cbp) if key.has_cbp_phase else None
@@ -293,46 +294,3 @@ def mixes_precision(recipe: Recipe) -> bool:
 def epochs_of(key: RunKey, recipe: Recipe) -> int:
     """Return the epochs of the run's phase."""
     return recipe.cbp.epochs if key.has_cbp_phase else recipe.epochs
-
-
-@contextmanager
-def wandb_logger(key: RunKey, recipe: Recipe, places: Places) -> Iterator[Any]:
-    """Yield Lightning's W&B logger when the user asked for W&B, else False.
-
-    The W&B run ends with the block: as failed if that raises.
-
-    Raises:
-        UserError: W&B does not start, for want of a login, say.
-    """
-    if places.wandb == "off":
-        yield False
-        return
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
-
-    logger = WandbLogger(
-        name=str(key),
-        project=places.wandb_project,
-        save_dir=places.runs / str(key),
-        offline=places.wandb == "offline",
-        group=str(key.cell),
-        job_type=JOB_TYPES[key.precision],
-        tags=[key.tier, key.precision, *([places.ablation] if places.ablation else ())],
-        config={
-            "key": str(key),
-            "ablation": places.ablation,
-            **as_dict(recipe, key.precision),
-        },
-    )
-    try:
-        logger.experiment.summary.update({"key": str(key)})
-    except wandb.Error as error:
-        raise UserError(
-            f"W&B does not start ({error}): run wandb login, or use --wandb offline"
-        ) from error
-    try:
-        yield logger
-    except BaseException:
-        logger.experiment.finish(exit_code=1)
-        raise
-    logger.experiment.finish()

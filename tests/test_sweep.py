@@ -184,9 +184,12 @@ def test_truth_values_as_wandb_writes_them() -> None:
     assert plain_flag("--runs=True story") == "--runs=True story"
 
 
-def test_a_run_that_wandb_starts_again_carries_a_word_of_its_own() -> None:
-    words = ["--method=stbp", "--dataset=cifar10", "--_wandb={'sweep': 1}"]
-    assert parse_known(words)[1] == []
+def test_a_run_that_wandb_starts_again_carries_words_of_its_own() -> None:
+    words = ["--method=stbp", "--dataset=cifar10", "--width=1", "--_wandb={'sweep': 1}"]
+    again = [*words, "--key=stbp-cifar10-fp32-paper-s0", "--recipe={'width': 1, 'keys': 2}"]
+    assert parse_known(again) == parse_known(words)
+    assert parse_known(again)[1] == ["--width=1"]
+    assert parse_known([*words, "--keys=1"])[1] == ["--width=1", "--keys=1"]
 
 
 def test_parents_come_before_children_else_the_order_of_the_files(tmp_path: Path) -> None:
