@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test tables bench
+.PHONY: help reproduce test tables bench sweep-smoke
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3)
@@ -17,7 +17,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 IS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 reproduce: $(INSTALLED) ## Run every cell of the smoke tier from data to packed files, then the tables
 	$(RUN) -m repro reproduce --tier smoke
@@ -30,6 +30,9 @@ test: $(INSTALLED) ## Check style and types, run the tests
 
 tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 	$(RUN) -m repro tables
+
+sweep-smoke: $(INSTALLED) ## Launch W&B sweeps with two agents against a stand-in of the server, offline
+	$(RUN) tests/sweep_smoke.py
 
 bench: $(INSTALLED) ## Time and memory of full-size training steps (minutes, gigabytes); a linear baseline
 	$(RUN) -m benchmarks.train_step --network stbp

@@ -41,7 +41,7 @@ def commands(text: str, program: str) -> list[str]:
 
 
 def targets(makefile: str) -> set[str]:
-    return set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
 
 
 def parse(command: str) -> None:
@@ -70,9 +70,9 @@ def pins() -> dict[str, str]:
 
 def test_the_two_commands_of_the_readme_are_in_the_makefile() -> None:
     assert commands(README, "make") == ["make test", "make reproduce"]
-    named = {name for text in DOCUMENTS for name in re.findall(r"`make ([a-z]+)`", read(text))}
+    named = {name for text in DOCUMENTS for name in re.findall(r"`make ([a-z-]+)`", read(text))}
     assert {"test", "reproduce", "tables"} <= named <= targets(MAKEFILE)
-    assert targets(MAKEFILE) == set(re.findall(r"make ([a-z]+)", make("help")))
+    assert targets(MAKEFILE) == set(re.findall(r"make ([a-z-]+)", make("help")))
 
 
 def read(document: str | Path) -> str:
