@@ -37,8 +37,8 @@ from repro.recipe_fields import CbpRecipe, Recipe, SnnCalibrationRecipe, Surroga
 from repro.recipes import as_dict, recipe_hash
 from repro.wandb_logger import (
     Logger,
+    LogPlace,
     Mode,
-    WandbPlace,
     is_in_sweep,
     log_outcome,
     wandb_logger,
@@ -92,7 +92,7 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     if not is_in_sweep(places.wandb) and (row := finished_row(key, recipe, places)) is not None:
         return row
     folder = places.runs / str(key)
-    place = WandbPlace(folder, places.wandb, places.wandb_project, places.ablation)
+    place = LogPlace(folder, places.wandb, places.wandb_project, places.ablation)
     with wandb_logger(key, recipe, place) as logger:
         row = finished_row(key, recipe, places) or make(key, recipe, places, logger)
         log_outcome(logger, row)

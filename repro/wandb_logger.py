@@ -44,7 +44,7 @@ def is_in_sweep(mode: Mode) -> bool:
 
 
 @dataclass(frozen=True)
-class WandbPlace:
+class LogPlace:
     """Where W&B keeps a run.
 
     Attributes:
@@ -61,7 +61,7 @@ class WandbPlace:
 
 
 @contextmanager
-def wandb_logger(key: RunKey, recipe: Recipe, place: WandbPlace) -> Iterator[Logger]:
+def wandb_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> Iterator[Logger]:
     """Yield Lightning's W&B logger when the user asked for W&B, else False.
 
     The W&B run ends with the block, with the exit code that the process will have. One that was
@@ -91,7 +91,7 @@ def wandb_logger(key: RunKey, recipe: Recipe, place: WandbPlace) -> Iterator[Log
     finish(logger, 0)
 
 
-def start(key: RunKey, recipe: Recipe, place: WandbPlace) -> "WandbLogger":
+def start(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
     """Return a logger whose W&B run has begun: offline if the server does not answer."""
     import wandb
 
@@ -109,7 +109,7 @@ def start(key: RunKey, recipe: Recipe, place: WandbPlace) -> "WandbLogger":
         return logger
 
 
-def open_logger(key: RunKey, recipe: Recipe, place: WandbPlace) -> "WandbLogger":
+def open_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
     """Return a logger whose W&B run has begun.
 
     The recipe stands under one name: W&B starts a preempted run again with the whole configuration
