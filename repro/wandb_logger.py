@@ -1,8 +1,8 @@
 """Weights & Biases: a run tells it what it does, and neither fails nor waits for its sake.
 
-A server that does not answer at the start makes the run log offline; one that dies later costs at
-most ``FINISH_SECONDS`` at the end. Either way what was logged is in the run folder, and
-``wandb sync`` delivers it.
+A server that does not answer at the start, or refuses, makes the run log offline; one that dies
+later costs at most ``FINISH_SECONDS`` at the end. Either way what was logged is in the run folder,
+and ``wandb sync`` delivers it.
 """
 
 import os
@@ -92,7 +92,7 @@ def wandb_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> Iterator[Logge
 
 
 def start(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
-    """Return a logger whose W&B run has begun: offline if the server does not answer."""
+    """Return a logger whose W&B run has begun: offline if the server does not take it."""
     import wandb
 
     try:
@@ -105,7 +105,7 @@ def start(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
         wandb.teardown()  # else the run's id, which a sweep gives, counts as in use
         logger = open_logger(key, recipe, replace(place, mode="offline"))
         reason = " ".join(str(error).split())
-        say(f"W&B does not answer ({reason}): this run logs offline; {sync_later(logger)}")
+        say(f"W&B does not take the run ({reason}): it logs offline; {sync_later(logger)}")
         return logger
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sweep_smoke
 import yaml  # type: ignore[import-untyped]
 from wandb_cli import ROOT, WandbCli
 from wandb_standin import Standin, WandbRun, WandbSweep
@@ -118,6 +119,14 @@ def test_two_agents_make_every_run_of_a_grid_once(server: Standin, cli: WandbCli
     assert list(rows) == ["stbp-cifar10-fp32-smoke-s0"]
     assert "seed 2" not in "".join(printed)
     assert "s2 starts from stbp-cifar10-fp32-smoke-s2, not there yet" in "".join(printed)
+
+
+@pytest.mark.slow
+def test_make_sweep_smoke_comes_out_as_it_should(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep_smoke.main() == 0
+    shown = capsys.readouterr().out
+    assert shown.count("failed (exit code 2), 0 epochs logged\n") == 2
+    assert shown.count("finished (exit code 0), 2 epochs logged, test accuracy ") == 4
 
 
 @pytest.mark.slow
