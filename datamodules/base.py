@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Required, TypedDict
 
 import numpy as np
@@ -21,6 +21,7 @@ from datamodules.augmentation import (
     draw_crops,
 )
 from datamodules.errors import DataError
+from datamodules.share import WHOLE, Share, require_shares
 
 PartName = Literal["train", "val", "test"]
 PART_NAMES: tuple[PartName, ...] = ("train", "val", "test")
@@ -144,19 +145,21 @@ class BatchLoader:
     Attributes:
         part: Images and labels.
         batch_size: Images a batch.
+        share: What is yielded of every batch.
     """
 
     part: Part
     batch_size: int
+    share: Share = field(default=WHOLE, kw_only=True)
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.part.labels) // self.batch_size)
+        return self.share.count_batches(len(self.part.labels), self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield (images, labels), uint8 and int64; views, nothing is copied."""
-        for start in range(0, len(self.part.labels), self.batch_size):
-            yield tuple(tensor[start : start + self.batch_size] for tensor in self.part)
+        for batch in self.share.slices(len(self.part.labels), self.batch_size):
+            yield tuple(tensor[batch] for tensor in self.part)
 
 
 @dataclass(frozen=True)
@@ -175,14 +178,17 @@ class TrainingLoader(BatchLoader):
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield (images, labels), or (images, labels, drawn) where the model augments them."""
         for number, (indices, drawn) in enumerate(self.sampler.batches(self.batch_size)):
-            images, labels = self.part.images[indices], self.part.labels[indices]
+            mine = self.share.of(len(indices))
+            images, labels = self.part.images[indices[mine]], self.part.labels[indices[mine]]
             if drawn is None:
                 yield images, labels
                 continue
+            drawn = drawn[mine]
             if self.autoaugment:
                 sampler = self.sampler
                 policy = random_stream(sampler.seed, sampler.epoch, _POLICY + number)
-                images = auto_augment(crop_and_flip(images, drawn), policy.initial_seed())
+                images = crop_and_flip(images, drawn)
+                images = auto_augment(images, policy.initial_seed(), skipped=mine.start)
                 drawn[:, :3] = torch.tensor(AS_IT_IS)
             yield images, labels, drawn
 
@@ -194,8 +200,11 @@ class DataModule(LightningDataModule, ABC):
     ``on_after_batch_transfer``: then they are ``(images [B, C, H, W] or events [B, T, 2, H, W],
     float32, labels [B] int64)``.
 
+    Under a Trainer with several processes each gets its share of every batch, so that the batch
+    stays what ``batch_size`` says.
+
     Args:
-        batch_size: Images or recordings a batch, 1 and up.
+        batch_size: Images or recordings a batch, over all processes; 1 and up.
         seed: Seed of order and augmentation, 0 and up.
 
     Attributes:
@@ -225,38 +234,44 @@ class DataModule(LightningDataModule, ABC):
         """Return how many images or recordings of a part are in use, after `setup`."""
 
     @abstractmethod
-    def batches(self, part: PartName) -> Iterable[tuple[Tensor, ...]]:
+    def batches(self, part: PartName, share: Share = WHOLE) -> Iterable[tuple[Tensor, ...]]:
         """Return a part's batches, first to last, as they are evaluated: nothing is drawn."""
 
     @abstractmethod
-    def training_batches(self) -> Iterable[tuple[Tensor, ...]]:
+    def training_batches(self, share: Share = WHOLE) -> Iterable[tuple[Tensor, ...]]:
         """Return the training batches, in a new order every epoch."""
 
     def train_dataloader(self) -> Iterable[tuple[Tensor, ...]]:
-        """Return the training batches, in a new order every epoch."""
-        self._require_one_device()
-        return self.training_batches()
+        """Return this process's share of the training batches, in a new order every epoch."""
+        share = self._share()
+        if share.world > 1:
+            self.require_shares(share.world)
+        return self.training_batches(share)
 
     def val_dataloader(self) -> list[Iterable[tuple[Tensor, ...]]]:
         """Return validation (index 0) and test batches (index 1): both are evaluated every epoch.
 
         The test part never chooses an epoch by itself; a row reports which part chose.
         """
-        self._require_one_device()
-        return [self.batches("val"), self.batches("test")]
+        share = self._share()
+        return [self.batches("val", share), self.batches("test", share)]
 
     def test_dataloader(self) -> Iterable[tuple[Tensor, ...]]:
         """Return the test batches."""
-        self._require_one_device()
-        return self.batches("test")
+        return self.batches("test", self._share())
 
-    def _require_one_device(self) -> None:
-        """Refuse several processes: each would train on the same batches."""
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise DataError(
-                f"{self.trainer.world_size} processes would all see the same batches:"
-                " use Trainer(devices=1)"
-            )
+    def _share(self) -> Share:
+        """Return what this process takes of every batch."""
+        trainer = self.trainer
+        return WHOLE if trainer is None else Share(trainer.global_rank, trainer.world_size)
+
+    def require_shares(self, world: int) -> None:
+        """Check that each of so many processes has an image of every training batch and every part.
+
+        Raises:
+            DataError: One has none.
+        """
+        require_shares({part: self.size(part) for part in PART_NAMES}, self.batch_size, world)
 
 
 class ImageDataModule(DataModule):
@@ -348,15 +363,16 @@ class ImageDataModule(DataModule):
         images: Part = getattr(self, part)
         return len(images.labels)
 
-    def batches(self, part: PartName) -> BatchLoader:
+    def batches(self, part: PartName, share: Share = WHOLE) -> BatchLoader:
         """Return a part's batches, first to last."""
-        return BatchLoader(getattr(self, part), self.batch_size)
+        return BatchLoader(getattr(self, part), self.batch_size, share=share)
 
-    def training_batches(self) -> TrainingLoader:
+    def training_batches(self, share: Share = WHOLE) -> TrainingLoader:
         """Return the training batches, in a new order every epoch."""
         cutout = self.cutout > 0
         sampler = EpochSampler(self.size("train"), self.seed, self.augment, self.flip, cutout)
-        return TrainingLoader(self.train, self.batch_size, sampler, self.autoaugment)
+        augmented = self.autoaugment
+        return TrainingLoader(self.train, self.batch_size, sampler, augmented, share=share)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, ...], dataloader_idx: int

@@ -4,7 +4,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count as numbers
 from pathlib import Path
 from typing import ClassVar, Final, Required, TypedDict
@@ -18,6 +18,7 @@ from datamodules.binning import Binning, FrameShape
 from datamodules.cifar import find_folder
 from datamodules.errors import DataError
 from datamodules.frame_cache import CachedFrames, Reader, Recording, load_frames
+from datamodules.share import WHOLE, Share
 
 SIMULATION_FILE: Final = "simulation.json"
 PARTS_OF_STAGE: Final[dict[str, tuple[PartName, ...]]] = {
@@ -141,19 +142,20 @@ class RecordingLoader:
     Attributes:
         part: Frames, mapped from the disk, and labels.
         batch_size: Recordings a batch.
+        share: What is yielded of every batch.
     """
 
     part: CachedFrames
     batch_size: int
+    share: Share = field(default=WHOLE, kw_only=True)
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.part.labels) // self.batch_size)
+        return self.share.count_batches(len(self.part.labels), self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield (frames ``[B, T, 2, H, W]`` int16, labels ``[B]`` int64), read at that moment."""
-        for start in range(0, len(self.part.labels), self.batch_size):
-            batch = slice(start, start + self.batch_size)
+        for batch in self.share.slices(len(self.part.labels), self.batch_size):
             yield (
                 torch.from_numpy(self.part.frames[batch].copy()),
                 torch.from_numpy(self.part.labels[batch].copy()),
@@ -174,10 +176,12 @@ class TrainingRecordingLoader(RecordingLoader):
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield (frames, labels), or (frames, labels, drawn) where recordings are augmented."""
         for indices, steps, drawn in self.sampler.batches(self.batch_size):
+            mine = self.share.of(len(indices))
+            chosen = indices[mine].numpy()
             # A copy of the chosen frames: nothing else is read from the disk.
-            frames = self.part.frames[indices.numpy()[:, None], steps.numpy()]
-            batch = torch.from_numpy(frames), torch.from_numpy(self.part.labels[indices.numpy()])
-            yield batch if drawn is None else (*batch, drawn)
+            frames = self.part.frames[chosen[:, None], steps.numpy()]
+            batch = torch.from_numpy(frames), torch.from_numpy(self.part.labels[chosen])
+            yield batch if drawn is None else (*batch, drawn[mine])
 
 
 class EventDataModule(DataModule):
@@ -365,11 +369,11 @@ class EventDataModule(DataModule):
         """Return how many recordings of a part are in use, after `setup`."""
         return len(self.parts[part].labels)
 
-    def batches(self, part: PartName) -> RecordingLoader:
+    def batches(self, part: PartName, share: Share = WHOLE) -> RecordingLoader:
         """Return a part's batches, first to last, with all T frames."""
-        return RecordingLoader(self.parts[part], self.batch_size)
+        return RecordingLoader(self.parts[part], self.batch_size, share=share)
 
-    def training_batches(self) -> TrainingRecordingLoader:
+    def training_batches(self, share: Share = WHOLE) -> TrainingRecordingLoader:
         """Return the training batches, in a new order and with other frames every epoch."""
         shift = max(1, round(_SHIFT * self.shape.side / _SHIFT_SIDE))
         sampler = RecordingSampler(
@@ -381,7 +385,8 @@ class EventDataModule(DataModule):
             shift=shift,
             flip=self.flip,
         )
-        return TrainingRecordingLoader(self.parts["train"], self.batch_size, sampler)
+        train = self.parts["train"]
+        return TrainingRecordingLoader(train, self.batch_size, sampler, share=share)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, ...], dataloader_idx: int

@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -21,6 +21,7 @@ from datamodules.cifar import find_folder
 from datamodules.errors import DataError
 from datamodules.events import PARTS_OF_STAGE, interleave_classes
 from datamodules.frame_cache import Recording
+from datamodules.share import WHOLE, Share
 
 SIDE: Final = 224
 RESIZED: Final = 256  # shorter side before the centre crop
@@ -137,15 +138,17 @@ class DecodingLoader:
         images: Files and labels.
         batch_size: Images a batch.
         workers: Threads.
+        share: What is decoded and yielded of every batch.
     """
 
     images: Sequence[Recording]
     batch_size: int
     workers: int
+    share: Share = field(default=WHOLE, kw_only=True)
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.images) // self.batch_size)
+        return self.share.count_batches(len(self.images), self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield (images ``[B, 3, 224, 224]`` uint8, labels ``[B]`` int64)."""
@@ -162,8 +165,8 @@ class DecodingLoader:
         waiting: deque[tuple[Sequence[int], list[Future[Tensor]]]] = deque()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
             try:
-                for start in range(0, len(order), self.batch_size):
-                    indices = order[start : start + self.batch_size]
+                for batch in self.share.slices(len(order), self.batch_size):
+                    indices = order[batch]
                     waiting.append((indices, [pool.submit(read, index) for index in indices]))
                     if len(waiting) > AHEAD:
                         yield self._collect(*waiting.popleft())
@@ -329,15 +332,15 @@ class ImageNetDataModule(DataModule):
         """Return how many images of a part are in use, after `setup`."""
         return len(self.images[part])
 
-    def batches(self, part: PartName) -> DecodingLoader:
+    def batches(self, part: PartName, share: Share = WHOLE) -> DecodingLoader:
         """Return a part's batches, first to last."""
-        return DecodingLoader(self.images[part], self.batch_size, self.workers)
+        return DecodingLoader(self.images[part], self.batch_size, self.workers, share=share)
 
-    def training_batches(self) -> TrainingDecodingLoader:
+    def training_batches(self, share: Share = WHOLE) -> TrainingDecodingLoader:
         """Return the training batches, in a new order every epoch."""
         sampler = ImageSampler(self.size("train"), self.seed, self.augment)
         images = self.images["train"]
-        return TrainingDecodingLoader(images, self.batch_size, self.workers, sampler)
+        return TrainingDecodingLoader(images, self.batch_size, self.workers, sampler, share=share)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, ...], dataloader_idx: int

@@ -44,6 +44,8 @@ def test_auto_augment_depends_on_its_seed_and_leaves_the_global_generator_alone(
     assert not torch.equal(auto_augment(images, 4), first)
     assert not torch.equal(first, images)
     assert first.dtype == torch.uint8
+    assert torch.equal(auto_augment(images[7:], 3, skipped=7), first[7:])
+    assert not torch.equal(auto_augment(images[7:], 3), first[7:])
 
 
 def epoch_of(number: int, **changes: object) -> list[tuple[torch.Tensor, torch.Tensor]]:

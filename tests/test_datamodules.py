@@ -254,11 +254,49 @@ def test_numbers_out_of_range(change: dict[str, int], message: str) -> None:
         make(**change)
 
 
-def test_several_processes_are_refused() -> None:
-    module = make()
-    module.trainer = type("Two", (), {"world_size": 2})()
-    with pytest.raises(DataError, match=r"2 processes would .* use Trainer\(devices=1\)"):
-        module.train_dataloader()
+def of_process(rank: int, world: int, **changes: Any) -> RandomImages:
+    """A datamodule as one of several processes has it."""
+    module = make(**changes)
+    module.trainer = type("Several", (), {"global_rank": rank, "world_size": world})()
+    return module
+
+
+@pytest.mark.parametrize("changes", [{}, {"augment": False}, {"autoaugment": True, "cutout": 8}])
+@pytest.mark.parametrize("world", [2, 3])
+def test_shares_of_all_processes_are_the_batches_of_one(
+    world: int, changes: dict[str, Any]
+) -> None:
+    whole = epoch_of(make(**changes), 1)
+    shares = [epoch_of(of_process(rank, world, **changes), 1) for rank in range(world)]
+    joined = [
+        tuple(map(torch.cat, zip(*batch, strict=True))) for batch in zip(*shares, strict=True)
+    ]
+    assert equal(joined, whole)  # type: ignore[arg-type]
+    assert [len(share[-1][1]) for share in shares] == [[1, 2], [1, 1, 1]][world - 2]  # 3 images
+    assert not equal(shares[-1][:-1], shares[-2][:-1])
+    assert all(
+        len(loader) == len(share)
+        for loader, share in zip(
+            (of_process(rank, world).train_dataloader() for rank in range(world)),
+            shares,
+            strict=True,
+        )
+    )
+
+
+def test_an_evaluation_batch_too_small_for_all_is_left_out_where_it_is_empty() -> None:
+    parts = [of_process(rank, 2, val_images=6).val_dataloader()[0] for rank in range(2)]
+    labels = [[batch[1].tolist() for batch in part] for part in parts]
+    assert labels == [[[0, 1]], [[2, 3, 4], [5]]]
+    assert [len(part) for part in parts] == [1, 2]
+
+
+def test_shares_leave_no_process_without_an_image() -> None:
+    with pytest.raises(DataError, match="23 training images in batches of 5 leave a batch of 3 to"):
+        of_process(0, 4).train_dataloader()
+    with pytest.raises(DataError, match="val_images is 2, fewer than 3 devices"):
+        of_process(0, 3, val_images=2).train_dataloader()
+    assert len(of_process(0, 4, train_images=20).train_dataloader()) == 4
 
 
 @pytest.mark.gpu

@@ -23,6 +23,7 @@ from datamodules.dvs128_gesture import Dvs128GestureDataModule
 from datamodules.errors import DataError
 from datamodules.events import EventDataModule, interleave_classes, shift_and_flip
 from datamodules.frame_cache import Recording
+from datamodules.share import Share
 
 SIDE, STEPS, BATCH = 8, 6, 5
 COUNTS = {"train": 12, "val": 4, "test": 6}
@@ -247,6 +248,24 @@ def test_batches_depend_on_seed_and_epoch_alone(tmp_path: Path) -> None:
     assert torch.equal(state, torch.get_rng_state())  # and is left alone
     assert not equal(one, epoch_of(make(tmp_path, **changes), 2))
     assert not equal(one, epoch_of(make(tmp_path, **changes, seed=1), 3))
+
+
+def test_shares_of_two_processes_are_the_batches_of_one(tmp_path: Path) -> None:
+    whole = epoch_of(make(tmp_path, train_steps=4, augment=True), 1)
+    module = make(tmp_path, train_steps=4, augment=True)
+    shares = []
+    for rank in range(2):
+        loader = module.training_batches(Share(rank, 2))
+        loader.sampler.set_epoch(1)
+        shares.append([module.on_after_batch_transfer(batch, 0) for batch in loader])
+        assert len(loader) == len(whole)
+    joined = [
+        (torch.cat([a, c]), torch.cat([b, d])) for (a, b), (c, d) in zip(*shares, strict=True)
+    ]
+    assert equal(joined, whole)
+    assert not equal(shares[0][:1], shares[1][:1])
+    evaluated = [[len(b[1]) for b in module.batches("test", Share(rank, 2))] for rank in range(2)]
+    assert evaluated == [[2], [3, 1]]  # of batches of 5 and 1
 
 
 def test_frames_of_training_are_some_of_all_in_order_without_repeats(tmp_path: Path) -> None:

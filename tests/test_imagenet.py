@@ -20,6 +20,7 @@ from datamodules.imagenet import (
     draw_crop,
     evaluation_image,
 )
+from datamodules.share import Share
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 TRAIN, HELD_OUT, TEST = 5, 2, 2  # a class
@@ -119,6 +120,22 @@ def test_batches_depend_on_seed_and_epoch_alone(data: Path) -> None:
     assert torch.equal(state, torch.get_rng_state())
     assert not equal(one, epoch_of(make(data), 2))
     assert not equal(one, epoch_of(make(data, seed=1), 3))
+
+
+def test_shares_of_two_processes_are_the_batches_of_one(data: Path) -> None:
+    module = make(data, train_images=7)  # batches of 4 and 3
+    whole = epoch_of(module, 1)
+    shares = []
+    for rank in range(2):
+        loader = module.training_batches(Share(rank, 2))
+        loader.sampler.set_epoch(1)
+        shares.append([module.on_after_batch_transfer(batch, 0) for batch in loader])
+        assert [len(labels) for _, labels in shares[rank]] == [[2, 1], [2, 2]][rank]
+    joined = [
+        (torch.cat([a, c]), torch.cat([b, d])) for (a, b), (c, d) in zip(*shares, strict=True)
+    ]
+    assert equal(joined, whole)
+    assert not equal(shares[0][:1], shares[1][:1])
 
 
 def test_without_augmentation_training_images_are_as_in_evaluation(data: Path) -> None:
