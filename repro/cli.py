@@ -53,6 +53,8 @@ class RunArguments:
         skip_damaged: Leave damaged recordings of events out; the row says how many.
         wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
         wandb_project: Project there.
+        devices: GPUs that train the run together, each on its share of every batch; without a GPU,
+            processes. A conversion takes one.
         ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
             --rows, away from the tables; the parent is still the one of the tables.
     """
@@ -69,10 +71,13 @@ class RunArguments:
     skip_damaged: bool = False
     wandb: Literal["online", "offline", "off"] = "off"
     wandb_project: str = "cbp-qsnn"
+    devices: int = 1
     ablation: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an ablation that is no plain folder name."""
+        """Refuse an ablation that is no plain folder name, and no device."""
+        if self.devices < 1:
+            raise UserError(f"devices is {self.devices}: give 1 or more")
         if self.ablation is not None and not re.fullmatch(r"[a-z0-9_-]+", self.ablation):
             raise UserError(f"ablation is {self.ablation!r}: give small letters, digits, _ and -")
 
@@ -216,7 +221,8 @@ def command_run(arguments: Sequence[str]) -> int:
     """Train one run and say in words what came of it."""
     chosen, key, recipe = parse_run(arguments)
 
-    from repro.run import Places, run
+    from repro.devices import help_out, is_helper
+    from repro.run import Places, assist, run
     from repro.sweep import ending_like_ctrl_c
     from repro.words import run_in_words
 
@@ -228,7 +234,12 @@ def command_run(arguments: Sequence[str]) -> int:
         parent_rows=chosen.rows,
         ablation=chosen.ablation,
         skip_damaged=chosen.skip_damaged,
+        devices=chosen.devices,
     )
+    if is_helper(chosen.devices):
+        return help_out(lambda: assist(key, recipe, places))
+    if chosen.devices > 1 and sys.argv[1:] != ["run", *arguments]:
+        raise UserError("several devices take a command line: python -m repro run")
     try:
         with ending_like_ctrl_c():
             print(run_in_words(run(key, recipe, places)))

@@ -65,6 +65,8 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the epoch and write ``last.ckpt``; place this callback after ``Cbp``.
 
+        Of several processes all record, so that they stop alike, and the first one writes.
+
         Raises:
             UserError: The mean loss or a weight is NaN or infinite; ``last.ckpt`` stays as it was.
         """
@@ -85,14 +87,16 @@ class History(Callback):
         epoch["seconds"] = self.seconds
         self.epochs.append(epoch)
         path = selected_path(self.folder, self.selected)
-        if self.selected is epoch:
-            self.selected_sha256 = save_selected(pl_module, path)
-        write_metrics(self.epochs, self.folder / "metrics.csv")
-        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
-        for older in set(self.folder.glob("selected-*.safetensors")) - {path}:
-            older.unlink()
-        if not sys.stderr.isatty():
-            print(in_words(epoch, trainer.max_epochs), flush=True)
+        if trainer.is_global_zero:
+            if self.selected is epoch:
+                self.selected_sha256 = save_selected(pl_module, path)
+            write_metrics(self.epochs, self.folder / "metrics.csv")
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)  # all meet in it
+        if trainer.is_global_zero:
+            for older in set(self.folder.glob("selected-*.safetensors")) - {path}:
+                older.unlink()
+            if not sys.stderr.isatty():
+                print(in_words(epoch, trainer.max_epochs), flush=True)
 
     def _require_numbers(self, loss: float, module: LightningModule, epoch: int) -> None:
         """Stop before the checkpoint of this epoch replaces the last good one.

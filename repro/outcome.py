@@ -44,6 +44,7 @@ def make_row(
     data: DataModule,
     file: Path,
     parent: Parent | None,
+    devices: int,
     found: Mapping[str, Any],
 ) -> rows.Row:
     """Load the saved file into a fresh network, evaluate that, and gather everything in a row.
@@ -54,6 +55,7 @@ def make_row(
         data: Whose test images are evaluated.
         file: The saved file.
         parent: The run whose weights this one started from.
+        devices: How many trained it.
         found: `history_fields` or `conversion_fields`.
     """
     state, levels = packing.unpack(file)
@@ -74,7 +76,7 @@ def make_row(
         recipe=as_dict(recipe, key.precision),
         recipe_hash=recipe_hash(recipe, key.precision),
         versions=rows.versions(),
-        device=device_in_words(),
+        device=device_in_words(devices),
         data_checksum=data.checksum,
         data=recipe.data,
         train_images=data.size("train"),
@@ -169,8 +171,10 @@ def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict
     return dict(zip(names, values, strict=True))
 
 
-def device_in_words() -> str:
-    """Return the device that Lightning chose, by name."""
+def device_in_words(devices: int) -> str:
+    """Return the device that Lightning chose, by name, and how many of it."""
     if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+        several = f"{devices} x " if devices > 1 else ""
+        return f"{several}{torch.cuda.get_device_name()}"
+    several = f"{devices} processes of " if devices > 1 else ""
+    return f"CPU {platform.machine()}, {several}{torch.get_num_threads()} threads"

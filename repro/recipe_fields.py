@@ -91,7 +91,7 @@ class ImageRecipe:
         width: Channels and hidden units as a fraction of the paper's.
         time_steps: T.
         epochs: Passes over the training data of the pre-training.
-        batch_size: Images a step.
+        batch_size: Images a step, over all devices.
         optimiser: Optimiser of the pre-training.
         lr: Its learning rate.
         momentum: Momentum of SGD.

@@ -24,6 +24,7 @@ from repro.cbp.control import Control
 from repro.cells import RunKey
 from repro.conversion import calibration_batches, convert_to_file
 from repro.data import make_data
+from repro.devices import helpers_of, require_devices, trainer_fields
 from repro.errors import MissingParentError, UserError
 from repro.evaluation import load_weights
 from repro.export import export
@@ -60,6 +61,7 @@ class Places:
         ablation: Name of the ablation that the run belongs to, for W&B, where a run's name does not
             tell; None for a run of the tables.
         skip_damaged: Whether damaged recordings are left out.
+        devices: GPUs that train it together, or processes where there is no GPU.
     """
 
     runs: Path = Path("runs")
@@ -71,6 +73,7 @@ class Places:
     parent_rows: Path | None = None
     ablation: str | None = None
     skip_damaged: bool = False
+    devices: int = 1
 
 
 def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
@@ -86,8 +89,6 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
             or a folder of another recipe, a loss that is no number.
         DataError: The data are absent or damaged.
     """
-    keep_freed_memory()
-    torch.set_flush_denormal(True)  # denormals made steps 12 times slower
     # An agent of W&B waits for a run, also where there is nothing left to do.
     if not is_in_sweep(places.wandb) and (row := finished_row(key, recipe, places)) is not None:
         return row
@@ -101,10 +102,8 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
 
 def make(key: RunKey, recipe: Recipe, places: Places, logger: Logger) -> rows.Row:
     """Make the row of a run; nothing is written before data, parent and network are good."""
-    parent = load_parent(key, recipe, places)
-    data = make_data(recipe, key.seed, places.data_dir, places.skip_damaged)
-    data.setup("fit")
-    module = make_module(key, recipe, data.classes, parent)
+    parent, data, module = load(key, recipe, places)
+    devices = 1 if key.is_conversion else places.devices
     batches = calibration_batches(data, recipe) if key.is_conversion else []
     folder = places.runs / str(key)
     file = folder / "model.safetensors"
@@ -113,12 +112,33 @@ def make(key: RunKey, recipe: Recipe, places: Places, logger: Logger) -> rows.Ro
         if key.is_conversion:
             found = convert(key, recipe, file, module, batches, data)
         else:
-            history = train(key, recipe, folder, module, data, logger)
+            history = train(key, recipe, folder, module, data, logger, devices)
             export(folder, file)
             found = history_fields(history, epochs_of(key, recipe))
-        row = make_row(key, recipe, data, file, parent, found)
+        row = make_row(key, recipe, data, file, parent, devices, found)
         rows.write_row(row, places.rows)
     return row
+
+
+def assist(key: RunKey, recipe: Recipe, places: Places) -> None:
+    """Train beside the process that calls `run`: on the next device, writing nothing."""
+    _, data, module = load(key, recipe, places)
+    train(key, recipe, places.runs / str(key), module, data, False, places.devices)
+
+
+def load(
+    key: RunKey, recipe: Recipe, places: Places
+) -> tuple[Parent | None, DataModule, SpikingModule]:
+    """Return what a run starts from: parent, data and module."""
+    keep_freed_memory()
+    torch.set_flush_denormal(True)  # denormals made steps 12 times slower
+    parent = load_parent(key, recipe, places)
+    data = make_data(recipe, key.seed, places.data_dir, places.skip_damaged)
+    data.setup("fit")
+    if places.devices > 1 and not key.is_conversion:
+        require_devices(places.devices)
+        data.require_shares(places.devices)
+    return parent, data, make_module(key, recipe, data.classes, parent)
 
 
 def finished_row(key: RunKey, recipe: Recipe, places: Places) -> rows.Row | None:
@@ -250,6 +270,7 @@ def train(
     module: SpikingModule,
     data: DataModule,
     logger: Logger,
+    devices: int = 1,
 ) -> History:
     """Train to the last epoch, from ``last.ckpt`` where there is one; return the history."""
     cbp = make_cbp(key.precision, recipe.cbp) if key.has_cbp_phase else None
@@ -258,8 +279,7 @@ def train(
     callbacks: list[Callback] = [history] if cbp is None else [cbp, history]
     quiet_lightning()
     trainer = Trainer(
-        accelerator="gpu" if torch.cuda.is_available() else "cpu",
-        devices=1,
+        **trainer_fields(devices),
         precision="16-mixed" if mixes_precision(recipe) else "32-true",
         max_epochs=epochs_of(key, recipe),
         callbacks=callbacks,
@@ -272,10 +292,8 @@ def train(
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    try:
+    with helpers_of(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from stop
     return history
 
 

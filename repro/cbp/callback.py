@@ -26,6 +26,11 @@ class Cbp(Callback):
     Leave ``gradient_clip_val`` of the Trainer unset: the clip belongs between slope and step, and
     is done here.
 
+    With several processes (Lightning's ``ddp``), each has all weights and multipliers. Their
+    Lagrangians are averaged, so all decide alike, and each sees the gradients of the whole batch.
+    What is asked of the module is what DistributedDataParallel asks: the mean over the processes
+    of ``training_step``'s loss is the loss of the whole batch.
+
     Attributes:
         layers: Levels of the prepared layers by name, from ``setup`` on.
         report: Figures of the last epoch in full precision (Lightning logs float32): Lagrangian
@@ -192,7 +197,7 @@ class Cbp(Callback):
             for group in trainer.optimizers[0].param_groups:
                 group["lr"] *= self.lr_drop
         self.report = self._figures(total, ascended)
-        pl_module.log_dict(self.report)
+        pl_module.log_dict(self.report, sync_dist=True)  # equal already; else Lightning warns
 
     def _figures(self, lagrangian: float, ascended: bool) -> dict[str, float]:
         """Return the figures of an epoch."""

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
+from repro.methods.processes import gradient_factor, rank, total, world_size
 from repro.recipe_fields import ImageRecipe, Optimiser
 
 Phase = Literal["ann", "pretrain", "cbp"]
@@ -60,16 +61,22 @@ def make_optimiser(
 class SpikingModule(LightningModule):
     """A network in training. Subclasses say what the loss is.
 
+    Where several processes train it, each on its share of every batch, losses, gradients and
+    counts are those of the whole batch. Two things are a process's own: what is dropped out, and
+    the statistics of a batch normalisation (the running ones are those of process 0).
+
     Attributes:
+        reduction: Whether `loss` is the mean or the sum over the images of a batch.
         recipe: Numbers of the run.
         network: Maps images ``[B, C, H, W]`` or events ``[B, T, 2, H, W]`` to ``[T, B, K]``.
         phase: ``ann`` for the network that a converted cell starts from, ``pretrain``, or ``cbp``
             for whatever follows it, the FP32 control included.
         accuracy: Fraction of right answers at the last evaluation, for ``val`` and ``test``.
         seed: Dropout of an epoch draws from a stream of seed and epoch, so that a resumed run drops
-            what an uninterrupted one drops.
+            what an uninterrupted one drops; of the process's number, too, where there are several.
     """
 
+    reduction: ClassVar[Literal["mean", "sum"]] = "mean"
     seed = 0
 
     def __init__(self, recipe: ImageRecipe, network: nn.Module, phase: Phase) -> None:
@@ -112,24 +119,31 @@ class SpikingModule(LightningModule):
         """Return the loss of a batch: outputs ``[T, B, K]`` against labels ``[B]``."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
+        """Return the loss of a batch, weighted so that its mean over all processes is the loss."""
         loss = self.loss(self.network(batch[0]), batch[1])
+        if world_size() > 1:
+            factor = gradient_factor(len(batch[1]), self.reduction, loss.device)
+            loss = loss * factor.to(loss.dtype)
         self._losses.append(loss.detach())
         return loss
 
     def on_train_epoch_start(self) -> None:
         """Forget the losses of an epoch that was cut short; start its stream of random numbers."""
         self._losses.clear()
-        state = np.random.SeedSequence((self.seed, self.current_epoch)).generate_state(1, np.uint64)
+        numbers = (self.seed, self.current_epoch, *([rank()] if rank() else []))
+        state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
 
     def mean_loss(self) -> float:
-        """Return the mean over the batches of the epoch so far, in full precision."""
-        return float(torch.stack(self._losses).double().mean())
+        """Return the mean over the batches of the epoch so far, in full precision.
+
+        All processes must ask, for they add up their losses; all get the same number.
+        """
+        return float(total(torch.stack(self._losses).double().mean())) / world_size()
 
     def on_train_epoch_end(self) -> None:
-        """Log the mean loss."""
-        self.log("train/loss", self.mean_loss())
+        """Log the mean loss; processes agree on it, yet Lightning warns without ``sync_dist``."""
+        self.log("train/loss", self.mean_loss(), sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
@@ -144,7 +158,8 @@ class SpikingModule(LightningModule):
         count[1] += len(batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log both accuracies."""
-        for part, (right, images) in self._right.items():
+        """Log both accuracies, of the images of all processes."""
+        counts = total(torch.tensor([self._right[part] for part in PARTS], device=self.device))
+        for part, (right, images) in zip(PARTS, counts.tolist(), strict=True):
             self.accuracy[part] = right / images
-            self.log(f"{part}/accuracy", self.accuracy[part])
+            self.log(f"{part}/accuracy", self.accuracy[part], sync_dist=True)

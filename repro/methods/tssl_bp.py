@@ -1,6 +1,6 @@
 """TSSL-BP: temporal spike sequence learning (Zhang & Li, NeurIPS 2020)."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ class TsslBp(SpikingModule):
     """AlexNet and the spike-kernel loss; weights stay within a bound while it is pre-trained."""
 
     recipe: TsslBpRecipe
+    reduction: ClassVar[Literal["mean", "sum"]] = "sum"
 
     def __init__(self, recipe: TsslBpRecipe, classes: int, phase: Phase) -> None:
         """Build the network.
