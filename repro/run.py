@@ -299,7 +299,8 @@ def train(
 
 def quiet_lightning() -> None:
     """Keep Lightning's tips and one deprecation inside it from the user; warnings still show."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric.utilities.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 asks torch's pytree in a way that torch deprecates.
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
 
