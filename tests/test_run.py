@@ -364,7 +364,7 @@ def test_unwritable_folder(capsys: pytest.CaptureFixture[str]) -> None:
 
 FAR_ABOVE_CHANCE = {
     "sew_7b": 0.4,
-    "sew_wide_7b": 0.4,
+    "sew_wide_7b": 0.3,
     "sew_resnet18": 0.3,
     "sew_resnet34": 0.15,  # 36 layers hardly move in so few steps
 }
