@@ -115,7 +115,7 @@ def test_a_run_ends_in_levels_a_file_and_a_row(
     assert len(levels) == layers - 2  # all but the first and the last
     for name, layer in levels.items():
         assert torch.isin(state[name], layer.values()).all()
-    # docs/packed_format.md; names longer than 12 letters add theirs, and one of levels stands twice.
+    # docs/packed_format.md; longer names than 12 letters add theirs, those of levels twice.
     names = sum(max(0, len(name) - 12) * (1 + (name in levels)) for name in state)
     header = 200 * len(levels) + 70 * (len(state) - len(levels)) + names + 1024
     assert row.everything_bytes < row.file_bytes <= row.everything_bytes + header
