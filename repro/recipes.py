@@ -344,7 +344,9 @@ RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
     (find_cell("surrogate", "imagenet", "sew_resnet18"), "paper"): SURROGATE_IMAGENET,
     (find_cell("surrogate", "imagenet", "sew_resnet18"), "smoke"): SURROGATE_DIGITS,
     (find_cell("surrogate", "imagenet", "sew_resnet34"), "paper"): SURROGATE_IMAGENET,
-    (find_cell("surrogate", "imagenet", "sew_resnet34"), "smoke"): SURROGATE_DIGITS,
+    (find_cell("surrogate", "imagenet", "sew_resnet34"), "smoke"): replace(
+        SURROGATE_DIGITS, train_images=200
+    ),
     (find_cell("surrogate", "dvs128_gesture_sim"), "desk"): SURROGATE_DVS128_GESTURE_DESK,
     (find_cell("surrogate", "cifar10_dvs_sim"), "desk"): SURROGATE_CIFAR10_DVS_DESK,
     (find_cell("snn_calibration", "cifar10"), "paper"): SNN_CALIBRATION_CIFAR10,
