@@ -7,7 +7,7 @@ and ``wandb sync`` delivers it.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,17 +131,25 @@ def open_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
         job_type=JOB_TYPES[key.precision],
         tags=[key.tier, key.precision, *ablation.values()],
         config={"key": str(key), **ablation, "recipe": as_dict(recipe, key.precision)},
-        settings=wandb.Settings(**patience()),
+        settings=wandb.Settings(**patience(wandb.Settings.model_fields)),
     )
     logger.experiment.summary.update({"key": str(key)})
     return logger
 
 
-def patience() -> dict[str, Any]:
-    """Return the settings that bound the waiting, where the user's environment says nothing."""
+def patience(known: Collection[str]) -> dict[str, Any]:
+    """Return the settings that bound the waiting, where the user's environment says nothing.
+
+    Args:
+        known: Names of the settings that this version of wandb has; 0.26 cannot bound the end.
+
+    >>> patience({"init_timeout"})
+    {'init_timeout': 30.0}
+    """
     bounds = {"init_timeout": START_SECONDS, "finish_timeout": FINISH_SECONDS}
     mine = {name: s for name, s in bounds.items() if f"WANDB_{name.upper()}" not in os.environ}
-    return {**mine, "finish_timeout_raises": True}
+    wanted = {**mine, "finish_timeout_raises": True}
+    return {name: value for name, value in wanted.items() if name in known}
 
 
 def finish(logger: "WandbLogger", exit_code: int) -> None:
