@@ -34,10 +34,10 @@ from datamodules.events import RecordingLoader, RecordingSampler, TrainingRecord
 from datamodules.frame_cache import CachedFrames, Recording, load_frames
 from repro.allocator import keep_freed_memory
 from repro.cells import RunKey, find_cell
+from repro.commit import git_state
 from repro.data import make_data
 from repro.errors import UserError
 from repro.recipes import find_recipe
-from repro.rows import git_state
 from repro.run import make_module
 
 SIDE, DURATION = 128, 1_200_000  # pixels; us, about that of CIFAR10-DVS

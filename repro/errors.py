@@ -1,4 +1,4 @@
-"""The one exception a person can mend: shown as one line, exit code 2, no traceback."""
+"""What a person can mend, one line and exit code 2; and the end of the time for a run."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,16 @@ class UserError(ValueError):
 
 class MissingParentError(UserError):
     """A run starts from another that is not there; the message is the command that makes it."""
+
+
+class OutOfTimeError(Exception):
+    """A run stops for want of time; the same command continues it.
+
+    Attributes:
+        lacking: How much too short the time was, s, as far as that is known.
+    """
+
+    def __init__(self, lacking: float) -> None:
+        """Keep what lacked."""
+        super().__init__(f"{lacking:.0f} s too short")
+        self.lacking = lacking

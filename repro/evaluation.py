@@ -28,13 +28,24 @@ def right_answers(
 ) -> npt.NDArray[np.bool_]:
     """Return which images of a part, ``val`` or ``test``, the network gets right, in their order.
 
-    The network is left in evaluation mode.
+    They are evaluated on a GPU where there is one. The network is left in evaluation mode, where it
+    was.
     """
     network.eval()
+    home = next(network.parameters()).device
+    device = evaluation_device()
+    network.to(device)
     right = []
     with torch.no_grad():
         for batch in data.batches(part):
-            images, labels = data.on_after_batch_transfer(batch, 0)
+            there = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+            images, labels = data.on_after_batch_transfer(there, 0)
             right.append(predictions(network(images)) == labels)
-    answers: npt.NDArray[np.bool_] = torch.cat(right).numpy()
+    network.to(home)
+    answers: npt.NDArray[np.bool_] = torch.cat(right).cpu().numpy()
     return answers
+
+
+def evaluation_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -17,9 +17,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from safetensors.torch import save
 
 from repro.cbp.callback import Cbp
+from repro.commit import git_state
 from repro.errors import UserError
 from repro.methods.base import SpikingModule
-from repro.rows import git_state
 
 Epoch = dict[str, float]
 

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import types
 import typing
@@ -419,32 +418,6 @@ def _checked(fields: object) -> dict[str, Any]:
             raise ValueError(f"{name} is {value!r}, expected {wanted}")
         checked[name] = value
     return checked
-
-
-def git_state(root: Path) -> tuple[str, bool]:
-    """Return the commit of the checkout at ``root`` and whether its tree is dirty.
-
-    Changed and untracked files count, files below ``results/`` and ignored ones do not. Where
-    ``root`` is not the top of a checkout with a commit, the answer is ``("unknown", True)``.
-    """
-    try:
-        top = Path(_git(root, "rev-parse", "--show-toplevel"))
-        sha = _git(root, "rev-parse", "--verify", "HEAD")
-        changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", True
-    if top.resolve() != root.resolve():
-        return "unknown", True
-    return sha, bool(changes)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    """Return what git prints, whichever repository the environment names."""
-    named = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-    environment = {name: value for name, value in os.environ.items() if name not in named}
-    command = ["git", "-C", str(root), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def versions() -> dict[str, str]:

@@ -24,6 +24,7 @@ from repro.cbp.control import Control
 from repro.cells import RunKey
 from repro.conversion import calibration_batches, convert_to_file
 from repro.data import make_data
+from repro.deadline import Deadline
 from repro.devices import helpers_of, require_devices, trainer_fields
 from repro.errors import MissingParentError, UserError
 from repro.evaluation import load_weights
@@ -62,6 +63,7 @@ class Places:
             tell; None for a run of the tables.
         skip_damaged: Whether damaged recordings are left out.
         devices: GPUs that train it together, or processes where there is no GPU.
+        deadline: When the time for the run is up, by ``time.monotonic``, s; None for never.
     """
 
     runs: Path = Path("runs")
@@ -74,6 +76,7 @@ class Places:
     ablation: str | None = None
     skip_damaged: bool = False
     devices: int = 1
+    deadline: float | None = None
 
 
 def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
@@ -88,6 +91,7 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
         UserError: Anything a person can mend: missing parent, damaged file, a folder in use, a row
             or a folder of another recipe, a loss that is no number.
         DataError: The data are absent or damaged.
+        OutOfTimeError: The deadline came first; the same call goes on.
     """
     # An agent of W&B waits for a run, also where there is nothing left to do.
     if not is_in_sweep(places.wandb) and (row := finished_row(key, recipe, places)) is not None:
@@ -112,7 +116,7 @@ def make(key: RunKey, recipe: Recipe, places: Places, logger: Logger) -> rows.Ro
         if key.is_conversion:
             found = convert(key, recipe, file, module, batches, data)
         else:
-            history = train(key, recipe, folder, module, data, logger, devices)
+            history = train(key, recipe, folder, module, data, logger, devices, places.deadline)
             export(folder, file)
             found = history_fields(history, epochs_of(key, recipe))
         row = make_row(key, recipe, data, file, parent, devices, found)
@@ -271,12 +275,15 @@ def train(
     data: DataModule,
     logger: Logger,
     devices: int = 1,
+    deadline: float | None = None,
 ) -> History:
     """Train to the last epoch, from ``last.ckpt`` where there is one; return the history."""
     cbp = make_cbp(key.precision, recipe.cbp) if key.has_cbp_phase else None
     history = History(folder, cbp)
     last = folder / "last.ckpt"
     callbacks: list[Callback] = [history] if cbp is None else [cbp, history]
+    if deadline is not None:
+        callbacks.append(Deadline(deadline))
     quiet_lightning()
     trainer = Trainer(
         **trainer_fields(devices),

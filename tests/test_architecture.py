@@ -30,6 +30,7 @@ ALLOWED = {
     "repro.memory": ("repro.errors",),
     "repro.packing": ("repro.cbp.levels", "repro.memory", "repro.errors"),
     "repro.statistics": ("repro.errors",),
+    "repro.commit": ("repro.errors",),
     "repro.rows": ("repro.cells", "repro.errors"),
     "repro.sweep": ("repro.errors",),
     "datamodules": ("datamodules",),

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
 import typing
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from repro.rows import (
     PARENT,
     STEPS_TAKEN,
     Row,
-    git_state,
     pack_correct,
     read_rows,
     unpack_correct,
@@ -368,32 +366,6 @@ def test_an_ann_that_has_changed_marks_what_was_quantised_below_its_conversion()
     assert found(other, spiking, binary) == [" ¶", " ¶"]
     changed = make_row(right(12), right(15), VGG, precision="fp32")
     assert marks([binary], grouped([ann, changed, binary], "desk"), None) == " ¶"
-
-
-def git(folder: Path, *arguments: str) -> None:
-    named = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "-C", folder, *named, *arguments], check=True, capture_output=True)
-
-
-def test_git_state_sees_changes_except_below_results(tmp_path: Path) -> None:
-    assert git_state(tmp_path) == ("unknown", True)
-    git(tmp_path, "init", "-q")
-    assert git_state(tmp_path) == ("unknown", True)  # no commit yet
-    code, results = tmp_path / "code.py", tmp_path / "results" / "row.json"
-    results.parent.mkdir()
-    code.write_text("1")
-    results.write_text("1")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-q", "-m", "first")
-    sha, dirty = git_state(tmp_path)
-    assert len(sha) == len("da39a3ee5e6b4b0d3255bfef95601890afd80709")
-    assert not dirty
-    results.write_text("2")
-    (results.parent / "new.json").write_text("2")
-    assert git_state(tmp_path) == (sha, False)
-    (tmp_path / "untracked.py").write_text("2")
-    assert git_state(tmp_path) == (sha, True)
-    assert git_state(results.parent) == ("unknown", True)  # not the top of the checkout
 
 
 def test_versions_name_every_package() -> None:
