@@ -109,6 +109,20 @@ def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
     raise UserError(f"unknown cell {wrong}: the nine are {names}; simulated are {simulated}")
 
 
+def cell_named(name: str) -> Cell:
+    """Return the cell of a name as ``str(cell)`` writes it.
+
+    Raises:
+        UserError: No such cell; the message lists all.
+
+    >>> cell_named("surrogate/imagenet/sew_resnet34").network
+    'sew_resnet34'
+    """
+    method, _, rest = name.partition("/")
+    dataset, _, network = rest.partition("/")
+    return find_cell(method, dataset, network or None)
+
+
 @dataclass(frozen=True)
 class RunKey:
     """The only name of a run: folder, W&B name, row file and table cell are made of it.

@@ -9,6 +9,10 @@ class MissingParentError(UserError):
     """A run starts from another that is not there; the message is the command that makes it."""
 
 
+class DivergedError(UserError):
+    """A training has left the numbers; the same code would again."""
+
+
 class OutOfTimeError(Exception):
     """A run stops for want of time; the same command continues it.
 

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from repro.cbp.callback import Cbp
 from repro.commit import git_state
-from repro.errors import UserError
+from repro.errors import DivergedError, UserError
 from repro.methods.base import SpikingModule
 
 Epoch = dict[str, float]
@@ -68,7 +68,7 @@ class History(Callback):
         Of several processes all record, so that they stop alike, and the first one writes.
 
         Raises:
-            UserError: The mean loss or a weight is NaN or infinite; ``last.ckpt`` stays as it was.
+            DivergedError: The mean loss or a weight is NaN or infinite; ``last.ckpt`` stays.
         """
         assert isinstance(pl_module, SpikingModule)
         now = time.monotonic()
@@ -108,7 +108,7 @@ class History(Callback):
         if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
             wrong = wrong or "a weight is no number"
         if wrong:
-            raise UserError(
+            raise DivergedError(
                 f"{wrong} in epoch {epoch + 1}: lower the learning rate; the last good checkpoint "
                 f"is kept in {self.folder}"
             )

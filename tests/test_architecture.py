@@ -30,6 +30,7 @@ ALLOWED = {
     "repro.memory": ("repro.errors",),
     "repro.packing": ("repro.cbp.levels", "repro.memory", "repro.errors"),
     "repro.statistics": ("repro.errors",),
+    "repro.travel": ("repro.rows", "repro.errors"),
     "repro.commit": ("repro.errors",),
     "repro.rows": ("repro.cells", "repro.errors"),
     "repro.sweep": ("repro.errors",),
@@ -37,7 +38,7 @@ ALLOWED = {
 }
 # Who may import these.
 REACHED_FROM = {
-    "repro.run": ("repro.cli",),
+    "repro.run": ("repro.cli", "repro.estimate"),
     "repro.cli": ("repro.__main__",),
     "repro.__main__": (),
 }
