@@ -24,6 +24,7 @@ from datamodules.errors import DataError
 SIDE: Final = 32
 COLUMNS: Final = 10  # images side by side; a picture may have at most 16,383 lines
 PIECE: Final = 5_000  # images a shard, below 16 MiB
+BATCH: Final = 10_000  # images of an official file, or a part of one
 INDEX: Final = "shards.json"
 Pixels = npt.NDArray[np.uint8]
 
@@ -41,7 +42,7 @@ def write_shards(dataset: Name, data_dir: Path, out: Path) -> list[Path]:
     """
     train, test = read_verified(dataset, data_dir)
     out.mkdir(parents=True, exist_ok=True)
-    images = [part.images.numpy().reshape(-1, 10_000, 3, SIDE, SIDE) for part in (train, test)]
+    images = [part.images.numpy().reshape(-1, BATCH, 3, SIDE, SIDE) for part in (train, test)]
     batches = [batch for part in images for batch in part]
     index, paths = [], []
     for name, md5 in md5_by_file(dataset).items():

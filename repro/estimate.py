@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -30,7 +30,9 @@ from repro.text_table import Table
 
 COUNTED: Final = 2  # images that operations are counted on
 BATCHES: Final = 3  # measured, after one that is not
-CPU_BATCH: Final = 4  # images of a measured batch without a GPU, whose memory holds the recipe's
+# Without a GPU a measured batch is smaller where the recipe's would take minutes and all memory.
+CPU_FLOP: Final = 2e11  # operations of a step
+CPU_BATCH: Final = 4  # images, however many operations they take
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,6 @@ def estimate(key: RunKey, recipe: Recipe, places: Places) -> Estimate:
     Raises:
         DataError: The data are absent.
     """
-    if not torch.cuda.is_available():
-        recipe = replace(recipe, batch_size=min(recipe.batch_size, CPU_BATCH))
     data = make_data(recipe, key.seed, places.data_dir)
     data.setup("fit")
     evaluated = data.size("val") + data.size("test")
@@ -113,8 +113,9 @@ def estimate(key: RunKey, recipe: Recipe, places: Places) -> Estimate:
         return Estimate(key, 0, 0, passes, 0.0, 0.0, child.evaluation_seconds)
     module = make_module(key, recipe, data.classes, None)
     flop = count(module, data)
+    data.batch_size = batch = measured_batch(recipe.batch_size, flop)
     watch = measure(key, recipe, module, data)
-    trained = (watch.train[-1] - watch.train[0]) / (len(watch.train) - 1) / recipe.batch_size
+    trained = (watch.train[-1] - watch.train[0]) / (len(watch.train) - 1) / batch
     checked = (watch.evaluation[-1] - watch.evaluation[0]) / (len(watch.evaluation) - 1)
     return Estimate(
         key=key,
@@ -123,8 +124,20 @@ def estimate(key: RunKey, recipe: Recipe, places: Places) -> Estimate:
         evaluated=evaluated,
         flop=flop,
         train_seconds=trained,
-        evaluation_seconds=checked / recipe.batch_size,
+        evaluation_seconds=checked / batch,
     )
+
+
+def measured_batch(batch_size: int, flop: float) -> int:
+    """Return how many images a measured batch has.
+
+    Args:
+        batch_size: The recipe's.
+        flop: Operations of training on one image.
+    """
+    if torch.cuda.is_available():
+        return batch_size
+    return min(batch_size, max(CPU_BATCH, int(CPU_FLOP / flop)))
 
 
 def count(module: SpikingModule, data: DataModule) -> float:
@@ -175,7 +188,7 @@ def plan(keys: Sequence[RunKey], recipes: Sequence[Recipe], places: Places, widt
         width: Columns of the terminal.
     """
     known: dict[tuple[object, ...], Estimate | str] = {}
-    head = ("run", "GFLOP an image", "ms an image", "TFLOP/s", "epochs", "s an epoch", "hours")
+    head = ("run", "GFLOP", "ms", "TFLOP/s", "epochs", "s/epoch", "hours")
     lines, total = [], 0.0
     for key, recipe in zip(keys, recipes, strict=True):
         kind = (key.cell, key.precision)
@@ -190,14 +203,13 @@ def plan(keys: Sequence[RunKey], recipes: Sequence[Recipe], places: Places, widt
             continue
         total += found.seconds
         lines.append((str(key), *in_columns(found)))
-    batch = "the recipe's batches" if torch.cuda.is_available() else f"batches of {CPU_BATCH}"
     table = Table(
-        f"What is left to run, measured on {device_in_words(1)}, {batch}",
+        f"What is left to run, measured on {device_in_words(1)}",
         head,
         tuple(lines),
         (
-            "Operations: those of convolutions and linear layers, forward and backward; a "
-            "multiplication and an addition are two. A conversion trains nothing: its seconds are "
+            "GFLOP, ms: of training on one image. Counted are convolutions and linear layers, forward "
+            "and backward; a multiplication and an addition are two operations. A conversion trains nothing: its seconds are "
             "those of evaluating its steps.",
             f"Total {total / 3600:.1f} hours.",
             *sorted({f"n/a: {found}" for found in known.values() if isinstance(found, str)}),
