@@ -16,7 +16,7 @@ Dataset = Literal[
     "cifar10_dvs_sim",
 ]
 Precision = Literal["ann", "fp32", "fp32_control", "binary", "ternary"]
-Tier = Literal["paper", "desk", "smoke"]
+Tier = Literal["paper", "paper_short", "desk", "smoke"]
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)

@@ -30,6 +30,7 @@ LOSS_PAIRS: Final[tuple[tuple[Cell, Precision], ...]] = tuple(
 )
 ONLY: Final[Mapping[Tier, str]] = {
     "paper": "",
+    "paper_short": "shortened schedule only",
     "desk": "desk scale only",
     "smoke": "smoke scale only",
 }

@@ -48,7 +48,8 @@ class RunArguments:
         precision: fp32 pre-trains (or, for snn_calibration, converts the run called ann); binary,
             ternary and fp32_control, which trains on as long with FP32 weights, start from the fp32
             run of the same seed.
-        tier: paper as published, desk in minutes on two cores, smoke in seconds.
+        tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
+            cores, smoke in seconds.
         seed: 0 and up.
         runs: Folder of run folders.
         rows: Folder of rows.
@@ -96,7 +97,8 @@ class SweepArguments:
         files: Sweep files, for example sweeps/12_fp32_stbp.yaml.
         jobs: Runs at a time; the cores are divided among them.
         dry_run: Print the commands of the runs that are not there yet, start nothing.
-        tier: paper as published, desk in minutes on two cores, smoke in seconds.
+        tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
+            cores, smoke in seconds.
         runs: Folder of run folders.
         rows: Folder of rows.
         data_dir: Data sets; by default the variable CBP_DATA, else data.
@@ -133,7 +135,8 @@ class ReproduceArguments:
     A cell whose data are not to be had is left out and named at the end; the exit code is then 1.
 
     Attributes:
-        tier: paper as published, desk in minutes on two cores, smoke in seconds.
+        tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
+            cores, smoke in seconds.
         seeds: Seeds of every cell.
         runs: Folder of run folders.
         rows: Folder of rows.

@@ -208,9 +208,9 @@ def plan(keys: Sequence[RunKey], recipes: Sequence[Recipe], places: Places, widt
         head,
         tuple(lines),
         (
-            "GFLOP, ms: of training on one image. Counted are convolutions and linear layers, forward "
-            "and backward; a multiplication and an addition are two operations. A conversion trains nothing: its seconds are "
-            "those of evaluating its steps.",
+            "GFLOP, ms: of training on one image. Counted are convolutions and linear layers, "
+            "forward and backward; a multiplication and an addition are two operations. A "
+            "conversion trains nothing: its seconds are those of evaluating its steps.",
             f"Total {total / 3600:.1f} hours.",
             *sorted({f"n/a: {found}" for found in known.values() if isinstance(found, str)}),
         ),

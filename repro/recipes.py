@@ -17,6 +17,7 @@ from repro.recipe_fields import (
     SurrogateRecipe,
     TsslBpRecipe,
 )
+from repro.shortened import shorten
 
 # Paper tier: the recipes as published (paper.md section 5; official scripts, grade P).
 STBP_CBP: Final = CbpRecipe(
@@ -356,6 +357,14 @@ RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
     (find_cell("snn_calibration", "cifar100"), "desk"): SNN_CALIBRATION_CIFAR100_DESK,
     (find_cell("snn_calibration", "cifar100"), "smoke"): SNN_CALIBRATION_DIGITS_NORM,
 }
+
+RECIPES.update(
+    {
+        (cell, "paper_short"): shorten(recipe)
+        for (cell, tier), recipe in RECIPES.items()
+        if tier == "paper" and recipe.data in ("cifar10", "cifar100")
+    }
+)
 
 # Parts of a recipe that make no difference to a run, and so not to its name and hash either.
 UNUSED: Final[dict[Precision, tuple[str, ...]]] = {

@@ -41,6 +41,7 @@ CLASSES: Final = {
     "cifar10_dvs": 10,
     "imagenet": 1000,
 }
+ON_DEMAND: Final[tuple[Tier, ...]] = ("paper_short", "smoke")  # no page before the first row
 CURVES: Final = ("epoch", "val_accuracy", "test_accuracy", "lagrangian", "cfs", "g")
 MemoryByCell = Mapping[str, Mapping[str, WeightMemory]]
 Hashes = Mapping[str, str] | None
@@ -222,7 +223,7 @@ def generate(
     """
     paths: list[Path] = []
     for tier in TIERS:
-        if tier == "smoke" and not any(row.tier == tier for row in rows):
+        if tier in ON_DEMAND and not any(row.tier == tier for row in rows):
             continue
         linear = linear_models(results, tier)
         tables = tier_tables(rows, published, tier, hashes, linear)
@@ -427,7 +428,7 @@ def write_report(
     computed = {str(cell): computed_memory(cell) for cell in CELLS}
     paths = generate(rows, published, results, hashes=hashes, memory=computed)
     pages: dict[Tier, Path] = {}
-    real: tuple[Tier, ...] = ("paper", "desk")
+    real: tuple[Tier, ...] = ("paper", "paper_short", "desk")
     shown = next((tier for tier in real if grouped(rows, tier)), None)
     if shown is not None:
         table = tier_tables(rows, published, shown, hashes, linear_models(results, shown))
