@@ -1,27 +1,20 @@
-"""The datamodule of a recipe's data set."""
+"""The datamodule of a recipe's data set.
+
+Each is imported where it is asked for: a run on CIFAR needs neither tonic nor what that brings.
+"""
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from datamodules.base import DataModule
-from datamodules.cifar import CifarDataModule
-from datamodules.cifar10_dvs import Cifar10DvsDataModule
-from datamodules.digits import DigitsDataModule
-from datamodules.dvs128_gesture import Dvs128GestureDataModule
-from datamodules.events import EventDataModule
-from datamodules.simulation.datasets import SIMULATED
-from datamodules.simulation.simulate import simulate
 from repro.recipe_fields import ImageRecipe, SurrogateRecipe
 
-RECORDINGS: Final[dict[str, type[EventDataModule]]] = {
-    "dvs128_gesture": Dvs128GestureDataModule,
-    "dvs128_gesture_sim": Dvs128GestureDataModule,
-    "gesture_smoke_sim": Dvs128GestureDataModule,
-    "cifar10_dvs": Cifar10DvsDataModule,
-    "cifar10_dvs_sim": Cifar10DvsDataModule,
-    "digits_dvs_sim": Cifar10DvsDataModule,
-}
+if TYPE_CHECKING:
+    from datamodules.events import EventDataModule
+
+GESTURES: Final = ("dvs128_gesture", "dvs128_gesture_sim", "gesture_smoke_sim")
+CLASS_FOLDERS: Final = ("cifar10_dvs", "cifar10_dvs_sim", "digits_dvs_sim")
 
 
 def make_data(
@@ -43,7 +36,7 @@ def make_data(
         "val_images": recipe.val_images,
         "test_images": recipe.test_images,
     }
-    if recipe.data in RECORDINGS:
+    if recipe.data in (*GESTURES, *CLASS_FOLDERS):
         return make_events(recipe, data_dir, {**shared, "skip_damaged": skip_damaged})
     if recipe.data == "imagenet":
         from datamodules.imagenet import ImageNetDataModule
@@ -51,16 +44,28 @@ def make_data(
         return ImageNetDataModule(data_dir=data_dir, **shared)
     shared |= {"autoaugment": recipe.autoaugment, "cutout": recipe.cutout}
     if recipe.data == "digits":
+        from datamodules.digits import DigitsDataModule
+
         return DigitsDataModule(**shared)
+    from datamodules.cifar import CifarDataModule
+
     dataset: Any = recipe.data
     return CifarDataModule(dataset, data_dir, recipe.normalisation, **shared)
 
 
-def make_events(recipe: ImageRecipe, data_dir: Path | None, shared: Any) -> EventDataModule:  # noqa: ANN401
+def make_events(recipe: ImageRecipe, data_dir: Path | None, shared: Any) -> "EventDataModule":  # noqa: ANN401
     """Return the datamodule of recordings; a simulated data set is made where it is absent."""
+    from datamodules.cifar10_dvs import Cifar10DvsDataModule
+    from datamodules.dvs128_gesture import Dvs128GestureDataModule
+    from datamodules.simulation.datasets import SIMULATED
+    from datamodules.simulation.simulate import simulate
+
     assert isinstance(recipe, SurrogateRecipe)
     name = recipe.data
-    return RECORDINGS[name](
+    kind: type[EventDataModule] = (
+        Dvs128GestureDataModule if name in GESTURES else Cifar10DvsDataModule
+    )
+    return kind(
         name=name,
         data_dir=data_dir,
         time_steps=recipe.time_steps,
