@@ -143,11 +143,31 @@ def lines_of_data(data: dict[str, Any]) -> list[str]:
     return [*lines, "", f"Times faster than tonic's own cache (range): {', '.join(ratios)}.", ""]
 
 
+def lines_of_full_width(result: dict[str, Any]) -> list[str]:
+    """Return the table of what the paper's networks cost."""
+    names = ("cell", "precision", "arithmetic", "GFLOP an image", "training, s an image")
+    names = (*names, "evaluation, s an image", "epochs", "s an epoch", "hours")
+    lines = [
+        f"Runs of the {result['tier']} tier by a few real batches, evaluation of every epoch "
+        "included. A conversion trains nothing: its time is that of evaluating its steps.",
+        "",
+        f"| {' | '.join(names)} |",
+        "|---" * len(names) + "|",
+    ]
+    cells = (
+        [f"{each[name]:,}" if isinstance(each[name], int | float) else each[name] for name in names]
+        for each in result["full width"]
+    )
+    return [*lines, *(f"| {' | '.join(line)} |" for line in cells), ""]
+
+
 def lines_of_result(result: dict[str, Any]) -> list[str]:
     """Return all that one measurement found."""
     lines: list[str] = []
     if search := result.get("threshold search"):
         lines += lines_of_search(search)
+    if "full width" in result:
+        lines += lines_of_full_width(result)
     if data := result.get("data"):
         lines += lines_of_data(data)
     if waiting := result.get("waiting"):
@@ -191,6 +211,7 @@ def figures(results: Path) -> str:
             "threshold search": "Threshold search of VGG16",
             "data": "Recordings to frames",
             "waiting": "Waiting for frames",
+            "full width": "The paper's networks at full width",
         }
         other = [title for name, title in titles.items() if name in result]
         what = other[0] if other else NETWORKS[network_of(result)]
