@@ -56,9 +56,9 @@ def read_latent(folder: Path, epoch: Epoch) -> dict[str, Tensor]:
     if not last.exists():
         raise UserError(f"{last} is missing: no epoch of this run is finished; run it first")
     checkpoint = SafeCheckpointIO().load_checkpoint(last)
+    state = {name.removeprefix("network."): t for name, t in checkpoint["state_dict"].items()}
     if epoch == "last":
-        state = checkpoint["state_dict"]
-        return {name.removeprefix("network."): tensor for name, tensor in state.items()}
+        return state
     history = History(folder, None)
     history.load_state_dict(checkpoint["callbacks"]["History"])
     path = selected_path(folder, history.selected)
@@ -67,4 +67,5 @@ def read_latent(folder: Path, epoch: Epoch) -> dict[str, Tensor]:
         raise UserError(
             f"{path} is {'damaged' if content else 'missing'}: delete {folder} and run again"
         )
-    return load(content)
+    selected = load(content)  # in an order that changes from call to call
+    return {name: selected[name] for name in state}

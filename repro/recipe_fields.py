@@ -239,16 +239,20 @@ class SnnCalibrationRecipe(ImageRecipe):
         conversion: How the ANN is converted.
         batch_norm: Whether the ANN has batch normalisation.
         dropout: Probability that a unit of the ANN is dropped in training.
+        spike_dropout: Probability that a spike behind a convolution is dropped, at each time step,
+            in the CBP phase and its control.
     """
 
     conversion: ConversionRecipe = ConversionRecipe()
     batch_norm: bool = False
     dropout: float = 0.25
+    spike_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         super().__post_init__()
         require_dropout(self.dropout)
+        require_dropout(self.spike_dropout, "spike_dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,10 +292,10 @@ class SurrogateRecipe(ImageRecipe):
             )
 
 
-def require_dropout(probability: float) -> None:
+def require_dropout(probability: float, name: str = "dropout") -> None:
     """Raise a UserError for a number that is no probability below 1."""
     if not 0 <= probability < 1:
-        raise UserError(f"dropout is {probability}: give 0 or more, below 1")
+        raise UserError(f"{name} is {probability}: give 0 or more, below 1")
 
 
 Recipe = StbpRecipe | TsslBpRecipe | SnnCalibrationRecipe | SurrogateRecipe

@@ -77,6 +77,8 @@ SNN_CALIBRATION_CIFAR10: Final = SnnCalibrationRecipe(
     schedule="cosine",
     autoaugment=True,
     cutout=16,
+    # The reference's conversion keeps the ANN's dropout layers, which then act on spikes.
+    spike_dropout=0.25,
     # The reference says 5 batches and visits 7 (departures, Q6).
     conversion=ConversionRecipe(pipeline="light", batches=7, batch_size=128),
     cbp=CbpRecipe(
@@ -169,6 +171,7 @@ SNN_CALIBRATION_DIGITS: Final = replace(
     autoaugment=False,
     cutout=0,
     dropout=0.0,
+    spike_dropout=0.0,
     conversion=ConversionRecipe(pipeline="light", batches=2, batch_size=100),
     cbp=replace(
         SNN_CALIBRATION_CIFAR10.cbp,
@@ -278,6 +281,7 @@ SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
     time_steps=8,
     batch_norm=True,
     dropout=0.0,
+    spike_dropout=0.0,
     epochs=8,
     batch_size=64,
     lr=0.05,
@@ -368,8 +372,8 @@ RECIPES.update(
 
 # Parts of a recipe that make no difference to a run, and so not to its name and hash either.
 UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
-    "ann": ("cbp", "conversion", "time_steps"),
-    "fp32": ("cbp",),
+    "ann": ("cbp", "conversion", "time_steps", "spike_dropout"),
+    "fp32": ("cbp", "spike_dropout"),
 }
 
 
@@ -391,6 +395,8 @@ def as_dict(recipe: Recipe, precision: Precision) -> dict[str, object]:
     if "conversion" in fields and fields["conversion"]["pipeline"] != "weights":
         fields["conversion"].pop("weight_steps")
         fields["conversion"].pop("weight_lr")
+    if not fields.get("spike_dropout"):
+        fields.pop("spike_dropout", None)  # rows from before it existed keep their hash
     return {k: v for k, v in fields.items() if k not in UNUSED.get(precision, ())}
 
 

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from repro.cbp.layers import convert, find_layers, prepare, prepared_layers
+from repro.cells import find_cell
 from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import CHANNELS, AveragePool, SpikingVgg, Vgg, spiking_vgg, vgg16
 from repro.neurons.integrate_and_fire import scan_plain
 from repro.packing import describe, pack
+from repro.recipe_fields import SnnCalibrationRecipe
+from repro.recipes import as_dict, find_recipe
 
 NARROW = 1 / 16
 STEPS = 4
@@ -188,3 +191,48 @@ def test_the_packed_file_of_the_full_network_measures_the_papers_share(tmp_path:
     fp32 = 14_761_664 * 4  # bytes
     assert ", 3.47% of 59,046,656 at FP32" in describe(file)
     assert 0.0347 < file.stat().st_size / fp32 < 0.0352  # with biases, scales and header
+
+
+def test_dropped_spikes_equal_dropout_before_the_layer() -> None:
+    """The factor behind the layer is the factor before it; averages' spikes are not dropped."""
+    network = lively().double()
+    network.dropout = 0.25
+    for layer in find_layers(network).values():
+        if layer.bias is not None:
+            nn.init.normal_(layer.bias, std=0.1)
+    network.train()
+    torch.manual_seed(3)
+    out = network(images().double())
+    out.square().sum().backward()
+    found = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad()
+
+    torch.manual_seed(3)
+    first, *rest = network.features
+    current = first(images().double()).unsqueeze(0)
+    for i, layer in enumerate([*rest, network.classifier]):
+        spikes = network.fire(i, current).flatten(0, 1)
+        spikes = spikes.flatten(1) if layer is network.classifier else spikes
+        if isinstance(network.features[i], nn.Conv2d):
+            spikes = spikes * torch.empty_like(spikes).bernoulli_(0.75) / 0.75
+        current = layer(spikes).unflatten(0, (STEPS, -1))
+    torch.testing.assert_close(out, current, rtol=1e-12, atol=1e-12)
+    current.square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-9, atol=1e-12)
+
+    network.eval()
+    whole = network(images().double())
+    assert torch.equal(whole, network(images().double()))
+    assert not torch.equal(whole, out)
+
+
+def test_spike_dropout_is_the_papers_alone_and_leaves_older_rows_their_hash() -> None:
+    cell = find_cell("snn_calibration", "cifar10")
+    for tier, expected in (("paper", 0.25), ("paper_short", 0.25), ("desk", 0.0), ("smoke", 0.0)):
+        recipe = find_recipe(cell, tier)  # type: ignore[arg-type]
+        assert isinstance(recipe, SnnCalibrationRecipe)
+        assert recipe.spike_dropout == expected
+        assert ("spike_dropout" in as_dict(recipe, "binary")) == (expected > 0)
+        assert "spike_dropout" not in as_dict(recipe, "fp32")

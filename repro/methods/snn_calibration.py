@@ -35,6 +35,7 @@ class SnnCalibration(SpikingModule):
                 time_steps=recipe.time_steps,
                 width=recipe.width,
                 potentials=recipe.conversion.pipeline in ("potential", "weights"),
+                dropout=recipe.spike_dropout,
             )
         super().__init__(recipe, network, phase)
 

@@ -99,6 +99,7 @@ class SpikingVgg(nn.Module):
         classifier: Reads the last neurons' spikes at every step.
         time_steps: T.
         neuron: Constants of every neuron.
+        dropout: Probability that a convolution's spike is dropped, in training mode.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class SpikingVgg(nn.Module):
         classifier: nn.Linear,
         time_steps: int,
         potentials: Sequence[Tensor] = (),
+        dropout: float = 0.0,
     ) -> None:
         """Take the layers.
 
@@ -116,10 +118,11 @@ class SpikingVgg(nn.Module):
             time_steps: T.
             potentials: Initial potential ``[1, C, H, W]`` of the neurons of each layer, kept as
                 buffers; none for 0.
+            dropout: See the attribute.
         """
         super().__init__()
         self.features = nn.Sequential(*features)
-        self.classifier = classifier
+        self.classifier, self.dropout = classifier, dropout
         self.time_steps, self.neuron = time_steps, IntegrateAndFire()
         if potentials and len(potentials) != len(features):
             raise UserError(f"{len(potentials)} initial potentials for {len(features)} layers")
@@ -155,8 +158,24 @@ class SpikingVgg(nn.Module):
             spikes = self.fire(i, current, dtype).flatten(0, 1)
             if layer is self.classifier:
                 spikes = spikes.flatten(1)
-            current = layer(spikes).unflatten(0, (self.time_steps, -1))
+            if self.dropout and self.training and isinstance(self.features[i], nn.Conv2d):
+                maps = self._drop_and_feed(spikes, layer)
+            else:
+                maps = layer(spikes)
+            current = maps.reshape(self.time_steps, -1, *maps.shape[1:])
         return current
+
+    def _drop_and_feed(self, spikes: Tensor, layer: nn.Module) -> Tensor:
+        """Return ``layer(dropout(spikes))``; what dropout multiplies by is multiplied behind.
+
+        Spikes stay 0 and 1, exact in bfloat16. Every spike of every step is dropped by itself.
+        """
+        kept = 1 - self.dropout
+        maps: Tensor = layer(spikes * torch.empty_like(spikes).bernoulli_(kept)) / kept
+        if (bias := layer.bias) is None:
+            return maps
+        assert isinstance(bias, Tensor)
+        return maps - bias.reshape(-1, *[1] * (maps.dim() - 2)) * (1 / kept - 1)
 
 
 def _channels(width: float) -> list[int]:
@@ -215,7 +234,12 @@ def vgg16(
 
 
 def spiking_vgg(
-    classes: int, *, time_steps: int, width: float = 1.0, potentials: bool = False
+    classes: int,
+    *,
+    time_steps: int,
+    width: float = 1.0,
+    potentials: bool = False,
+    dropout: float = 0.0,
 ) -> SpikingVgg:
     """Return the spiking network for images ``[B, 3, 32, 32]``, for converted weights to load into.
 
@@ -224,6 +248,7 @@ def spiking_vgg(
         time_steps: T.
         width: Channels as a fraction of the paper's.
         potentials: Whether the neurons have initial potentials (buffers, 0 at first).
+        dropout: Probability that a convolution's spike is dropped, in training mode.
     """
     convolutions = iter(_convolutions(width))
     features: list[nn.Module] = []
@@ -238,4 +263,4 @@ def spiking_vgg(
             features.append(layer)
         shapes.append((1, channels, side, side))
     initial = [torch.zeros(shape) for shape in shapes] if potentials else []
-    return SpikingVgg(features, _classifier(classes, width), time_steps, initial)
+    return SpikingVgg(features, _classifier(classes, width), time_steps, initial, dropout)
