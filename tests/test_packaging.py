@@ -26,6 +26,7 @@ DOCUMENTS += (ROOT / "docs").rglob("*.md")
 ARGUMENTS = {
     "sweep": cli.SweepArguments,
     "reproduce": cli.ReproduceArguments,
+    "campaign": cli.CampaignArguments,
     "tables": cli.TablesArguments,
     "export": cli.ExportArguments,
     "inspect": cli.InspectArguments,
@@ -113,7 +114,10 @@ def test_a_foreign_venv_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "venv"]
 
 
-@pytest.mark.parametrize("command", commands(README + read("sweeps/README.md"), "python -m repro"))
+PAGES = (README, *map(read, ("sweeps/README.md", "docs/campaign.md")))
+
+
+@pytest.mark.parametrize("command", commands("".join(PAGES), "python -m repro"))
 def test_readme_command_parses(command: str) -> None:
     if command.endswith("--help"):
         with pytest.raises(SystemExit, match=r"^0$"):
