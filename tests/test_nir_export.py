@@ -1,0 +1,130 @@
+"""NIR graphs: whole numbers and their scale, and the same spikes in a second framework."""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from repro.cbp.layers import convert, prepare
+from repro.cbp.levels import LayerLevels
+from repro.errors import UserError
+from repro.networks.alexnet import TsslBpNetwork, alexnet
+from repro.networks.conv7fc3 import StbpNetwork, conv7fc3
+from repro.networks.vgg import spiking_vgg, vgg16
+from repro.neurons.stbp import StbpNeuron
+from repro.neurons.tssl_bp import TsslBpNeuron, synaptic_filter
+from repro.nir_export import codes, to_nir, write_nir
+
+nir: Any = pytest.importorskip("nir")
+NARROW = 1 / 32
+Made = tuple[StbpNetwork | TsslBpNetwork, dict[str, LayerLevels]]
+
+
+def lively(method: str, levels: str) -> Made:
+    """A quantised network in which every layer fires, by chance weights of a fitting size."""
+    torch.manual_seed(1)
+    network: StbpNetwork | TsslBpNetwork
+    if method == "stbp":
+        neuron = StbpNeuron(0.25)
+        network = conv7fc3(10, time_steps=8, neuron=neuron, width=NARROW, gain=3.0)
+    else:
+        network = alexnet(
+            10, time_steps=5, neuron=TsslBpNeuron(), width=NARROW, dropout=0.0, conv_gain=9.0
+        )
+        with torch.no_grad():
+            for layer in network.children():
+                if isinstance(layer, nn.Linear):
+                    layer.weight.mul_(4)
+    prepare(network, levels)
+    made = {f"{name}.weight": layer for name, layer in convert(network).items()}
+    return network.eval(), made
+
+
+def spikes_of(network: StbpNetwork | TsslBpNetwork, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = network(images)
+    return out
+
+
+CASES = [(m, levels) for m in ("stbp", "tssl_bp") for levels in ("binary", "ternary", "shift1")]
+
+
+@pytest.mark.parametrize(("method", "levels"), CASES)
+def test_quantised_weights_are_whole_numbers_with_scale_and_bits(
+    method: str, levels: str, tmp_path: Path
+) -> None:
+    network, made = lively(method, levels)
+    graph = nir.read(write_nir(to_nir(network, made), tmp_path / "net.nir"))
+    assert [path.name for path in tmp_path.iterdir()] == ["net.nir"]
+    for name, layer in network.named_children():
+        if f"{name}.weight" not in made:
+            continue
+        node = graph.nodes[name]
+        about = node.metadata
+        assert about["bits"] == made[f"{name}.weight"].bits
+        assert (node.weight == np.round(node.weight)).all()
+        assert np.abs(node.weight).max() <= 2
+        back = torch.from_numpy(node.weight) * float(about["scale"])
+        torch.testing.assert_close(back, layer.weight.detach(), rtol=1e-6, atol=0.0)
+    assert graph.metadata["time_steps"] == network.time_steps
+    whole = [name for name in graph.nodes if graph.nodes[name].metadata.get("bits") is not None]
+    assert whole == [name.removesuffix(".weight") for name in made]
+
+
+@pytest.mark.parametrize(("method", "levels"), CASES)
+def test_a_second_framework_fires_the_same_spikes(method: str, levels: str, tmp_path: Path) -> None:
+    pytest.importorskip("snntorch")
+    network, made = lively(method, levels)
+    path = write_nir(to_nir(network, made), tmp_path / "net.nir")
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    ours, theirs = spikes_of(network, images), []
+    for image in images:
+        theirs.append(in_snntorch(path, image, network.time_steps))
+    spikes = torch.stack(theirs, 1)
+    if isinstance(network, TsslBpNetwork):
+        torch.testing.assert_close(synaptic_filter(spikes, network.neuron.tau_s), ours)
+    else:
+        assert torch.equal(spikes, ours)
+    assert 0 < spikes.mean() < 1
+    assert not torch.equal(spikes[:, 0], spikes[:, 1])
+
+
+def in_snntorch(path: Path, image: Tensor, time_steps: int) -> Tensor:
+    """Spikes ``[T, K]`` of the file's network in snnTorch, for one image at every step."""
+    from snntorch.import_nir import import_from_nir
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it rescales
+        network = import_from_nir(nir.read(path))
+    state, train = None, []
+    with torch.no_grad():
+        for _ in range(time_steps):
+            out = network(image) if state is None else network(image, state)
+            out, state = out if isinstance(out, tuple) else (out, state)
+            train.append(out)
+    return torch.stack(train)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (spiking_vgg(10, time_steps=2, width=NARROW), "lose their threshold by firing"),
+        (vgg16(10, width=NARROW), "an ANN has no neurons"),
+        (nn.Linear(2, 2), "none of this program's networks"),
+    ],
+)
+def test_what_nir_cannot_express_is_named(network: nn.Module, reason: str) -> None:
+    with pytest.raises(UserError, match=f"has no NIR graph: .*{reason}.*; stbp and tssl_bp"):
+        to_nir(network, {})
+
+
+def test_weights_between_levels_are_refused() -> None:
+    levels = LayerLevels((-1.0, 1.0), 0.5)
+    assert codes(torch.tensor([[0.5, -0.5]]), levels).tolist() == [[1.0, -1.0]]
+    for wrong in (0.4, 7.0, -7.0):
+        with pytest.raises(UserError, match="is no level"):
+            codes(torch.tensor([[0.5, wrong]]), levels)
