@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from repro import packed_kernels
 from repro.cbp.levels import LayerLevels
 from repro.errors import UserError
 from repro.memory import packed_bytes
@@ -60,8 +61,14 @@ def _error(path: Path, wrong: str, remedy: str = "") -> PackedFileError:
 
 
 @dataclass(frozen=True)
-class _Layer:
-    """Header entry of one quantised tensor."""
+class PackedTensor:
+    """Header entry of one quantised tensor.
+
+    Attributes:
+        levels: Its levels and scale.
+        shape: Of the weights.
+        dtype: Of the weights, floating-point.
+    """
 
     levels: LayerLevels
     shape: tuple[int, ...]
@@ -69,11 +76,20 @@ class _Layer:
 
 
 @dataclass(frozen=True)
-class _Contents:
-    """A verified file: plain tensors, and packed bytes where ``layers`` has the name."""
+class PackedFile:
+    """A verified file.
+
+    Attributes:
+        tensors: By name, in the order of the state dict: packed bytes, uint8 and one-dimensional,
+            where ``layers`` has the name, all others as they are.
+        layers: The quantised tensors.
+        metadata: What the writer noted.
+        digest: Its sha256, 64 hexadecimal digits.
+        file_bytes: Its size.
+    """
 
     tensors: dict[str, Tensor]
-    layers: dict[str, _Layer]
+    layers: dict[str, PackedTensor]
     metadata: dict[str, str]
     digest: str
     file_bytes: int
@@ -158,11 +174,7 @@ def _encode(name: str, tensor: Tensor, levels: LayerLevels | None) -> Bytes:
             known |= equal
             index += equal * np.uint8(position)
         strangers += len(chunk) - int(np.count_nonzero(known))
-        stream = np.empty(len(chunk) * bits, np.uint8)
-        for bit in range(bits):
-            stream[bit::bits] = index >> bit & 1
-        codes = np.packbits(stream, bitorder="little")
-        packed[start * bits // 8 :][: len(codes)] = codes
+        packed_kernels.encode(index, bits, packed[start * bits // 8 :])
     if strangers:
         raise ValueError(
             f"{name}: {strangers} of {len(words)} weights are not levels"
@@ -247,12 +259,9 @@ def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, LayerLevels]]
     Raises:
         PackedFileError: The file is missing, foreign, truncated, damaged or of a newer version.
     """
-    contents = _read(Path(path))
-    state = contents.tensors
-    try:
-        state |= {name: _decode(state[name], layer) for name, layer in contents.layers.items()}
-    except _WRONG as error:
-        raise _error(Path(path), f"contents contradict each other ({error})") from error
+    contents = read(Path(path))
+    state = dict(contents.tensors)
+    state |= {name: _decode(state[name], layer) for name, layer in contents.layers.items()}
     return state, {name: layer.levels for name, layer in contents.layers.items()}
 
 
@@ -262,29 +271,25 @@ def metadata(path: str | Path) -> dict[str, str]:
     Raises:
         PackedFileError: As in :func:`unpack`; the whole file is verified.
     """
-    return _read(Path(path)).metadata
+    return read(Path(path)).metadata
 
 
-def _decode(packed: Tensor, layer: _Layer) -> Tensor:
-    """Return the weights of one layer; raise IndexError for an index without a level."""
-    bits, codes = layer.levels.bits, packed.numpy()
+def _decode(packed: Tensor, layer: PackedTensor) -> Tensor:
+    """Return the weights of one tensor."""
     integer = _INTEGERS[layer.dtype.itemsize]
     patterns = layer.levels.values(layer.dtype).view(integer).numpy()
     weight = torch.empty(layer.shape, dtype=layer.dtype)
     words = weight.reshape(-1).view(integer).numpy()
-    for start in range(0, len(words), _CHUNK):
-        chunk = words[start : start + _CHUNK]
-        rest = codes[start * bits // 8 :][: packed_bytes(len(chunk), bits)]
-        stream = np.unpackbits(rest, count=len(chunk) * bits, bitorder="little")
-        index = stream[::bits].copy()
-        for bit in range(1, bits):
-            index |= stream[bit::bits] << bit
-        np.take(patterns, index, out=chunk)
+    packed_kernels.decode(packed.numpy(), layer.levels.bits, patterns, words)
     return weight
 
 
-def _read(path: Path) -> _Contents:
-    """Return the contents of a file after checking every byte of it; raises as `unpack` does."""
+def read(path: Path) -> PackedFile:
+    """Return the contents of a file, weights still packed, after checking every byte of it.
+
+    Raises:
+        PackedFileError: As in :func:`unpack`.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -302,10 +307,14 @@ def _read(path: Path) -> _Contents:
         layers = {name: _layer(entry) for name, entry in described.items()}
         tensors = safetensors.torch.load(data)
         for name, layer in layers.items():
-            size = packed_bytes(math.prod(layer.shape), layer.levels.bits)
-            if tensors[name].dtype != torch.uint8 or tensors[name].shape != (size,):
+            count, bits = math.prod(layer.shape), layer.levels.bits
+            codes, size = tensors[name], packed_bytes(count, bits)
+            if codes.dtype != torch.uint8 or codes.shape != (size,):
                 raise ValueError(f"{name} does not hold {size} packed bytes")
-        return _Contents(
+            last = packed_kernels.greatest(codes.numpy(), bits, count)
+            if last >= (known := len(layer.levels.levels)):
+                raise IndexError(f"{name} has level index {last}, there are {known} levels")
+        return PackedFile(
             tensors={name: tensors[name] for name in header if name != "__metadata__"},
             layers=layers,
             metadata=dict(json.loads(header["__metadata__"]["metadata"])),
@@ -341,10 +350,10 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
     return header
 
 
-def _layer(entry: dict[str, Any]) -> _Layer:
+def _layer(entry: dict[str, Any]) -> PackedTensor:
     """Return a layer's header entry; raise KeyError, TypeError or ValueError if it is wrong."""
     levels = LayerLevels(tuple(map(float, entry["levels"])), float.fromhex(entry["scale"]))
-    layer = _Layer(levels, tuple(map(int, entry["shape"])), _DTYPES[entry["dtype"]])
+    layer = PackedTensor(levels, tuple(map(int, entry["shape"])), _DTYPES[entry["dtype"]])
     if levels.bits != entry["bits"] or not 1 <= levels.bits <= 8:
         raise ValueError(f"{entry['bits']} bits for {len(levels.levels)} levels")
     if not layer.dtype.is_floating_point or min(layer.shape, default=0) < 0:
@@ -361,7 +370,7 @@ def describe(path: str | Path) -> str:
     Raises:
         PackedFileError: As in :func:`unpack`.
     """
-    contents = _read(Path(path))
+    contents = read(Path(path))
     rows = [("tensor", "shape", "levels", "scale", "bits", "weights", "bytes", "FP32", "share")]
     packed = full = other = 0
     for name, tensor in contents.tensors.items():
@@ -392,7 +401,7 @@ def _share(size: int, whole: int) -> str:
     return f"{size / whole:.2%}" if whole else "n/a"
 
 
-def _level_names(layer: _Layer) -> str:
+def _level_names(layer: PackedTensor) -> str:
     """Return the levels in terms of the scale a, for example ``-a, 0, +a``."""
     short = {-1.0: "-a", 0.0: "0", 1.0: "+a"}
     return ", ".join(short.get(level, f"{level:+g}a") for level in layer.levels.levels)
