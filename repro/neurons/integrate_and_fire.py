@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from repro.neurons.surrogate import arctan_spike
+from repro.neurons.watch import fired
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,8 @@ def scan(
         raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
     spike_dtype = spike_dtype or current.dtype
     if current.device.type != "cpu":
-        return scan_plain(current, time_steps, neuron, initial).to(spike_dtype)
+        return fired(scan_plain(current, time_steps, neuron, initial).to(spike_dtype))
     if initial is not None:  # the gradient of the sum takes it back to its own shape
         initial = torch.zeros_like(current[0]) + initial
     spikes: Tensor = _Scan.apply(current, initial, time_steps, neuron, spike_dtype, overwrite)  # type: ignore[no-untyped-call]
-    return spikes
+    return fired(spikes)

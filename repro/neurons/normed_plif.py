@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.neurons.plif import ALPHA, HardResetNeuron, scan_plain
+from repro.neurons.watch import fired, is_watched
 
 Connection = Literal["add", "and", "iand"]
 CHUNK: Final = 2048  # elements that a thread works on at a time, about
@@ -246,8 +247,12 @@ def norm_and_fire(
         raise ValueError(f"maps have {maps.shape[0]} steps, neither 1 nor T = {time_steps}")
     if norm.training and maps.numel() == maps.shape[2]:
         raise ValueError("one value per channel has no variance: give more images or time steps")
+    if shortcut is not None and is_watched():  # the spikes alone, before they are combined
+        spikes = norm_and_fire(maps, time_steps, norm, neuron)
+        return connect(spikes, shortcut, connection)
     if maps.device.type != "cpu" or maps.dtype not in (torch.float32, torch.float64):
-        return norm_and_fire_plain(maps, time_steps, norm, neuron, shortcut, connection)
+        plain = norm_and_fire_plain(maps, time_steps, norm, neuron, shortcut, connection)
+        return fired(plain)
     flat = maps.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     maps = flat.unflatten(0, maps.shape[:2])  # type: ignore[no-untyped-call]
     mean, inverse = _statistics(maps, norm)
@@ -263,4 +268,4 @@ def norm_and_fire(
         time_steps,
         connection,
     )
-    return out
+    return fired(out)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from repro.neurons.surrogate import rectangular_spike
+from repro.neurons.watch import fired
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,6 @@ def scan(
         raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
     spike_dtype = spike_dtype or current.dtype
     if current.device.type != "cpu":
-        return scan_plain(current, time_steps, neuron).to(spike_dtype)
+        return fired(scan_plain(current, time_steps, neuron).to(spike_dtype))
     spikes: Tensor = _Scan.apply(current, time_steps, neuron, spike_dtype)  # type: ignore[no-untyped-call]
-    return spikes
+    return fired(spikes)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
+from repro.neurons.watch import fired
+
 if TYPE_CHECKING:
     from repro.neurons.tssl_bp_kernels import Constants
 
@@ -24,6 +26,7 @@ GREATEST_SLOPE: Final = 8.0  # code: 1/d of a spike is clamped to 8
 WIDTH: Final = 0.2  # code: of the logistic surrogate where no spike is near
 GREATEST_ARGUMENT: Final = 8.0  # code: |threshold - u| / WIDTH is clamped to 8
 RECENT: Final = 0.25  # code: a filtered output below RECENT / tau_s counts as no recent spike
+STATES: Final = 2  # kept by a neuron from step to step: membrane potential and filtered current
 
 
 @dataclass(frozen=True)
@@ -286,6 +289,6 @@ def scan(
         raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
     spike_dtype = spike_dtype or current.dtype
     if current.device.type != "cpu":
-        return scan_plain(current, time_steps, neuron, gain).to(spike_dtype)
+        return fired(scan_plain(current, time_steps, neuron, gain).to(spike_dtype), STATES)
     spikes: Tensor = _Scan.apply(current, time_steps, neuron, gain, spike_dtype)  # type: ignore[no-untyped-call]
-    return spikes
+    return fired(spikes, STATES)
