@@ -39,6 +39,8 @@ bench: $(INSTALLED) ## Time and memory of full-size training steps (minutes, gig
 	$(RUN) -m benchmarks.train_step --network tssl_bp
 	$(RUN) -m benchmarks.train_step --network snn_calibration
 	$(RUN) -m benchmarks.train_step --network surrogate
+	$(RUN) -m benchmarks.inference --network stbp
+	$(RUN) -m benchmarks.inference --network snn_calibration
 	$(RUN) -m benchmarks.threshold_search
 	$(RUN) -m benchmarks.linear_model --data digits
 

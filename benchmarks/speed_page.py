@@ -48,9 +48,10 @@ AIMS: Final = {
 }
 
 
-def spread(ratio: dict[str, float]) -> str:
+def spread(ratio: dict[str, float], digits: int = 1) -> str:
     """Return median, least and greatest of the rounds' ratios as words."""
-    return f"{ratio['median']:.1f} ({ratio['low']:.1f} to {ratio['high']:.1f})"
+    median, low, high = (f"{ratio[name]:.{digits}f}" for name in ("median", "low", "high"))
+    return f"{median} ({low} to {high})"
 
 
 def percent_added(ratio: dict[str, float]) -> str:
@@ -178,6 +179,8 @@ def lines_of_result(result: dict[str, Any]) -> list[str]:
         ]
     for step in result.get("steps", []):
         lines += lines_of_step(step, network_of(result))
+    for inference in result.get("inference", []):
+        lines += lines_of_inference(inference, result["file, bytes"])
     for step in result.get("peers", []):
         lines += lines_of_peers(step, result["versions"])
     for step in result.get("CBP adds", []):
@@ -194,6 +197,31 @@ def lines_of_result(result: dict[str, Any]) -> list[str]:
             "",
         ]
     return lines
+
+
+def lines_of_inference(inference: dict[str, Any], sizes: dict[str, int]) -> list[str]:
+    """Return the table of one batch size of packed and FP32 weights.
+
+    Args:
+        inference: One batch size.
+        sizes: Bytes of the files, by precision.
+    """
+    lines = [
+        f"Inference, batch {inference['batch']}, T {inference['time_steps']}, width "
+        f"{inference['width']:g}, {inference['rounds']} rounds:",
+        "",
+        "| weights | images/s | times the speed of FP32 (range) | file, MB "
+        "| peak memory, MB | after loading, MB | outputs against the unpacked file |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for form, rate in inference["images per second"].items():
+        ratio = inference["times the speed of FP32"].get(form)
+        peaks = (inference[MEMORY][form], inference["peak memory after loading"][form])
+        words = [form, f"{rate:.2f}", spread(ratio, 2) if ratio else ""]
+        words += [f"{size / 1e6:.1f}" for size in (sizes[form.partition(", ")[0]], *peaks)]
+        words.append(inference["outputs against the unpacked file"].get(form, ""))
+        lines.append(f"| {' | '.join(words)} |")
+    return [*lines, ""]
 
 
 def network_of(result: dict[str, Any]) -> str:

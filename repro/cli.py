@@ -1,6 +1,7 @@
 """Command line: ``python -m repro`` and a command.
 
-Commands: run | sweep | reproduce | campaign | tables | export | inspect | simulate | cells.
+Commands: run | sweep | reproduce | campaign | tables | export | inspect | infer | costs |
+simulate | cells.
 
 Dispatch only; torch is imported by the commands that use it.
 """
@@ -236,6 +237,47 @@ class InspectArguments:
     """
 
     file: Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class InferArguments:
+    """Evaluate a cell's packed file on the test images, weights packed until a layer needs them.
+
+    Attributes:
+        file: A file written by export, or the folder of a finished run.
+        images: First test images used; 0 for as many as the recipe says.
+        batch_size: Images at a time; by default the recipe's.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+        arithmetic: float32 gives the unpacked network's outputs bit for bit; int8 counts spikes in
+            integers, which is faster on most processors, and rounds otherwise.
+        compare: Also run the unpacked network, and compare.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    images: int = 0
+    batch_size: int | None = None
+    data_dir: Path | None = None
+    arithmetic: Literal["float32", "int8"] = "float32"
+    compare: bool = False
+
+
+@dataclass(frozen=True)
+class CostsArguments:
+    """Print spikes, synaptic operations, energy estimate and memory per inference of a packed file.
+
+    Attributes:
+        file: A file written by export, or the folder of a finished run.
+        images: First test images measured.
+        batch_size: Images at a time; by default the recipe's.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+        out: Also write the numbers there: JSON, or CSV where the name ends so.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    images: int = 100
+    batch_size: int | None = None
+    data_dir: Path | None = None
+    out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -481,6 +523,32 @@ def command_inspect(arguments: Sequence[str]) -> int:
     return 0
 
 
+def command_infer(arguments: Sequence[str]) -> int:
+    """Evaluate a packed file and print what came of it."""
+    chosen = parse(InferArguments, arguments)
+    from repro.infer import infer_in_words
+    from repro.packed_cell import open_cell
+
+    cell = open_cell(chosen.file, chosen.images, chosen.batch_size, chosen.data_dir)
+    print(infer_in_words(cell, chosen.arithmetic, chosen.compare))
+    return 0
+
+
+def command_costs(arguments: Sequence[str]) -> int:
+    """Print what an inference costs; write it where asked to."""
+    chosen = parse(CostsArguments, arguments)
+    from repro.costs_file import costs_in_words, measure_cell, require_kind, write_costs
+    from repro.packed_cell import open_cell
+
+    require_kind(chosen.out)
+    cell = open_cell(chosen.file, chosen.images, chosen.batch_size, chosen.data_dir)
+    costs = measure_cell(cell)
+    print(costs_in_words(costs, shutil.get_terminal_size().columns))
+    if chosen.out is not None:
+        write_costs(chosen.out, costs)
+    return 0
+
+
 def command_simulate(arguments: Sequence[str]) -> int:
     """Simulate a data set and say in words what came of it."""
     chosen = parse(SimulateArguments, arguments)
@@ -516,6 +584,8 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "tables": command_tables,
     "export": command_export,
     "inspect": command_inspect,
+    "infer": command_infer,
+    "costs": command_costs,
     "simulate": command_simulate,
     "cells": command_cells,
 }

@@ -30,6 +30,8 @@ ARGUMENTS = {
     "tables": cli.TablesArguments,
     "export": cli.ExportArguments,
     "inspect": cli.InspectArguments,
+    "infer": cli.InferArguments,
+    "costs": cli.CostsArguments,
     "simulate": cli.SimulateArguments,
 }
 

@@ -1,0 +1,149 @@
+"""From a packed file of a cell to its network, weights still packed, and its test images."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from datamodules.base import DataModule
+from repro.cells import CELLS, SIMULATED, TIERS, RunKey
+from repro.data import make_data
+from repro.errors import UserError
+from repro.methods.build import build_network, phase_of
+from repro.networks.convolution import to_channels_last_
+from repro.packed_inference import Loaded, load_packed_
+from repro.packing import metadata
+from repro.recipe_fields import Recipe
+from repro.recipes import RECIPES, find_recipe, recipe_hash
+
+
+@dataclass(frozen=True)
+class PackedCell:
+    """A packed file, the run that wrote it, and the test images.
+
+    Attributes:
+        file: The file.
+        key: Name of the run.
+        recipe: Its numbers.
+        data: Test images, as many as asked for.
+    """
+
+    file: Path
+    key: RunKey
+    recipe: Recipe
+    data: DataModule
+
+    def empty_network(self, device: str = "meta") -> nn.Module:
+        """Return the network without weights to speak of, in the memory format of a run."""
+        with torch.device(device):
+            network = build_network(
+                self.key.cell, self.recipe, self.data.classes, phase_of(self.key)
+            )
+        to_channels_last_(network)
+        return network
+
+    def load(self) -> tuple[nn.Module, Loaded]:
+        """Return the network with the file's weights, packed, for inference on the CPU."""
+        network = self.empty_network()
+        return network, load_packed_(network, self.file)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the test images, normalised, or frames of events, and labels, on the CPU."""
+        for batch in self.data.batches("test"):
+            yield self.data.on_after_batch_transfer(batch, 0)
+
+
+def open_cell(path: Path, images: int, batch_size: int | None, data_dir: Path | None) -> PackedCell:
+    """Return what a packed file of a cell needs to run; the test images are read.
+
+    Args:
+        path: Packed file, or the folder of a run that is finished.
+        images: First test images used; 0 for as many as the recipe says.
+        batch_size: Images at a time; None for the recipe's.
+        data_dir: Data sets; None for CBP_DATA, else ``data``.
+
+    Raises:
+        UserError: The file is no such file, or was made by a recipe that is not known here.
+        DataError: The data are absent or damaged, or fewer than asked for.
+    """
+    if images < 0 or (batch_size is not None and batch_size < 1):
+        raise UserError(f"images {images}, batch size {batch_size}: give 0 or more, and 1 or more")
+    file = path / "model.safetensors" if path.is_dir() else path
+    said = metadata(file)
+    if "run" not in said or "recipe_hash" not in said:
+        raise UserError(
+            f"{file} names no run: this command takes files of this program's cells; for a network "
+            "of your own use repro.packed_inference.load_packed_ or repro.costs.measure"
+        )
+    key = key_of(said["run"])
+    recipe = recipe_of(key, said["recipe_hash"], file)
+    shown = replace(
+        recipe,
+        test_images=images or recipe.test_images,
+        batch_size=batch_size or recipe.batch_size,
+    )
+    data = make_data(shown, key.seed, data_dir)
+    data.setup("test")
+    return PackedCell(file, key, recipe, data)
+
+
+def key_of(name: str) -> RunKey:
+    """Return the run of that name.
+
+    Raises:
+        UserError: There is none.
+
+    >>> str(key_of("stbp-cifar10-binary-desk-s7"))
+    'stbp-cifar10-binary-desk-s7'
+    """
+    seed = name.rpartition("-s")[2]
+    if seed.isdecimal():
+        for cell in (*CELLS, *SIMULATED):
+            for precision in cell.precisions:
+                for tier in TIERS:
+                    if str(key := RunKey(cell, precision, int(seed), tier)) == name:
+                        return key
+    raise UserError(f"{name} is no run of this program: see `python -m repro cells`")
+
+
+def recipe_of(key: RunKey, wanted: str, file: Path) -> Recipe:
+    """Return the recipe of that hash: the one that ships, or that of ``config.json`` beside.
+
+    Raises:
+        UserError: Neither has this hash.
+    """
+    shipped = find_recipe(key.cell, key.tier) if (key.cell, key.tier) in RECIPES else None
+    if shipped is not None:
+        if recipe_hash(shipped, key.precision) == wanted:
+            return shipped
+        recorded = _recorded(shipped, file.parent / "config.json")
+        if recorded is not None and recipe_hash(recorded, key.precision) == wanted:
+            return recorded
+    raise UserError(
+        f"{file} was made by recipe {wanted} of {key}, which is not the one of this version: put "
+        "the config.json of its run folder beside it, or use the version that wrote it"
+    )
+
+
+def _recorded(shipped: Recipe, config: Path) -> Recipe | None:
+    """Return the shipped recipe with the fields that a ``config.json`` has, None if it fits not."""
+    try:
+        fields = json.loads(config.read_text("utf-8"))["recipe"]
+        recorded: Recipe = _with_fields(shipped, fields)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return recorded
+
+
+def _with_fields(fields_of: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Return a copy of a nested dataclass with the fields that a JSON object has."""
+    changed = {}
+    for name, value in values.items():
+        old = getattr(fields_of, name)
+        changed[name] = _with_fields(old, value) if dataclasses.is_dataclass(old) else value
+    return replace(fields_of, **changed)
