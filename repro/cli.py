@@ -1,7 +1,7 @@
 """Command line: ``python -m repro`` and a command.
 
 Commands: run | sweep | reproduce | campaign | tables | export | inspect | infer | costs |
-simulate | cells.
+nir | simulate | cells.
 
 Dispatch only; torch is imported by the commands that use it.
 """
@@ -281,6 +281,21 @@ class CostsArguments:
 
 
 @dataclass(frozen=True)
+class NirArguments:
+    """Write the network of a packed file as a NIR graph, for other frameworks and chips.
+
+    Weights of quantised layers are whole numbers; scale, bits and levels stand in the metadata.
+
+    Attributes:
+        file: A file written by export, or the folder of a finished run, of stbp or tssl_bp.
+        out: File to write; by default the run's name in this folder.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
 class SimulateArguments:
     """Make recordings of a simulated event camera, in the files that the real data sets have.
 
@@ -549,6 +564,15 @@ def command_costs(arguments: Sequence[str]) -> int:
     return 0
 
 
+def command_nir(arguments: Sequence[str]) -> int:
+    """Write a NIR graph and say in words what is in it."""
+    chosen = parse(NirArguments, arguments)
+    from repro.nir_file import export_nir
+
+    print(export_nir(chosen.file, chosen.out))
+    return 0
+
+
 def command_simulate(arguments: Sequence[str]) -> int:
     """Simulate a data set and say in words what came of it."""
     chosen = parse(SimulateArguments, arguments)
@@ -586,6 +610,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "inspect": command_inspect,
     "infer": command_infer,
     "costs": command_costs,
+    "nir": command_nir,
     "simulate": command_simulate,
     "cells": command_cells,
 }

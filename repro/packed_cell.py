@@ -73,15 +73,7 @@ def open_cell(path: Path, images: int, batch_size: int | None, data_dir: Path | 
     """
     if images < 0 or (batch_size is not None and batch_size < 1):
         raise UserError(f"images {images}, batch size {batch_size}: give 0 or more, and 1 or more")
-    file = path / "model.safetensors" if path.is_dir() else path
-    said = metadata(file)
-    if "run" not in said or "recipe_hash" not in said:
-        raise UserError(
-            f"{file} names no run: this command takes files of this program's cells; for a network "
-            "of your own use repro.packed_inference.load_packed_ or repro.costs.measure"
-        )
-    key = key_of(said["run"])
-    recipe = recipe_of(key, said["recipe_hash"], file)
+    file, key, recipe = origin_of(path)
     shown = replace(
         recipe,
         test_images=images or recipe.test_images,
@@ -90,6 +82,26 @@ def open_cell(path: Path, images: int, batch_size: int | None, data_dir: Path | 
     data = make_data(shown, key.seed, data_dir)
     data.setup("test")
     return PackedCell(file, key, recipe, data)
+
+
+def origin_of(path: Path) -> tuple[Path, RunKey, Recipe]:
+    """Return the packed file of a path, the run that wrote it, and that run's numbers.
+
+    Args:
+        path: Packed file, or the folder of a run that is finished.
+
+    Raises:
+        UserError: As in `open_cell`.
+    """
+    file = path / "model.safetensors" if path.is_dir() else path
+    said = metadata(file)
+    if "run" not in said or "recipe_hash" not in said:
+        raise UserError(
+            f"{file} names no run: this command takes files of this program's cells; for a network "
+            "of your own use repro.packed_inference.load_packed_ or repro.costs.measure"
+        )
+    key = key_of(said["run"])
+    return file, key, recipe_of(key, said["recipe_hash"], file)
 
 
 def key_of(name: str) -> RunKey:

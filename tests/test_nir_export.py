@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from repro.cbp.layers import convert, prepare
 from repro.cbp.levels import LayerLevels
+from repro.cli import main
 from repro.errors import UserError
 from repro.networks.alexnet import TsslBpNetwork, alexnet
 from repro.networks.conv7fc3 import StbpNetwork, conv7fc3
@@ -120,6 +121,23 @@ def in_snntorch(path: Path, image: Tensor, time_steps: int) -> Tensor:
 def test_what_nir_cannot_express_is_named(network: nn.Module, reason: str) -> None:
     with pytest.raises(UserError, match=f"has no NIR graph: .*{reason}.*; stbp and tssl_bp"):
         to_nir(network, {})
+
+
+def test_a_run_becomes_a_file_and_what_cannot_leaves_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--tier=smoke", "--train-images=40", "--epochs=1", "--cbp.epochs=1", "--width=0.03125"]
+    for precision in ("fp32", "binary"):
+        words = ["run", "--method=stbp", "--dataset=cifar10", f"--precision={precision}", *tiny]
+        assert main(words) == 0
+    capsys.readouterr()
+    assert main(["nir", "runs/stbp-cifar10-binary-smoke-s0"]) == 0
+    assert "in 8 layers, each with scale and bits" in capsys.readouterr().out
+    graph = nir.read(tmp_path / "stbp-cifar10-binary-smoke-s0.nir")
+    assert set(np.unique(graph.nodes["fc1"].weight)) == {-1.0, 1.0}
+    assert main(["nir", "nonesuch.safetensors", "--out=a.nir"]) == 2
+    assert not (tmp_path / "a.nir").exists()
 
 
 def test_weights_between_levels_are_refused() -> None:

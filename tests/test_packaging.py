@@ -32,6 +32,7 @@ ARGUMENTS = {
     "inspect": cli.InspectArguments,
     "infer": cli.InferArguments,
     "costs": cli.CostsArguments,
+    "nir": cli.NirArguments,
     "simulate": cli.SimulateArguments,
 }
 
@@ -116,7 +117,7 @@ def test_a_foreign_venv_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "venv"]
 
 
-PAGES = (README, *map(read, ("sweeps/README.md", "docs/campaign.md")))
+PAGES = (README, *map(read, ("sweeps/README.md", "docs/campaign.md", "docs/nir.md")))
 
 
 @pytest.mark.parametrize("command", commands("".join(PAGES), "python -m repro"))
