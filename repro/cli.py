@@ -373,11 +373,13 @@ def parent_command(words: Sequence[str], precision: Precision) -> str:
 def command_sweep(arguments: Sequence[str]) -> int:
     """Run sweep files on this machine."""
     chosen = parse(SweepArguments, arguments)
-    from repro.sweep import load, plan, run_sweep
+    from repro.local_engine import LocalEngine
+    from repro.sweep import plan, run_sweep
+    from repro.sweep_file import load
 
     runs = plan([load(path) for path in chosen.files], chosen.settings(), resolve)
     if not chosen.dry_run:
-        return run_sweep(runs, chosen.jobs)
+        return run_sweep(runs, LocalEngine(chosen.jobs))
     for run in runs:
         if not run.is_done:
             print(run.command)

@@ -35,7 +35,9 @@ ALLOWED = {
     "repro.travel": ("repro.rows", "repro.errors"),
     "repro.commit": ("repro.errors",),
     "repro.rows": ("repro.cells", "repro.errors"),
-    "repro.sweep": ("repro.errors",),
+    "repro.sweep_file": ("repro.errors",),
+    "repro.sweep": ("repro.sweep_file", "repro.errors"),
+    "repro.local_engine": ("repro.sweep", "repro.errors"),
     "datamodules": ("datamodules",),
 }
 # Who may import these.

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from repro import sweep
+from repro import local_engine, sweep, sweep_file
 from repro.cells import CELLS, SIMULATED, RunKey
 from repro.cli import main, parse_known, plain_flag, resolve
 from repro.errors import UserError
+from repro.local_engine import LocalEngine
 from repro.recipes import RECIPES
 from repro.rows import read_rows
-from repro.sweep import Run, Sweep, SweepFile, expand, load, plan
+from repro.sweep import Outcome, Run, Sweep, plan
+from repro.sweep_file import SweepFile, expand, load
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -142,7 +144,7 @@ def resolve_again(run: Run) -> Run:
 
 def test_expansion_is_that_of_wandb() -> None:
     """Golden: what W&B's local controller makes of the same parameters."""
-    grid = sweep._grid(Path("golden"), GOLDEN["parameters"])
+    grid = sweep_file._grid(Path("golden"), GOLDEN["parameters"])
     command = ("${interpreter}", "-m", "repro", "run", "${args}")
     ours = expand(SweepFile(Path("golden"), command, grid), {})
     assert ours == [
@@ -343,7 +345,7 @@ def test_grandchildren_are_skipped_and_others_go_on(tmp_path: Path) -> None:
     child = quick(tmp_path, "child", "cells", root)
     runs = [root, child, quick(tmp_path, "grandchild", "cells", child)]
     lines: list[str] = []
-    under_way = Sweep([*runs, quick(tmp_path, "other", "cells")], 2, lines.append)
+    under_way = Sweep([*runs, quick(tmp_path, "other", "cells")], LocalEngine(2), lines.append)
     under_way.run()
     assert list(under_way.ended[run.folder] for run in runs) == ["failed", "skipped", "skipped"]
     assert under_way.ended[tmp_path / "other"] == "done"
@@ -351,10 +353,101 @@ def test_grandchildren_are_skipped_and_others_go_on(tmp_path: Path) -> None:
     assert under_way.in_words().startswith("4 runs: ")
 
 
+class FakeEngine:
+    """Makes one run of a look, in the order of their start; those named ``bad*`` fail.
+
+    Attributes:
+        room: Runs at a time.
+        said: What was asked of it, in order.
+        interrupt: Whether Ctrl-C comes when all there is room for has started.
+    """
+
+    def __init__(self, room: int, interrupt: bool = False) -> None:
+        self.room, self.interrupt = room, interrupt
+        self.said: list[str] = []
+        self.under_way: list[Run] = []
+
+    def start(self, run: Run) -> bool:
+        if len(self.under_way) == self.room:
+            return False
+        self.said.append(f"start {run.name}")
+        self.under_way.append(run)
+        return True
+
+    def collect(self) -> list[Outcome]:
+        if self.interrupt:
+            raise KeyboardInterrupt
+        if not self.under_way:
+            return []
+        run = self.under_way.pop(0)
+        self.said.append(f"end {run.name}")
+        return [Outcome(run, run.name.startswith("bad"), "remark")]
+
+    def stop(self) -> None:
+        self.said.append(f"stop {len(self.under_way)}")
+
+
+def test_a_run_starts_when_its_parent_has_ended_and_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "POLL", 0.0)
+    first, bad, there = (quick(tmp_path, name, "") for name in ("first", "bad", "there"))
+    child, lost, found = (
+        quick(tmp_path, name, "", parent)
+        for name, parent in (("child", first), ("lost", bad), ("found", there))
+    )
+    there.folder.mkdir()
+    (there.folder / "model.safetensors").touch()
+    there.row.write_text('{"recipe_hash": "0"}')
+    runs = [first, bad, there, child, lost, found]
+    endless, narrow = FakeEngine(100), FakeEngine(1)
+    lines: list[str] = []
+    Sweep(runs, endless, lines.append).run()
+    assert endless.said == [
+        *("start first", "start bad", "start found", "end first"),
+        *("start child", "end bad", "end found", "end child", "stop 0"),
+    ]
+    assert lines == [
+        *("there: there already", "first: done (remark)", "bad: failed (remark)"),
+        *("lost: skipped (bad, its parent, failed)", "found: done (remark)"),
+        "child: done (remark)",
+    ]
+    under_way = Sweep(runs, narrow, lambda line: None)
+    under_way.run()
+    assert narrow.said[:4] == ["start first", "end first", "start bad", "end bad"]
+    assert under_way.in_words() == "6 runs: 1 there already, 3 done, 1 failed, 1 skipped"
+
+
+def test_an_interrupt_stops_the_engine(tmp_path: Path) -> None:
+    engine = FakeEngine(2, interrupt=True)
+    with pytest.raises(KeyboardInterrupt):
+        Sweep([quick(tmp_path, name, "") for name in "abc"], engine).run()
+    assert engine.said == ["start a", "start b", "stop 2"]
+
+
+def test_a_second_request_to_end_does_not_disturb_the_ending() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    ending = []
+
+    def end_twice() -> None:
+        with sweep.ending_like_ctrl_c():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+                ending.append("undisturbed")
+
+    with pytest.raises(KeyboardInterrupt):
+        end_twice()
+    assert ending == ["undisturbed"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_no_more_jobs_than_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most = []
-    under_way = Sweep([quick(tmp_path, name, "cells") for name in "abc"], 2, lambda line: None)
-    monkeypatch.setattr(time, "sleep", lambda _: most.append(len(under_way._processes)))
+    engine = LocalEngine(2)
+    under_way = Sweep([quick(tmp_path, name, "cells") for name in "abc"], engine, lambda line: None)
+    monkeypatch.setattr(time, "sleep", lambda _: most.append(len(engine._under_way)))
     under_way.run()
     assert max(most) == 2
     assert set(under_way.ended.values()) == {"done"}
@@ -364,9 +457,9 @@ def test_cores_are_divided_among_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
-    assert sweep.environment(4)["OMP_NUM_THREADS"] == "2"
-    assert sweep.environment(4)["NUMBA_NUM_THREADS"] == "3"
-    assert "OMP_NUM_THREADS" not in sweep.environment(1)
+    assert local_engine.environment(4)["OMP_NUM_THREADS"] == "2"
+    assert local_engine.environment(4)["NUMBA_NUM_THREADS"] == "3"
+    assert "OMP_NUM_THREADS" not in local_engine.environment(1)
 
 
 def test_one_bar_on_a_terminal(
@@ -374,7 +467,7 @@ def test_one_bar_on_a_terminal(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     runs = [quick(tmp_path, "good", "cells"), quick(tmp_path, "bad", "nonesuch")]
-    assert sweep.run_sweep(runs, 2) == 1
+    assert sweep.run_sweep(runs, LocalEngine(2)) == 1
     shown = capsys.readouterr()
     assert "bad: failed (exit code 2, cbp-qsnn: unknown command nonesuch" in shown.err
     assert "good" not in shown.err

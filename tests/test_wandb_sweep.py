@@ -17,7 +17,7 @@ from wandb_standin import Standin, WandbRun, WandbSweep
 
 from repro.cli import main
 from repro.rows import Row, read_rows
-from repro.sweep import expand, load
+from repro.sweep_file import expand, load
 
 PARENTS, CHILDREN = (ROOT / f"tests/sweeps/tiny_{name}.yaml" for name in ("fp32", "cbp"))
 SYNC = re.compile(r"^cbp-qsnn: W&B d.*; later: wandb sync (.*)$", re.MULTILINE)
