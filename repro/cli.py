@@ -8,6 +8,7 @@ Dispatch only; torch is imported by the commands that use it.
 
 import contextlib
 import io
+import math
 import os
 import re
 import shlex
@@ -28,7 +29,7 @@ from repro.errors import MissingParentError, UserError
 if TYPE_CHECKING:
     from repro.campaign import Campaign
     from repro.recipe_fields import Recipe
-    from repro.sweep import Run
+    from repro.sweep import Engine, Run
 
 T = TypeVar("T")
 # A run that W&B starts again gets all that it knows of it as arguments, not only the grid point.
@@ -89,14 +90,19 @@ class RunArguments:
 
 @dataclass(frozen=True)
 class SweepArguments:
-    """Run W&B sweep files on this machine, without an account.
+    """Run W&B sweep files without an account, on this machine or on a Ray cluster.
 
     Runs that are there are left out, parents come before children. Arguments that are given replace
     those of the files.
 
     Attributes:
         files: Sweep files, for example sweeps/12_fp32_stbp.yaml.
-        jobs: Runs at a time; the cores are divided among them.
+        jobs: Runs at a time on this machine; the cores are divided among them.
+        engine: local for this machine, ray for a Ray cluster that is there (docs/clusters.md).
+        address: host:port of the Ray cluster; by default the variable RAY_ADDRESS, else the cluster
+            that this machine belongs to.
+        cpus_per_run: Cores that a run takes on the Ray cluster.
+        gpus_per_run: GPUs that a run takes there; with 0.5 two runs share one.
         dry_run: Print the commands of the runs that are not there yet, start nothing.
         tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
             cores, smoke in seconds.
@@ -108,6 +114,10 @@ class SweepArguments:
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
     jobs: int = 1
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    cpus_per_run: float = 1.0
+    gpus_per_run: float = 0.0
     dry_run: bool = False
     tier: Tier | None = None
     runs: Path | None = None
@@ -116,17 +126,37 @@ class SweepArguments:
     wandb: Literal["online", "offline", "off"] = "off"
 
     def __post_init__(self) -> None:
-        """Refuse no files, and no jobs."""
+        """Refuse no files, no jobs, and what the engine would not look at."""
         if not self.files:
             raise UserError("no sweep file: give one, or more")
         if self.jobs < 1:
             raise UserError(f"jobs is {self.jobs}: give 1 or more")
+        if not (0 < self.cpus_per_run < math.inf and 0 <= self.gpus_per_run < math.inf):
+            raise UserError(
+                f"a run takes {self.cpus_per_run} CPUs and {self.gpus_per_run} GPUs: give more "
+                "than 0 CPUs and no fewer than 0 GPUs"
+            )
+        of_ray = (self.address, self.cpus_per_run, self.gpus_per_run) != (None, 1, 0)
+        if self.engine == "local" and of_ray:
+            raise UserError("--address, --cpus-per-run and --gpus-per-run go with --engine ray")
+        if self.engine == "ray" and self.jobs != 1:
+            raise UserError("--jobs goes with --engine local: Ray fills its nodes")
 
     def settings(self) -> dict[str, str]:
         """Return the arguments of ``run`` that replace those of the files."""
         names = ("tier", "runs", "rows", "data_dir", "wandb")
         given = {name.replace("_", "-"): getattr(self, name) for name in names}
         return {name: str(value) for name, value in given.items() if value is not None}
+
+    def make_engine(self) -> "Engine":
+        """Return what makes the runs."""
+        if self.engine == "ray":
+            from repro.ray_engine import RayEngine
+
+            return RayEngine(self.address, self.cpus_per_run, self.gpus_per_run)
+        from repro.local_engine import LocalEngine
+
+        return LocalEngine(self.jobs)
 
 
 @dataclass(frozen=True)
@@ -371,15 +401,14 @@ def parent_command(words: Sequence[str], precision: Precision) -> str:
 
 
 def command_sweep(arguments: Sequence[str]) -> int:
-    """Run sweep files on this machine."""
+    """Run sweep files on this machine or on a Ray cluster."""
     chosen = parse(SweepArguments, arguments)
-    from repro.local_engine import LocalEngine
     from repro.sweep import plan, run_sweep
     from repro.sweep_file import load
 
     runs = plan([load(path) for path in chosen.files], chosen.settings(), resolve)
     if not chosen.dry_run:
-        return run_sweep(runs, LocalEngine(chosen.jobs))
+        return run_sweep(runs, chosen.make_engine())
     for run in runs:
         if not run.is_done:
             print(run.command)

@@ -1,8 +1,8 @@
 """Sweeps without an account: the runs that W&B's sweep files name, in order.
 
 ``plan`` puts parents before children, ``Sweep`` decides what may start and notes what ended. How a
-run's process is started, watched and stopped is left to an `Engine`, `repro.local_engine` on this
-machine.
+run's process is started, watched and stopped is left to an `Engine`: `repro.local_engine` on this
+machine, `repro.ray_engine` on a Ray cluster.
 """
 
 import json

@@ -38,6 +38,11 @@ ALLOWED = {
     "repro.sweep_file": ("repro.errors",),
     "repro.sweep": ("repro.sweep_file", "repro.errors"),
     "repro.local_engine": ("repro.sweep", "repro.errors"),
+    "repro.ray_node": ("repro.local_engine", "repro.sweep", "repro.commit", "repro.errors"),
+    "repro.ray_engine": (
+        *("repro.ray_node", "repro.local_engine", "repro.sweep"),
+        *("repro.commit", "repro.errors"),
+    ),
     "datamodules": ("datamodules",),
 }
 # Who may import these.
@@ -139,7 +144,8 @@ def heavy_modules(*words: str) -> set[str]:
     """Which of the slow packages a command of ours imports."""
     program = (
         "import sys; from repro.cli import main; main(sys.argv[1:]);"
-        "print('\\n' + ' '.join({'torch', 'pytorch_lightning', 'numba', 'wandb'} & {*sys.modules}))"
+        "slow = {'torch', 'pytorch_lightning', 'numba', 'wandb', 'ray'};"
+        "print('\\n' + ' '.join(slow & {*sys.modules}))"
     )
     command = [sys.executable, "-c", program, *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -138,7 +138,8 @@ def test_a_wrong_command_does_not_parse(words: str) -> None:
 
 
 def test_every_dependency_is_pinned_within_its_bound() -> None:
-    named = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    extras = PROJECT["optional-dependencies"]
+    named = [*PROJECT["dependencies"], *extras["dev"], *extras["ray"]]
     pinned = pins()
     for requirement in map(Requirement, named):
         assert pinned[canonicalize_name(requirement.name)] in requirement.specifier
