@@ -4,8 +4,8 @@
   normalisation, neuron parameters and scales are not counted; layers that are not quantised
   count 32 bits a weight.
 * ``everything``: every tensor of the state dict in its own data type, quantised weights packed,
-  and one FP32 scale per quantised layer. A packed file (``repro.packing``) has this size plus
-  its header.
+  and one FP32 scale per quantised layer (or per channel of it). A packed file
+  (``repro.packing``) has this size plus its header.
 
 1 MB is 10^6 bytes.
 """
@@ -33,7 +33,7 @@ class Memory:
         weights_only_bytes: ``weights`` at their own number of bits; every layer is rounded up
             to whole bytes, as in a packed file.
         everything_bytes: All tensors of the state dict, quantised weights packed, plus 4 bytes
-            of scale per quantised layer.
+            per scale.
     """
 
     weights: int
@@ -64,7 +64,9 @@ def weight_layers(network: nn.Module) -> dict[str, WeightLayer]:
     }
 
 
-def count(network: nn.Module, bits: Mapping[str, int]) -> Memory:
+def count(
+    network: nn.Module, bits: Mapping[str, int], scales: Mapping[str, int] | None = None
+) -> Memory:
     """Return the memory of a network some of whose layers are quantised.
 
     Only shapes and data types are read, so a network on the ``meta`` device will do.
@@ -73,6 +75,7 @@ def count(network: nn.Module, bits: Mapping[str, int]) -> Memory:
         network: Plain or converted network; a parametrised (prepared) one is refused.
         bits: Module path of each quantised layer, for example ``conv2``, -> bits per weight,
             1 to 32. Layers left out count as FP32.
+        scales: Number of scales of each quantised layer that has not exactly one.
 
     Raises:
         ValueError: A name is not that of a Conv or Linear layer, bits are out of range, the
@@ -88,7 +91,8 @@ def count(network: nn.Module, bits: Mapping[str, int]) -> Memory:
         packed = packed_bytes(weight.numel(), bits.get(name, FP32_BITS))
         weights_only += packed
         if name in bits:
-            everything += packed + SCALE_BYTES - weight.numel() * weight.element_size()
+            everything += packed - weight.numel() * weight.element_size()
+            everything += SCALE_BYTES * (scales or {}).get(name, 1)
     weights = sum(layer.weight.numel() for layer in layers.values())
     return Memory(
         weights=weights,

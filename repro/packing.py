@@ -3,7 +3,8 @@
 The container is safetensors: an 8-byte length, a JSON header, the tensors' bytes. A quantised
 tensor is a ``U8`` tensor of densely packed indices; the header tells its levels, scale, shape
 and data type. A sha256 over the whole file stands at a fixed place in the header.
-``docs/packed_format.md`` describes every byte; this module writes and reads version 1.
+``docs/packed_format.md`` describes every byte; this module reads versions 1 and 2, and writes 2
+only where a weight has a scale per channel (``repro.channel_scales``).
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,13 +24,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from repro import packed_kernels
-from repro.cbp.levels import LayerLevels
+from repro import channel_scales, packed_kernels
+from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
 from repro.errors import UserError
 from repro.memory import packed_bytes
 
 FORMAT: Final = "cbp-qsnn-packed"
 VERSION: Final = "1"
+VERSION_CHANNELS: Final = "2"  # where a weight has a scale per channel
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -70,7 +72,7 @@ class PackedTensor:
         dtype: Of the weights, floating-point.
     """
 
-    levels: LayerLevels
+    levels: Levels
     shape: tuple[int, ...]
     dtype: torch.dtype
 
@@ -98,7 +100,7 @@ class PackedFile:
 def pack(
     path: str | Path,
     state: Mapping[str, Tensor],
-    layers: Mapping[str, LayerLevels],
+    layers: Mapping[str, Levels],
     metadata: Mapping[str, str] | None = None,
 ) -> int:
     """Write the state dict of a converted network; return the size of the file in bytes.
@@ -118,13 +120,15 @@ def pack(
         UserError: The file cannot be written.
     """
     _check(state, layers)
+    by_channel = {name for name, levels in layers.items() if isinstance(levels, ChannelLevels)}
+    state, single = channel_scales.split(state, layers)
     # Widest elements first: every tensor starts at a multiple of its element size.
-    widths = {name: state[name].element_size() if name not in layers else 1 for name in state}
+    widths = {name: state[name].element_size() if name not in single else 1 for name in state}
     payload = {
-        name: _encode(name, state[name], layers.get(name))
+        name: _encode(name, state[name], single.get(name))
         for name in sorted(state, key=lambda name: (-widths[name], name))
     }
-    header = _header(state, layers, payload, dict(metadata or {}))
+    header = _header(state, single, payload, dict(metadata or {}), by_channel)
     parts = [codes.data for codes in payload.values()]
     digest = hashlib.sha256(header)
     for part in parts:
@@ -134,7 +138,7 @@ def pack(
     return len(header) + sum(part.nbytes for part in parts)
 
 
-def _check(state: Mapping[str, Tensor], layers: Mapping[str, LayerLevels]) -> None:
+def _check(state: Mapping[str, Tensor], layers: Mapping[str, Levels]) -> None:
     """Raise ValueError for names and data types that cannot be stored, and unusable levels."""
     if unknown := sorted(set(layers) - set(state)):
         raise ValueError(f"levels for {unknown}, but the state dict has only {list(state)}")
@@ -148,10 +152,11 @@ def _check(state: Mapping[str, Tensor], layers: Mapping[str, LayerLevels]) -> No
         dtype = state[name].dtype
         values = levels.values(dtype)
         ascending = bool(values.isfinite().all() and (values.diff() > 0).all())
-        usable = ascending and 2 <= len(values) <= 256 and levels.scale > 0
+        scale = levels.scale if isinstance(levels, LayerLevels) else min(levels.scales, default=1)
+        usable = ascending and 2 <= len(levels.levels) <= 256 and scale > 0
         if not (usable and dtype.is_floating_point):
             raise ValueError(
-                f"{name}, {dtype}: levels {levels.levels} times scale {levels.scale} must be 2 to"
+                f"{name}, {dtype}: levels {levels.levels} times scale {scale} must be 2 to"
                 " 256 finite ascending values of a floating-point type, the scale above 0"
             )
 
@@ -188,6 +193,7 @@ def _header(
     layers: Mapping[str, LayerLevels],
     payload: Mapping[str, Bytes],
     metadata: dict[str, str],
+    by_channel: Collection[str],
 ) -> bytearray:
     """Return length and JSON header, the checksum still 64 zeros.
 
@@ -198,7 +204,8 @@ def _header(
     for name, codes in payload.items():
         offsets[name] = [end, end + codes.nbytes]
         end += codes.nbytes
-    described, entries = {}, {}
+    described: dict[str, dict[str, Any]] = {}
+    entries = {}
     for name, tensor in state.items():
         stored, shape = _DTYPE_NAMES[tensor.dtype], list(tensor.shape)
         if name in layers:
@@ -209,12 +216,14 @@ def _header(
                 "dtype": stored,
                 "shape": shape,
             }
+            if name in by_channel:
+                described[name]["scales"] = name + channel_scales.SUFFIX
             stored, shape = "U8", [payload[name].nbytes]
         entries[name] = {"dtype": stored, "shape": shape, "data_offsets": offsets[name]}
     about = {
         "sha256": "0" * 64,
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION_CHANNELS if by_channel else VERSION,
         "layers": _dumps(described),
         "metadata": _dumps(dict(sorted(metadata.items()))),
     }
@@ -247,7 +256,7 @@ def _replace_file(path: Path, parts: list[bytearray | memoryview]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, LayerLevels]]:
+def unpack(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Levels]]:
     """Return the state dict bit for bit, on the CPU in its original order, and the levels.
 
     Args:
@@ -276,6 +285,9 @@ def metadata(path: str | Path) -> dict[str, str]:
 
 def _decode(packed: Tensor, layer: PackedTensor) -> Tensor:
     """Return the weights of one tensor."""
+    if isinstance(layer.levels, ChannelLevels):
+        single = PackedTensor(LayerLevels(layer.levels.levels, 1.0), layer.shape, layer.dtype)
+        return channel_scales.scaled(_decode(packed, single), layer.levels)
     integer = _INTEGERS[layer.dtype.itemsize]
     patterns = layer.levels.values(layer.dtype).view(integer).numpy()
     weight = torch.empty(layer.shape, dtype=layer.dtype)
@@ -304,8 +316,8 @@ def read(path: Path) -> PackedFile:
         raise _error(path, "damaged, its sha256 is not the one written in it")
     try:
         described = json.loads(header["__metadata__"]["layers"])
-        layers = {name: _layer(entry) for name, entry in described.items()}
         tensors = safetensors.torch.load(data)
+        layers = {name: _layer(entry, tensors) for name, entry in described.items()}
         for name, layer in layers.items():
             count, bits = math.prod(layer.shape), layer.levels.bits
             codes, size = tensors[name], packed_bytes(count, bits)
@@ -315,7 +327,7 @@ def read(path: Path) -> PackedFile:
             if last >= (known := len(layer.levels.levels)):
                 raise IndexError(f"{name} has level index {last}, there are {known} levels")
         return PackedFile(
-            tensors={name: tensors[name] for name in header if name != "__metadata__"},
+            tensors={name: tensors[name] for name in header if name in tensors},
             layers=layers,
             metadata=dict(json.loads(header["__metadata__"]["metadata"])),
             digest=digest.hexdigest(),
@@ -336,8 +348,9 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
     try:
         header = dict(json.loads(data[8:start].decode("ascii")))
         found = (header["__metadata__"]["format"], header["__metadata__"]["version"])
-        if found != (FORMAT, VERSION):
-            wrong = f"{found[0]} version {found[1]}, not {FORMAT} version {VERSION}"
+        if found not in ((FORMAT, VERSION), (FORMAT, VERSION_CHANNELS)):
+            known = f"{FORMAT} version {VERSION} or {VERSION_CHANNELS}"
+            wrong = f"{found[0]} version {found[1]}, not {known}"
             raise _error(path, wrong, "read it with the program version that wrote it")
         ends = [header[name]["data_offsets"][1] for name in header if name != "__metadata__"]
         size = start + max(ends, default=0)
@@ -350,9 +363,17 @@ def _read_header(path: Path, data: bytes) -> dict[str, Any]:
     return header
 
 
-def _layer(entry: dict[str, Any]) -> PackedTensor:
-    """Return a layer's header entry; raise KeyError, TypeError or ValueError if it is wrong."""
-    levels = LayerLevels(tuple(map(float, entry["levels"])), float.fromhex(entry["scale"]))
+def _layer(entry: dict[str, Any], tensors: dict[str, Tensor]) -> PackedTensor:
+    """Return a layer's header entry, take its scales out of ``tensors``.
+
+    Raises KeyError, TypeError or ValueError if it is wrong.
+    """
+    unscaled, scale = tuple(map(float, entry["levels"])), float.fromhex(entry["scale"])
+    levels: Levels = LayerLevels(unscaled, scale)
+    if "scales" in entry:
+        levels = ChannelLevels(unscaled, tuple(tensors.pop(entry["scales"]).tolist()))
+        if scale != 1 or len(levels.scales) != entry["shape"][0]:
+            raise ValueError(f"scale {scale} and {len(levels.scales)} scales")
     layer = PackedTensor(levels, tuple(map(int, entry["shape"])), _DTYPES[entry["dtype"]])
     if levels.bits != entry["bits"] or not 1 <= levels.bits <= 8:
         raise ValueError(f"{entry['bits']} bits for {len(levels.levels)} levels")
@@ -382,7 +403,7 @@ def describe(path: str | Path) -> str:
         count, size = math.prod(shape), tensor.nbytes
         packed, full = packed + size, full + 4 * count
         bits = layer.levels.bits if layer else 8 * tensor.element_size()
-        quantised = (_level_names(layer), f"{layer.levels.scale:.6g}") if layer else ("", "")
+        quantised = (_level_names(layer), _scale(layer)) if layer else ("", "")
         counts = (f"{bits}", f"{count:,}", f"{size:,}", f"{4 * count:,}", _share(size, 4 * count))
         rows.append((name, "x".join(map(str, shape)), *quantised, *counts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -399,6 +420,14 @@ def describe(path: str | Path) -> str:
 def _share(size: int, whole: int) -> str:
     """Return ``size / whole`` in percent."""
     return f"{size / whole:.2%}" if whole else "n/a"
+
+
+def _scale(layer: PackedTensor) -> str:
+    """Return the scale, or the smallest and the largest of the channels."""
+    if isinstance(layer.levels, LayerLevels):
+        return f"{layer.levels.scale:.6g}"
+    scales = layer.levels.scales or (0.0,)
+    return f"{min(scales):.4g}..{max(scales):.4g}"
 
 
 def _level_names(layer: PackedTensor) -> str:

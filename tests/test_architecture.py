@@ -30,7 +30,11 @@ ALLOWED = {
     "repro.calibration": ("repro.networks", "repro.neurons", "repro.errors"),
     "repro.memory": ("repro.errors",),
     "repro.packed_kernels": (),
-    "repro.packing": ("repro.cbp.levels", "repro.memory", "repro.packed_kernels", "repro.errors"),
+    "repro.packing": (
+        *("repro.cbp.levels", "repro.memory", "repro.channel_scales", "repro.packed_kernels"),
+        "repro.errors",
+    ),
+    "repro.channel_scales": ("repro.cbp.levels",),
     "repro.statistics": ("repro.errors",),
     "repro.travel": ("repro.rows", "repro.errors"),
     "repro.commit": ("repro.errors",),

@@ -235,8 +235,8 @@ def test_every_truncation_and_an_extra_byte_are_found(tmp_path: Path) -> None:
 def test_foreign_missing_and_newer_files_are_named(tmp_path: Path) -> None:
     data = small_file(tmp_path)
     assert "not a cbp-qsnn-packed" in refused(tmp_path / "zip", b"PK\3\4" + bytes(200))
-    newer = data.replace(b'"version":"1"', b'"version":"2"')
-    assert "version 2" in refused(tmp_path / "newer", newer)
+    newer = data.replace(b'"version":"1"', b'"version":"3"')
+    assert "version 3, not cbp-qsnn-packed version 1 or 2" in refused(tmp_path / "newer", newer)
     with pytest.raises(packing.PackedFileError, match="cannot read"):
         packing.unpack(tmp_path / "missing")
 

@@ -1,6 +1,6 @@
 """CBP as a Lightning callback: Algorithm 1 hung on the events of any training."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
-from repro.cbp.layers import Arithmetic, prepare, prepared_layers
-from repro.cbp.levels import LayerLevels
+from repro.cbp.choice import LevelChoice
+from repro.cbp.layers import Arithmetic, Scale, prepare, prepared_layers
+from repro.cbp.levels import Levels
 from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.errors import UserError
 
@@ -39,7 +40,7 @@ class Cbp(Callback):
 
     def __init__(
         self,
-        levels: str | Sequence[float] = "binary",
+        levels: LevelChoice = "binary",
         *,
         multiplier_lr: float,
         multiplier_optimiser: Literal["adam", "adamw"] = "adam",
@@ -53,12 +54,15 @@ class Cbp(Callback):
         train: Literal["all", "quantised"] = "all",
         weight_bound: float = 1.0,
         keep: Collection[str] | None = None,
+        layers: Collection[str] = ("*",),
+        exclude: Collection[str] = (),
+        scale: Scale = "layer",
         arithmetic: Arithmetic = "float32",
     ) -> None:
         """Keep the numbers; nothing happens before ``setup``.
 
         Args:
-            levels: Level set by name, or unscaled levels.
+            levels: As in ``repro.cbp.layers.prepare``.
             multiplier_lr: Learning rate of the multipliers; 0 for straight-through training alone.
             multiplier_optimiser: Their optimiser.
             p_max: They ascend after so many epochs at the latest.
@@ -71,16 +75,20 @@ class Cbp(Callback):
                 scripts do (departures, Q1): the bound is then ``clip_at`` over the loss scale.
             train: ``quantised`` freezes every parameter but the latent weights.
             weight_bound: Latent weights are clamped to plus or minus this after every batch.
-            keep: Layers that stay FP32; by default the first and the last.
-            arithmetic: See ``repro.cbp.layers.prepare``.
+            keep: Patterns of layers that stay FP32; by default the first and the last.
+            layers: Patterns of the layers to quantise.
+            exclude: Patterns of further layers that stay FP32.
+            scale: One scale per ``layer``, or per ``channel``.
+            arithmetic: As in ``prepare``.
         """
-        self.levels, self.keep, self.arithmetic, self.train = levels, keep, arithmetic, train
+        self.levels, self.scale, self.arithmetic, self.train = levels, scale, arithmetic, train
+        self.keep, self.patterns, self.exclude = keep, layers, exclude
         self.multiplier_lr, self.multiplier_optimiser = multiplier_lr, multiplier_optimiser
         self.p_max, self.window = p_max, window
         self.lr_drop_at_g, self.lr_drop = lr_drop_at_g, lr_drop
         self.clip, self.clip_at, self.clip_scaled = clip, clip_at, clip_scaled
         self.weight_bound = weight_bound
-        self.layers: dict[str, LayerLevels] = {}
+        self.layers: dict[str, Levels] = {}
         self.report: dict[str, float] = {}
         self._rule: AscentRule | None = None
         self._weights: list[Tensor] = []
@@ -115,7 +123,15 @@ class Cbp(Callback):
 
     def _choose(self, module: LightningModule) -> list[Tensor]:
         """Prepare the layers; return their latent weights."""
-        self.layers = prepare(module, self.levels, keep=self.keep, arithmetic=self.arithmetic)
+        self.layers = prepare(
+            module,
+            self.levels,
+            keep=self.keep,
+            layers=self.patterns,
+            exclude=self.exclude,
+            scale=self.scale,
+            arithmetic=self.arithmetic,
+        )
         return [latent for latent, _ in prepared_layers(module).values()]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,8 +18,9 @@ def constraint(weight: Tensor, levels: Tensor, fraction: float) -> tuple[Tensor,
     window applies.
 
     Args:
-        weight: Latent weights, any shape.
-        levels: Shape ``[L]``, ascending, scaled by the layer's scale.
+        weight: Latent weights, any shape; ``[C, ...]`` where every channel has its own levels.
+        levels: Shape ``[L]``, ascending, scaled by the layer's scale; or ``[C, L]``, a row per
+            channel.
         fraction: Constrained fraction of each half-interval, ``1 - 1/g`` (``window``); 1 for none.
 
     Returns:
@@ -28,11 +29,31 @@ def constraint(weight: Tensor, levels: Tensor, fraction: float) -> tuple[Tensor,
     References:
         Kim & Jeong, NeurIPS 2021, Section 3.2 and Algorithm 1.
     """
+    if levels.dim() == 2:
+        rows = weight.reshape(len(levels), -1).contiguous()
+        value, slope = _constraint_by_channel(rows, levels, fraction)
+        return value.reshape(weight.shape), slope.reshape(weight.shape)
     interval = torch.bucketize(weight.contiguous(), levels, right=True).clamp(1, len(levels) - 1)
     low, high = levels[interval - 1], levels[interval]
+    return _distance(weight, low, high, (levels[0], levels[-1]), fraction)
+
+
+def _constraint_by_channel(
+    weight: Tensor, levels: Tensor, fraction: float
+) -> tuple[Tensor, Tensor]:
+    """Return ``cs(w)`` and its slope of weights ``[C, N]`` for levels ``[C, L]``."""
+    interval = torch.searchsorted(levels, weight, right=True).clamp(1, levels.shape[1] - 1)
+    low, high = levels.gather(1, interval - 1), levels.gather(1, interval)
+    return _distance(weight, low, high, (levels[:, :1], levels[:, -1:]), fraction)
+
+
+def _distance(
+    weight: Tensor, low: Tensor, high: Tensor, outermost: tuple[Tensor, Tensor], fraction: float
+) -> tuple[Tensor, Tensor]:
+    """Return ``cs(w)`` and its slope, the two levels around each weight being known."""
     nearest = torch.where(weight < (low + high) / 2, low, high)
     distance = weight - nearest
-    interior = (weight > levels[0]) & (weight < levels[-1])
+    interior = (weight > outermost[0]) & (weight < outermost[1])
     free = interior & (2 * distance.abs() > (high - low) * fraction)
     distance = distance.masked_fill(free, 0)
     return 2 * distance.abs(), 2 * distance.sign()
@@ -43,20 +64,21 @@ def add_slope_(
 ) -> float | Tensor:
     """Add ``multiplier * d cs/d w`` to ``grad``, clip it by value, return ``sum(multiplier cs)``.
 
-    On the CPU one pass over memory (``kernels.add_slope``), elsewhere the closed form above.
+    On the CPU one pass over memory (``kernels.add_slope``); elsewhere, and where every channel has
+    its own levels, the closed form above.
 
     Args:
         grad: Gradient of the task loss, shape of ``weight``; changed in place.
         weight: Latent weights.
         multiplier: One Lagrange multiplier per weight.
-        levels: Shape ``[L]``, ascending, scaled.
+        levels: See ``constraint``.
         fraction: See ``constraint``.
         clip: Bound of every element of the sum; infinity for none.
 
     Returns:
         The layer's part of the Lagrangian, summed in float64.
     """
-    if weight.device.type == "cpu":
+    if weight.device.type == "cpu" and levels.dim() == 1:
         from repro.cbp import kernels
 
         return kernels.add_slope_on_cpu_(grad, weight, multiplier, levels, fraction, clip)
@@ -74,6 +96,9 @@ def write_constraint_(out: Tensor, weight: Tensor, levels: Tensor, fraction: flo
         levels: See ``constraint``.
         fraction: See ``constraint``.
     """
+    if levels.dim() == 2:
+        out.copy_(constraint(weight, levels, fraction)[0])
+        return
     pairs = zip(pieces(out), pieces(weight), strict=True)
     for target, piece in pairs:
         target.copy_(constraint(piece, levels, fraction)[0])
@@ -108,7 +133,7 @@ def constraint_failure_score(layers: Iterable[tuple[Tensor, Tensor]]) -> float:
     """
     total, count = 0.0, 0
     for weight, levels in layers:
-        for piece in pieces(weight):
+        for piece in pieces(weight) if levels.dim() == 1 else (weight,):
             value, _ = constraint(piece, levels, NO_WINDOW)
             total += float(torch.sum(value, dtype=torch.float64))
         count += weight.numel()

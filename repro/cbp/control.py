@@ -4,7 +4,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from repro.cbp.callback import Cbp
-from repro.cbp.layers import choose_layers
+from repro.cbp.choice import choose_layers, choose_levels
 from repro.cbp.multiplier import AscentRule
 
 
@@ -20,7 +20,8 @@ class Control(Cbp):
 
     def _choose(self, module: LightningModule) -> list[Tensor]:
         """Return the weights that a CBP run would quantise; they stay as they are."""
-        return [layer.weight for layer in choose_layers(module, self.keep).values()]
+        chosen = choose_layers(module, self.keep, self.patterns, self.exclude)
+        return [chosen[name].weight for name in choose_levels(list(chosen), self.levels)]
 
     def _make_rule(self, module: LightningModule) -> AscentRule:
         """Return the rule without multipliers."""

@@ -5,7 +5,7 @@
 the network is built or trained.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import torch
@@ -13,23 +13,27 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.nn.utils import parametrize
 
-from repro.cbp.levels import LEVELS, LayerLevels, nearest_level
+from repro.cbp.choice import Layer, LevelChoice, choose_layers, choose_levels, find_layers
+from repro.cbp.levels import ChannelLevels, LayerLevels, Levels, nearest_level
 from repro.errors import UserError
 
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+__all__ = ["choose_layers", "convert", "convert_state", "find_layers", "prepare"]
 LATENT = ".parametrizations.weight.original"
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 Arithmetic = Literal["float32", "spikes_bf16"]
+Scale = Literal["layer", "channel"]
 
 
 def quantise(weight: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return ``nearest_level(weight, values)``; on the CPU in one pass over memory.
+    """Return ``nearest_level(weight, values)``; for one scale on the CPU in one pass over memory.
 
     Args:
         weight: Any shape.
-        values: Scaled levels ``[L]``, ascending.
+        values: Scaled levels ``[L]``, ascending; or ``[C, L]``, a row per output channel.
         out: Tensor like ``weight`` to fill and return, on the CPU; None for a new one.
     """
+    if values.dim() == 2:
+        nearest = nearest_level(weight, values)
+        return nearest if out is None else out.copy_(nearest)
     if weight.device.type == "cpu":
         from repro.cbp import kernels
 
@@ -52,22 +56,26 @@ class Quantiser(nn.Module):
     """Parametrisation of one weight: ``Q(w)`` forward, identity backward.
 
     Attributes:
-        layer_levels: Unscaled levels and the scale.
+        layer_levels: Unscaled levels and the scale or scales.
         unscaled: Those levels ``[L]``, a buffer.
-        scale: The scale, a buffer in the weight's type.
-        values: Scaled levels ``[L]``, a buffer; constant during training.
+        scale: The scale, a buffer in the weight's type; ``[C]`` where every channel has one.
+        values: Scaled levels ``[L]`` or ``[C, L]``, a buffer; constant during training.
     """
 
     unscaled: Tensor
     scale: Tensor
     values: Tensor
 
-    def __init__(self, layer_levels: LayerLevels, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, layer_levels: Levels, dtype: torch.dtype, device: torch.device) -> None:
         """Keep the levels in the weight's own type and place."""
         super().__init__()
         self.layer_levels = layer_levels
         self.register_buffer("unscaled", torch.tensor(layer_levels.levels, dtype=dtype))
-        self.register_buffer("scale", torch.tensor(layer_levels.scale, dtype=dtype))
+        if isinstance(layer_levels, LayerLevels):
+            scale: float | tuple[float, ...] = layer_levels.scale
+        else:
+            scale = layer_levels.scales
+        self.register_buffer("scale", torch.tensor(scale, dtype=dtype))
         self.register_buffer("values", layer_levels.values(dtype).to(device))
         self._reused: Tensor | None = None
         self._version = -1
@@ -97,44 +105,16 @@ class Quantiser(nn.Module):
         return self._reused
 
 
-def find_layers(network: nn.Module) -> dict[str, Layer]:
-    """Return the convolutions and linear layers by module name, in order of definition."""
-    return {name: m for name, m in network.named_modules() if isinstance(m, LAYERS)}
-
-
-def choose_layers(network: nn.Module, keep: Collection[str] | None = None) -> dict[str, Layer]:
-    """Return the layers that ``prepare`` quantises.
-
-    Args:
-        network: Any module.
-        keep: Names of layers that stay FP32; by default the first and the last.
-
-    Raises:
-        UserError: A name that is no layer, or nothing is left to quantise.
-    """
-    layers = find_layers(network)
-    names = list(layers)
-    if keep is None and len(names) < 3:
-        raise UserError(
-            f"the network has {len(names)} convolutions and linear layers, the first and the last "
-            "stay FP32: at least 3 are needed, or name the layers to keep (keep=())"
-        )
-    kept = {names[0], names[-1]} if keep is None else set(keep)
-    if unknown := sorted(kept - set(names)):
-        raise UserError(f"no convolution or linear layer named {unknown}; there are {names}")
-    chosen = {name: layer for name, layer in layers.items() if name not in kept}
-    if not chosen:
-        raise UserError(f"keep={sorted(kept)} leaves no layer to quantise")
-    return chosen
-
-
 def prepare(
     network: nn.Module,
-    levels: str | Sequence[float] = "binary",
+    levels: LevelChoice = "binary",
     *,
     keep: Collection[str] | None = None,
+    layers: Collection[str] = ("*",),
+    exclude: Collection[str] = (),
+    scale: Scale = "layer",
     arithmetic: Arithmetic = "float32",
-) -> dict[str, LayerLevels]:
+) -> dict[str, Levels]:
     """Parametrise the weights of a network in place; return the levels by layer name.
 
     The scale of a layer is ``mean |w|`` of its weights now, that is of the pre-trained network, and
@@ -142,38 +122,82 @@ def prepare(
 
     Args:
         network: Any module with ``Conv1d``, ``Conv2d``, ``Conv3d`` and ``Linear`` layers.
-        levels: ``binary``, ``ternary``, ``shift1``, ``shift2``, or ascending unscaled levels.
-        keep: Names of layers that stay FP32; by default the first and the last.
+        levels: ``binary``, ``ternary``, ``shift1``, ``shift2``, or ascending unscaled levels; or
+            such level sets by pattern of layer name (``repro.cbp.choice``).
+        keep: Patterns of layers that stay FP32; by default the first and the last.
+        layers: Patterns of the layers to take.
+        exclude: Patterns of layers that stay FP32, beside those of ``keep``.
+        scale: ``layer``, the paper's; ``channel`` for a scale of each output channel.
         arithmetic: ``spikes_bf16`` multiplies level codes and spikes in bfloat16 (``spikes_bf16``).
 
     Raises:
         UserError: Unknown level set or layer, fewer than three layers, a layer already prepared or
-            without any weight different from 0.
+            that shares its weight, or a scale of 0.
 
     References:
         Paper, Algorithm 1, initialisation; the first and the last layer are not quantised.
     """
-    unscaled = LEVELS.get(levels) if isinstance(levels, str) else tuple(levels)
-    if unscaled is None:
-        raise UserError(f"unknown level set {levels!r}: one of {', '.join(LEVELS)}")
-    if len(unscaled) < 2 or list(unscaled) != sorted(set(unscaled)):
-        raise UserError(f"levels must ascend and be at least two, got {unscaled}")
-    chosen, prepared = choose_layers(network, keep), {}
-    for name, layer in chosen.items():
-        if parametrize.is_parametrized(layer, "weight"):
-            raise UserError(f"the weight of {name} is parametrised already: convert it first")
-        scale = float(layer.weight.detach().double().abs().mean())
-        if not 0 < scale < float("inf"):
-            raise UserError(f"mean |w| of {name} is {scale}: load pre-trained weights first")
-        prepared[name] = LayerLevels(unscaled, scale)
-    for name, layer in chosen.items():
-        quantiser = Quantiser(prepared[name], layer.weight.dtype, layer.weight.device)
+    if scale == "channel" and arithmetic == "spikes_bf16":
+        raise UserError("spikes_bf16 takes one scale per layer: give scale='layer' or float32")
+    prepared = plan(network, levels, keep=keep, layers=layers, exclude=exclude, scale=scale)
+    for name, layer_levels in prepared.items():
+        layer: Any = network.get_submodule(name)
+        quantiser = Quantiser(layer_levels, layer.weight.dtype, layer.weight.device)
         parametrize.register_parametrization(layer, "weight", quantiser)
         if arithmetic == "spikes_bf16":
             from repro.cbp import spikes_bf16
 
             spikes_bf16.enable(layer)
     return prepared
+
+
+def plan(
+    network: nn.Module,
+    levels: LevelChoice = "binary",
+    *,
+    keep: Collection[str] | None = None,
+    layers: Collection[str] = ("*",),
+    exclude: Collection[str] = (),
+    scale: Scale = "layer",
+) -> dict[str, Levels]:
+    """Return the levels by layer name that ``prepare`` would give, and change nothing.
+
+    Arguments and errors are those of ``prepare``.
+    """
+    chosen = choose_layers(network, keep, layers, exclude)
+    unscaled = choose_levels(list(chosen), levels)
+    _require_untied(network, unscaled)
+    return {name: measure_levels(name, chosen[name], unscaled[name], scale) for name in unscaled}
+
+
+def _require_untied(network: nn.Module, names: Collection[str]) -> None:
+    """Raise UserError if the weight of a named layer is a parameter of another module, too."""
+    owners: dict[int, str] = {}
+    for name, module in network.named_modules():
+        for key, parameter in module.named_parameters(name, recurse=False):
+            owner = owners.setdefault(id(parameter), name)
+            if owner != name and {owner, name} & set(names):
+                raise UserError(
+                    f"{key} is a parameter of {owner}, too: exclude both layers, or untie them"
+                )
+
+
+def measure_levels(name: str, layer: Layer, unscaled: tuple[float, ...], scale: Scale) -> Levels:
+    """Return the levels of one layer, the scale being ``mean |w|`` of its weight now.
+
+    Raises:
+        UserError: The layer is parametrised already, or a scale is not above 0 and finite.
+    """
+    if parametrize.is_parametrized(layer, "weight"):
+        raise UserError(f"the weight of {name} is parametrised already: convert it first")
+    size = layer.weight.detach().double().abs()
+    scales = size.flatten(1).mean(1) if scale == "channel" else size.mean()
+    if not bool((scales > 0).all() & scales.isfinite().all()):
+        wrong = float(scales.min()) if scales.isfinite().all() else float(scales.sum())
+        raise UserError(f"mean |w| of {name} is {wrong}: load pre-trained weights first")
+    if scale == "channel":
+        return ChannelLevels(unscaled, tuple(scales.to(layer.weight.dtype).tolist()))
+    return LayerLevels(unscaled, float(scales))
 
 
 def prepared_layers(network: nn.Module) -> dict[str, tuple[nn.Parameter, Quantiser]]:
@@ -188,7 +212,7 @@ def prepared_layers(network: nn.Module) -> dict[str, tuple[nn.Parameter, Quantis
     return found
 
 
-def convert(network: nn.Module) -> dict[str, LayerLevels]:
+def convert(network: nn.Module) -> dict[str, Levels]:
     """Replace every latent weight by its level, in place; return the levels by layer name.
 
     Afterwards the modules are plain again: ``state_dict()`` has the names of the network before
@@ -206,7 +230,7 @@ def convert(network: nn.Module) -> dict[str, LayerLevels]:
     return converted
 
 
-def convert_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, LayerLevels]]:
+def convert_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Levels]]:
     """Do to a prepared network's state dict what ``convert`` does to the network.
 
     Args:
@@ -215,12 +239,17 @@ def convert_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
     Returns:
         The state dict of the plain network, and the levels by tensor name (``conv2.weight``).
     """
-    plain, levels = dict(state), {}
+    plain: dict[str, Tensor] = dict(state)
+    levels: dict[str, Levels] = {}
     for key in [key for key in state if key.endswith(LATENT)]:
         name = key.removesuffix(LATENT)
         latent, values = plain.pop(key), plain.pop(f"{name}.parametrizations.weight.0.values")
-        unscaled = plain.pop(f"{name}.parametrizations.weight.0.unscaled")
-        scale = float(plain.pop(f"{name}.parametrizations.weight.0.scale"))
+        unscaled = tuple(plain.pop(f"{name}.parametrizations.weight.0.unscaled").tolist())
+        scale = plain.pop(f"{name}.parametrizations.weight.0.scale")
         plain[f"{name}.weight"] = quantise(latent, values)
-        levels[f"{name}.weight"] = LayerLevels(tuple(unscaled.tolist()), scale)
+        levels[f"{name}.weight"] = (
+            ChannelLevels(unscaled, tuple(scale.tolist()))
+            if scale.dim()
+            else LayerLevels(unscaled, float(scale))
+        )
     return plain, levels
