@@ -1,7 +1,7 @@
 """Command line: ``python -m repro`` and a command.
 
 Commands: run | sweep | reproduce | campaign | tables | export | inspect | infer | costs |
-nir | simulate | cells.
+nir | quantise | simulate | cells.
 
 Dispatch only; torch is imported by the commands that use it.
 """
@@ -25,6 +25,7 @@ import tyro
 from datamodules.errors import DataError
 from repro.cells import CELLS, SIMULATED, Precision, RunKey, Tier, cell_named, find_cell
 from repro.errors import MissingParentError, UserError
+from repro.quantise_arguments import QuantiseArguments
 
 if TYPE_CHECKING:
     from repro.campaign import Campaign
@@ -604,6 +605,19 @@ def command_nir(arguments: Sequence[str]) -> int:
     return 0
 
 
+def command_quantise(arguments: Sequence[str]) -> int:
+    """Quantise a person's own network and say in words what came of it."""
+    chosen = parse(QuantiseArguments, arguments)
+    from repro.quantise import quantise
+    from repro.run import quiet_lightning
+    from repro.sweep import ending_like_ctrl_c
+
+    quiet_lightning()
+    with ending_like_ctrl_c():
+        print(quantise(chosen, shutil.get_terminal_size((100, 24)).columns))
+    return 0
+
+
 def command_simulate(arguments: Sequence[str]) -> int:
     """Simulate a data set and say in words what came of it."""
     chosen = parse(SimulateArguments, arguments)
@@ -642,6 +656,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "infer": command_infer,
     "costs": command_costs,
     "nir": command_nir,
+    "quantise": command_quantise,
     "simulate": command_simulate,
     "cells": command_cells,
 }

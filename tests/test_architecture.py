@@ -35,6 +35,10 @@ ALLOWED = {
         "repro.errors",
     ),
     "repro.channel_scales": ("repro.cbp.levels",),
+    "repro.quantise_arguments": ("repro.errors",),
+    "repro.quantise_plan": ("repro.cbp", "repro.memory", "repro.text_table"),
+    "repro.import_path": ("repro.errors",),
+    "repro.trained_weights": ("repro.packing", "repro.import_path", "repro.errors"),
     "repro.statistics": ("repro.errors",),
     "repro.travel": ("repro.rows", "repro.errors"),
     "repro.commit": ("repro.errors",),
@@ -51,7 +55,7 @@ ALLOWED = {
 }
 # Who may import these.
 REACHED_FROM = {
-    "repro.run": ("repro.cli", "repro.estimate"),
+    "repro.run": ("repro.cli", "repro.estimate", "repro.quantise"),
     "repro.cli": ("repro.__main__",),
     "repro.__main__": (),
 }

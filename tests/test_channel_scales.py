@@ -1,6 +1,7 @@
 """A scale per output channel: each channel is a layer of its own, in training and in the file."""
 
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_round_trip_is_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
     for name, tensor in state.items():
         assert back[name].dtype == tensor.dtype
         assert torch.equal(back[name], tensor)
-    assert "..0.7" in packing.describe(tmp_path / "w")
+    assert re.search(r" 0\.01\d*\.\.0\.[67]", packing.describe(tmp_path / "w"))
 
 
 def test_a_reader_written_from_the_page_agrees(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ ARGUMENTS = {
     "infer": cli.InferArguments,
     "costs": cli.CostsArguments,
     "nir": cli.NirArguments,
+    "quantise": cli.QuantiseArguments,
     "simulate": cli.SimulateArguments,
 }
 
