@@ -554,7 +554,7 @@ def command_export(arguments: Sequence[str]) -> int:
     """Write a packed file and print what is in it."""
     chosen = parse(ExportArguments, arguments)
     from repro.export import export
-    from repro.packing import describe
+    from repro.packed_contents import describe
 
     out = chosen.out or Path(f"{chosen.run.resolve().name}.safetensors")
     print(describe(export(chosen.run, out, chosen.epoch)))
@@ -564,7 +564,7 @@ def command_export(arguments: Sequence[str]) -> int:
 def command_inspect(arguments: Sequence[str]) -> int:
     """Print what is in a packed file."""
     chosen = parse(InspectArguments, arguments)
-    from repro.packing import describe
+    from repro.packed_contents import describe
 
     print(describe(chosen.file))
     return 0

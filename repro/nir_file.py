@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from repro import packing
-from repro.cbp.levels import LayerLevels
+from repro.cbp.levels import Levels
 from repro.evaluation import load_weights
 from repro.methods.build import build_network, phase_of
 from repro.nir_export import import_nir, to_nir, write_nir
@@ -34,7 +34,7 @@ def export_nir(source: Path, out: Path | None) -> str:
     return in_words(path, str(key), levels, state)
 
 
-def in_words(path: Path, run: str, levels: dict[str, LayerLevels], state: dict[str, Tensor]) -> str:
+def in_words(path: Path, run: str, levels: dict[str, Levels], state: dict[str, Tensor]) -> str:
     """Return what was written."""
     whole = sum(state[name].numel() for name in levels)
     weights = sum(tensor.numel() for tensor in state.values() if tensor.dim() > 1)

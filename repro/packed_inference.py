@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from repro import packed_kernels
+from repro.cbp.levels import LayerLevels
 from repro.errors import UserError
 from repro.memory import packed_bytes
 from repro.packing import PackedFile, PackedTensor, read
@@ -85,7 +86,13 @@ class PackedWeight:
         self.tensor, self._scratch = tensor, scratch
         row_major = torch.empty(tensor.shape, device="meta").stride()
         self.strides = tuple(strides) if _is_dense(tensor.shape, strides) else row_major
-        self._patterns = tensor.levels.values(tensor.dtype).view(INTEGERS[tensor.dtype.itemsize])
+        levels = tensor.levels
+        self._scales: Tensor | None = None
+        if not isinstance(levels, LayerLevels):
+            scales = torch.tensor(levels.scales, dtype=tensor.dtype)
+            self._scales = scales.reshape(-1, *[1] * (len(tensor.shape) - 1))
+            levels = LayerLevels(levels.levels, 1.0)
+        self._patterns = levels.values(tensor.dtype).view(INTEGERS[tensor.dtype.itemsize])
         self.codes = codes if self.strides == row_major else self._reordered(codes)
 
     def decode(self, values: Tensor | None = None) -> Tensor:
@@ -100,6 +107,8 @@ class PackedWeight:
         words = weight.as_strided((weight.numel(),), (1,)).view(patterns.dtype)
         bits = self.tensor.levels.bits
         packed_kernels.decode(self.codes.numpy(), bits, patterns.numpy(), words.numpy())
+        if values is None and self._scales is not None:
+            weight.mul_(self._scales)
         return weight
 
     def _reordered(self, codes: Tensor) -> Tensor:

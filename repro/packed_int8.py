@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from repro.cbp.levels import LayerLevels
 from repro.errors import UserError
 from repro.networks.convolution import UnfoldedConv2d
 from repro.packed_inference import Loaded, PackedWeight
@@ -58,11 +59,14 @@ def compute_in_integers_(network: nn.Module, loaded: Loaded) -> list[str]:
     for name, weight in loaded.weights.items():
         owner, _, attribute = name.rpartition(".")
         layer = network.get_submodule(owner)
-        codes = level_codes(weight.tensor.levels.levels)
+        levels = weight.tensor.levels
+        codes = level_codes(levels.levels)
+        if not isinstance(levels, LayerLevels):
+            continue  # a scale per channel: computed in float32
         if codes is None or attribute != "weight" or not _is_plain(layer, weight):
             continue
         values, unit = codes
-        scale = float(weight.tensor.levels.values()[-1] / weight.tensor.levels.levels[-1])
+        scale = float(levels.values()[-1] / levels.levels[-1])
         layer.forward = functools.partial(
             _forward, layer, weight, torch.tensor(values, dtype=torch.int8), scale / unit
         )

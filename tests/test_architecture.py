@@ -35,6 +35,7 @@ ALLOWED = {
         "repro.errors",
     ),
     "repro.channel_scales": ("repro.cbp.levels",),
+    "repro.packed_contents": ("repro.cbp.levels", "repro.packing"),
     "repro.quantise_arguments": ("repro.errors",),
     "repro.quantise_plan": ("repro.cbp", "repro.memory", "repro.text_table"),
     "repro.import_path": ("repro.errors",),

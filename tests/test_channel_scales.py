@@ -15,6 +15,9 @@ from repro.cbp.layers import convert, convert_state, prepare, prepared_layers
 from repro.cbp.levels import LEVELS, ChannelLevels, LayerLevels, nearest_level
 from repro.cbp.multiplier import Multipliers
 from repro.errors import UserError
+from repro.packed_contents import describe
+from repro.packed_inference import load_packed_
+from repro.packed_int8 import compute_in_integers_
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
@@ -130,7 +133,7 @@ def test_round_trip_is_bit_for_bit(dtype: torch.dtype, tmp_path: Path) -> None:
     for name, tensor in state.items():
         assert back[name].dtype == tensor.dtype
         assert torch.equal(back[name], tensor)
-    assert re.search(r" 0\.01\d*\.\.0\.[67]", packing.describe(tmp_path / "w"))
+    assert re.search(r" 0\.01\d*\.\.0\.[67]", describe(tmp_path / "w"))
 
 
 def test_a_reader_written_from_the_page_agrees(tmp_path: Path) -> None:
@@ -148,6 +151,23 @@ def test_a_reader_written_from_the_page_agrees(tmp_path: Path) -> None:
     for k, weight in enumerate(expected):
         index = data[start + 2 * k // 8] >> (2 * k % 8) & 3
         assert layer["levels"][index] * scales[k // 14] == weight
+
+
+@pytest.mark.parametrize("levels", ["binary", "shift2"])
+def test_a_packed_network_computes_what_the_unpacked_one_does(levels: str, tmp_path: Path) -> None:
+    net, fresh = network(), network()
+    prepare(net, levels, scale="channel")
+    chosen = {f"{name}.weight": found for name, found in convert(net).items()}
+    packing.pack(tmp_path / "w", net.state_dict(), chosen)
+    loaded = load_packed_(fresh, tmp_path / "w")
+    assert len(loaded.weights) == 2
+    assert fresh[1].weight.stride() == net[1].weight.stride()  # channels last
+    inputs = torch.randn(2, 4, 5, 5)
+    with torch.no_grad():
+        assert torch.equal(fresh[1](inputs), net[1](inputs))
+        assert not torch.equal(fresh[1](inputs), network()[1](inputs))
+        assert torch.equal(fresh[2](inputs.flatten(1)[:, :6]), net[2](inputs.flatten(1)[:, :6]))
+    assert compute_in_integers_(fresh, loaded) == []  # one scale per layer there
 
 
 def test_files_without_such_scales_stay_version_1(tmp_path: Path) -> None:

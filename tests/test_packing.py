@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from repro import memory, packing
 from repro.cbp.levels import LEVELS, LayerLevels
 from repro.errors import UserError
+from repro.packed_contents import describe
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "packed_format.md"
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -288,7 +289,7 @@ def test_measured_size_is_the_computed_size(tmp_path: Path) -> None:
     assert 300_000 < computed.weights < 400_000
     assert 0 < measured - computed.everything_bytes < 0.002 * computed.everything_bytes + 4096
     full = sum(tensor.nbytes for tensor in net.state_dict().values())
-    text = packing.describe(tmp_path / "w")
+    text = describe(tmp_path / "w")
     assert f"whole file: {measured:,} bytes, {measured / full:.2%} of {full:,} at FP32" in text
     assert f"weights only: {computed.weights_only_bytes:,} bytes, {computed.ratio:.2%}" in text
 
@@ -306,7 +307,7 @@ def test_unpacked_network_computes_the_same(tmp_path: Path) -> None:
 def test_description_names_layers_totals_and_run(tmp_path: Path) -> None:
     state, layers = example()
     packing.pack(tmp_path / "w", state, layers, {"run": "stbp-x"})
-    text = packing.describe(tmp_path / "w")
+    text = describe(tmp_path / "w")
     assert re.search(r"binary\.weight +3x5x3x1 +-a, \+a +0\.1 +1 +45 +6 +180 +3\.33%", text)
     assert re.search(r"shift1\.weight +3x5x3x3 +-a, -0\.5a, 0, \+0\.5a, \+a +", text)
     assert re.search(r"first\.weight +4x2x3x3 +32 +72 +288 +288 +100\.00%", text)

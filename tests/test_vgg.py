@@ -12,7 +12,8 @@ from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import CHANNELS, AveragePool, SpikingVgg, Vgg, spiking_vgg, vgg16
 from repro.neurons.integrate_and_fire import scan_plain
-from repro.packing import describe, pack
+from repro.packed_contents import describe
+from repro.packing import pack
 from repro.recipe_fields import SnnCalibrationRecipe
 from repro.recipes import as_dict, find_recipe
 

@@ -32,8 +32,8 @@ def quantise(weight: Tensor, values: Tensor, out: Tensor | None = None) -> Tenso
         out: Tensor like ``weight`` to fill and return, on the CPU; None for a new one.
     """
     if values.dim() == 2:
-        nearest = nearest_level(weight, values)
-        return nearest if out is None else out.copy_(nearest)
+        out = torch.empty_like(weight, requires_grad=False) if out is None else out
+        return out.copy_(nearest_level(weight, values))  # in the memory order of the weight
     if weight.device.type == "cpu":
         from repro.cbp import kernels
 
