@@ -1,8 +1,8 @@
 """A quantised network as a graph of the Neuromorphic Intermediate Representation (NIR).
 
-Weights of a quantised layer are whole numbers, its levels' codes; the layer's scale is the
-resistance of the neurons behind it, so that hardware sums spikes and multiplies once per neuron.
-Each such node says scale, bits and levels in its metadata.
+Weights of a quantised layer are whole numbers, its levels' codes; the layer's scale is in the
+neurons behind it. LIF neurons have it in their threshold and need not multiply; current-based ones,
+in the weight of their input. Each such node says scale, bits and levels in its metadata.
 
 NIR describes neurons in continuous time; a framework steps them by forward Euler. The graph is made
 for steps of ``dt``, in which the equations are those of ``repro.neurons``. What NIR has no equation
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repro.cbp.levels import LayerLevels
+from repro.cbp.levels import LayerLevels, Levels
 from repro.errors import UserError
 from repro.networks.alexnet import SumPool, TsslBpNetwork
 from repro.networks.conv7fc3 import StbpNetwork
@@ -47,7 +47,7 @@ REASONS: Final[Mapping[type[nn.Module], str]] = {
 
 def to_nir(
     network: nn.Module,
-    levels: Mapping[str, LayerLevels],
+    levels: Mapping[str, Levels],
     shape: tuple[int, int, int] = (3, 32, 32),
     dt: float = DT,
 ) -> "nir.NIRGraph":
@@ -83,7 +83,7 @@ def to_nir(
         if isinstance(layer, nn.Linear) and not flat:
             row["flatten"] = nir.Flatten({"input": np.array(shapes[name][0])}, 0, 2)
             flat = True
-        layer_levels = levels.get(f"{name}.weight")
+        layer_levels = _single(name, levels.get(f"{name}.weight"))
         row[name] = _synapses(nir, layer, layer_levels, shapes[name][0])
         factor = gain * code_scale(layer_levels)
         row[f"{name}_neurons"] = _neurons(nir, network, shapes[name][1], factor, dt)
@@ -121,6 +121,17 @@ def _shapes(network: nn.Module, shape: tuple[int, int, int]) -> Shapes:
             maps = layer(maps)
             found[name] = before, tuple(maps.shape[1:])
     return found
+
+
+def _single(name: str, layer_levels: Levels | None) -> LayerLevels | None:
+    """Return the levels of a layer that has one scale.
+
+    Raises:
+        UserError: It has a scale per channel.
+    """
+    if layer_levels is None or isinstance(layer_levels, LayerLevels):
+        return layer_levels
+    raise UserError(f"{name} has a scale per channel: quantise with one per layer to export to NIR")
 
 
 def code_scale(layer_levels: LayerLevels | None) -> float:
@@ -194,9 +205,11 @@ def _neurons(
 ) -> "nir.NIRNode":
     """Return the node of a layer's neurons.
 
-    STBP's are LIF: ``v += dt/tau (R I - v)`` is ``decay v + scale I`` with ``tau = dt/(1 - decay)``
-    and ``R = scale tau/dt``. TSSL-BP's are current-based LIF: the synaptic filter has ``tau_s``,
-    takes ``scale`` times its input and weighs it by ``1/tau_s``, the membrane has ``tau_m``.
+    STBP's are LIF: ``v += dt/tau (R I - v)`` with ``tau = dt/(1 - decay)`` and R 1 is ``decay v +
+    (1 - decay) I``, the training's ``decay v + scale I`` in another unit; the threshold is in that
+    unit, too. R stays 1 because norse leaves it out and spikingjelly refuses others. TSSL-BP's are
+    current-based LIF: the synaptic filter has ``tau_s``, takes ``scale`` times its input and weighs
+    it by ``1/tau_s``, the membrane has ``tau_m``.
 
     Args:
         nir: The package.
@@ -213,9 +226,9 @@ def _neurons(
         leak = 1 - network.neuron.decay
         return nir.LIF(
             tau=everywhere(dt / leak),
-            r=everywhere(scale / leak),
+            r=everywhere(1.0),
             v_leak=everywhere(0.0),
-            v_threshold=everywhere(network.neuron.threshold),
+            v_threshold=everywhere(network.neuron.threshold * leak / scale),
             v_reset=everywhere(0.0),
         )
     neuron = network.neuron

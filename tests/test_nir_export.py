@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.cbp.layers import convert, prepare
-from repro.cbp.levels import LayerLevels
+from repro.cbp.levels import LayerLevels, Levels
 from repro.cli import main
 from repro.errors import UserError
 from repro.networks.alexnet import TsslBpNetwork, alexnet
@@ -19,11 +19,11 @@ from repro.networks.conv7fc3 import StbpNetwork, conv7fc3
 from repro.networks.vgg import spiking_vgg, vgg16
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import TsslBpNeuron, synaptic_filter
-from repro.nir_export import codes, to_nir, write_nir
+from repro.nir_export import DT, codes, to_nir, write_nir
 
 nir: Any = pytest.importorskip("nir")
 NARROW = 1 / 32
-Made = tuple[StbpNetwork | TsslBpNetwork, dict[str, LayerLevels]]
+Made = tuple[StbpNetwork | TsslBpNetwork, dict[str, Levels]]
 
 
 def lively(method: str, levels: str) -> Made:
@@ -110,6 +110,44 @@ def in_snntorch(path: Path, image: Tensor, time_steps: int) -> Tensor:
     return torch.stack(train)
 
 
+def in_norse(path: Path, image: Tensor) -> tuple[nn.Module, Tensor]:
+    """The file's network in norse, and the input that it takes: an image without batch."""
+    pytest.importorskip("norse")
+    from norse.torch import from_nir
+
+    return from_nir(nir.read(path), dt=DT), image
+
+
+def in_spikingjelly(path: Path, image: Tensor) -> tuple[nn.Module, Tensor]:
+    """The same in spikingjelly: a batch of one."""
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based.nir_exchange import import_from_nir
+
+    return import_from_nir(nir.read(path), dt=DT), image[None]
+
+
+@pytest.mark.filterwarnings("ignore")  # what the other frameworks import is not ours
+@pytest.mark.parametrize("framework", [in_norse, in_spikingjelly])
+@pytest.mark.parametrize("levels", ["binary", "ternary", "shift1"])
+def test_other_frameworks_fire_the_same_stbp_spikes(
+    framework: Any, levels: str, tmp_path: Path
+) -> None:
+    network, made = lively("stbp", levels)
+    path = write_nir(to_nir(network, made), tmp_path / "net.nir")
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2))
+    theirs, given = framework(path, image)
+    state, train = None, []
+    with torch.no_grad():
+        for _ in range(network.time_steps):
+            out, state = theirs(given, state)
+            train.append(out.reshape(-1))
+    ours = spikes_of(network, image[None])[:, 0]
+    assert 0 < ours.mean() < 1
+    assert torch.equal(torch.stack(train).to(ours.dtype), ours)
+    network.neuron = StbpNeuron(0.5)
+    assert not torch.equal(torch.stack(train).to(ours.dtype), spikes_of(network, image[None])[:, 0])
+
+
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
@@ -121,6 +159,14 @@ def in_snntorch(path: Path, image: Tensor, time_steps: int) -> Tensor:
 def test_what_nir_cannot_express_is_named(network: nn.Module, reason: str) -> None:
     with pytest.raises(UserError, match=f"has no NIR graph: .*{reason}.*; stbp and tssl_bp"):
         to_nir(network, {})
+
+
+def test_scales_of_channels_are_refused() -> None:
+    network = conv7fc3(10, time_steps=2, neuron=StbpNeuron(0.25), width=NARROW)
+    prepare(network, scale="channel")
+    made = {f"{name}.weight": layer for name, layer in convert(network).items()}
+    with pytest.raises(UserError, match="conv2 has a scale per channel"):
+        to_nir(network, made)
 
 
 def test_a_run_becomes_a_file_and_what_cannot_leaves_none(
