@@ -20,8 +20,10 @@ ALLOWED = {
     "repro.recipe_fields": ("repro.errors",),
     "repro.shortened": ("repro.recipe_fields",),
     "repro.recipes": (*("repro.recipe_fields", "repro.shortened", "repro.cells", "repro.errors"),),
-    "repro.cbp": ("repro.cbp", "repro.errors"),
-    "repro.neurons": ("repro.neurons",),
+    "repro.cbp": ("repro.cbp", "repro.errors", "repro.gpu"),
+    "repro.gpu": ("repro.triton_probe",),
+    "repro.triton_probe": (),
+    "repro.neurons": ("repro.neurons", "repro.gpu"),
     "repro.networks": ("repro.networks", "repro.neurons", "repro.errors"),
     "repro.methods": (
         *("repro.methods", "repro.networks", "repro.neurons"),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from repro.cbp.window import NO_WINDOW
+from repro.gpu import takes_triton
 
 PIECE = 1 << 20  # weights worked on at a time where an operation needs temporaries
 
@@ -64,8 +65,8 @@ def add_slope_(
 ) -> float | Tensor:
     """Add ``multiplier * d cs/d w`` to ``grad``, clip it by value, return ``sum(multiplier cs)``.
 
-    On the CPU one pass over memory (``kernels.add_slope``); elsewhere, and where every channel has
-    its own levels, the closed form above.
+    One pass over memory on the CPU and by Triton; elsewhere, and where every channel has its own
+    levels, the closed form above.
 
     Args:
         grad: Gradient of the task loss, shape of ``weight``; changed in place.
@@ -76,12 +77,18 @@ def add_slope_(
         clip: Bound of every element of the sum; infinity for none.
 
     Returns:
-        The layer's part of the Lagrangian, summed in float64.
+        The layer's part of the Lagrangian, summed in float64; on a GPU it stays there.
     """
     if weight.device.type == "cpu" and levels.dim() == 1:
         from repro.cbp import kernels
 
         return kernels.add_slope_on_cpu_(grad, weight, multiplier, levels, fraction, clip)
+    if levels.dim() == 1 and takes_triton(weight):
+        from repro.cbp import triton_kernels
+
+        if triton_kernels.fits(weight, grad, multiplier):
+            same = grad, weight, multiplier, levels
+            return triton_kernels.add_slope_on_gpu_(*same, fraction, clip)
     value, slope = constraint(weight, levels, fraction)
     grad.addcmul_(multiplier, slope).clamp_(-clip, clip)
     return torch.sum(multiplier * value, dtype=torch.float64)
@@ -131,10 +138,11 @@ def constraint_failure_score(layers: Iterable[tuple[Tensor, Tensor]]) -> float:
     References:
         Kim & Jeong, NeurIPS 2021, Section 4 (constraint failure score).
     """
-    total, count = 0.0, 0
+    total: float | Tensor = 0.0
+    count = 0
     for weight, levels in layers:
         for piece in pieces(weight) if levels.dim() == 1 else (weight,):
             value, _ = constraint(piece, levels, NO_WINDOW)
-            total += float(torch.sum(value, dtype=torch.float64))
+            total = total + torch.sum(value, dtype=torch.float64)  # the device is not waited for
         count += weight.numel()
-    return total / count
+    return float(total) / count

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from repro.cbp.choice import Layer, LevelChoice, choose_layers, choose_levels, find_layers
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels, nearest_level
 from repro.errors import UserError
+from repro.gpu import takes_triton
 
 __all__ = ["choose_layers", "convert", "convert_state", "find_layers", "prepare"]
 LATENT = ".parametrizations.weight.original"
@@ -24,7 +25,7 @@ Scale = Literal["layer", "channel"]
 
 
 def quantise(weight: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return ``nearest_level(weight, values)``; for one scale on the CPU in one pass over memory.
+    """Return ``nearest_level(weight, values)``; for one scale in one pass over memory.
 
     Args:
         weight: Any shape.
@@ -38,6 +39,10 @@ def quantise(weight: Tensor, values: Tensor, out: Tensor | None = None) -> Tenso
         from repro.cbp import kernels
 
         return kernels.nearest_on_cpu(weight, values, out)
+    if takes_triton(weight):
+        from repro.cbp import triton_kernels
+
+        return triton_kernels.nearest_on_gpu(weight, values)
     return nearest_level(weight, values)
 
 

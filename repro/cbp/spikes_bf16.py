@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from repro.gpu import takes_triton
+
 BF16 = torch.bfloat16
 
 
@@ -27,13 +29,13 @@ class _ScaledProduct(torch.autograd.Function):
         ctx: Any,  # noqa: ANN401
         spikes: Tensor,
         latent: Tensor,
+        bias: Tensor | None,
         layer: nn.Module,
     ) -> Tensor:
-        from repro.cbp.layers import quantise
-
         quantiser: Any = layer.parametrizations["weight"][0]  # type: ignore[index]
         scale = quantiser.scale.to(latent.device)
-        codes = torch.div(quantise(latent, quantiser.values), scale).to(BF16)
+        codes = _codes(latent, quantiser.values, scale)
+        ctx.dtype, ctx.bias = spikes.dtype, None if bias is None else bias.shape
         spikes = spikes.to(BF16)
         ctx.save_for_backward(spikes, codes, scale)
         ctx.layer = layer
@@ -41,12 +43,13 @@ class _ScaledProduct(torch.autograd.Function):
             product = nn.functional.linear(spikes, codes)
         else:
             product = torch.convolution(spikes, codes, None, *_geometry(layer))
-        return product.float().mul_(scale)
+        return _scaled(product, scale, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         spikes, codes, scale = ctx.saved_tensors
-        wants_spikes, wants_weight, _ = ctx.needs_input_grad
+        wants_spikes, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        to_bias = grad.sum_to_size(ctx.bias) if wants_bias else None
         grad = grad.to(BF16)
         if isinstance(ctx.layer, nn.Linear):
             flat = grad.reshape(-1, grad.shape[-1])
@@ -58,8 +61,37 @@ class _ScaledProduct(torch.autograd.Function):
                 grad, spikes, codes, None, *_geometry(ctx.layer), wanted
             )
         if to_spikes is not None:
-            to_spikes = to_spikes.float().mul_(scale)
-        return to_spikes, None if to_weight is None else to_weight.float(), None
+            if ctx.dtype == BF16 and to_spikes.device.type == "cuda":
+                to_spikes.mul_(scale.view(1))  # in float32, one pass
+            else:
+                to_spikes = to_spikes.float().mul_(scale)
+        return to_spikes, None if to_weight is None else to_weight.float(), to_bias, None
+
+
+def _codes(latent: Tensor, values: Tensor, scale: Tensor) -> Tensor:
+    """Return the unscaled levels of latent weights, in bfloat16."""
+    from repro.cbp.layers import quantise
+
+    if takes_triton(latent):
+        from repro.cbp import triton_kernels
+
+        return triton_kernels.nearest_on_gpu(latent, values, (values / scale).to(BF16))
+    return torch.div(quantise(latent, values), scale).to(BF16)
+
+
+def _scaled(product: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``scale * product + bias`` in float32; on a GPU in one pass.
+
+    Args:
+        product: In bfloat16.
+        scale: Scalar.
+        bias: To be broadcast to ``product``; None for 0.
+    """
+    if product.device.type == "cuda":
+        added = scale.new_zeros((1,) * product.dim()) if bias is None else bias
+        return torch.addcmul(added, product, scale)
+    scaled = product.float().mul_(scale)
+    return scaled if bias is None else scaled.add_(bias)
 
 
 def _geometry(layer: nn.Module) -> tuple[Any, ...]:
@@ -71,11 +103,10 @@ def _geometry(layer: nn.Module) -> tuple[Any, ...]:
 
 def _forward(layer: nn.Module, spikes: Tensor) -> Tensor:
     latent = _latent(layer)
-    current: Tensor = _ScaledProduct.apply(spikes, latent, layer)  # type: ignore[no-untyped-call]
-    bias = layer.bias
-    if not isinstance(bias, Tensor):
-        return current
-    return current + bias.reshape(-1, *[1] * (latent.dim() - 2))
+    added = layer.bias
+    bias = added.reshape(-1, *[1] * (latent.dim() - 2)) if isinstance(added, Tensor) else None
+    current: Tensor = _ScaledProduct.apply(spikes, latent, bias, layer)  # type: ignore[no-untyped-call]
+    return current
 
 
 def _latent(layer: nn.Module) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from repro.gpu import takes_triton
 from repro.neurons.surrogate import arctan_spike
 from repro.neurons.watch import fired
 
@@ -158,6 +159,21 @@ def _initial(potential: Tensor | None, like: Tensor) -> Any:  # noqa: ANN401  (a
     return rows(like)[:1, :0] if potential is None else rows(potential.unsqueeze(0))
 
 
+def _scan_on_gpu(
+    current: Tensor,
+    time_steps: int,
+    neuron: IntegrateAndFire,
+    initial: Tensor | None,
+    spike_dtype: torch.dtype,
+) -> Tensor:
+    """Return the spikes by the Triton kernels, or by the plain scan where there are none."""
+    if takes_triton(current):
+        from repro.neurons import triton_integrate_and_fire
+
+        return triton_integrate_and_fire.scan(current, time_steps, neuron, initial, spike_dtype)
+    return scan_plain(current, time_steps, neuron, initial).to(spike_dtype)
+
+
 def scan(
     current: Tensor,
     time_steps: int,
@@ -166,7 +182,7 @@ def scan(
     spike_dtype: torch.dtype | None = None,
     overwrite: bool = False,
 ) -> Tensor:
-    """Return the spikes ``[T, ...]``; equal to ``scan_plain``, faster on the CPU.
+    """Return the spikes ``[T, ...]``; equal to ``scan_plain``, faster.
 
     Args:
         current: ``[T, ...]``, or ``[1, ...]`` for a current that is the same at every step; float32
@@ -177,7 +193,8 @@ def scan(
         spike_dtype: Type of the spikes; that of ``current`` if None. The potential stays in the
             type of ``current``.
         overwrite: Whether the memory of ``current`` may be used for the potential, if a backward
-            pass follows. Then nobody must read it afterwards; autograd notices if it would.
+            pass follows. Then nobody must read it afterwards; autograd notices if it would. On a
+            GPU it never is.
 
     Raises:
         ValueError: ``current`` has neither 1 nor T steps.
@@ -186,7 +203,7 @@ def scan(
         raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
     spike_dtype = spike_dtype or current.dtype
     if current.device.type != "cpu":
-        return fired(scan_plain(current, time_steps, neuron, initial).to(spike_dtype))
+        return fired(_scan_on_gpu(current, time_steps, neuron, initial, spike_dtype))
     if initial is not None:  # the gradient of the sum takes it back to its own shape
         initial = torch.zeros_like(current[0]) + initial
     spikes: Tensor = _Scan.apply(current, initial, time_steps, neuron, spike_dtype, overwrite)  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
+from repro.gpu import takes_triton
 from repro.neurons.plif import ALPHA, HardResetNeuron, scan_plain
 from repro.neurons.watch import fired, is_watched
 
@@ -236,9 +237,10 @@ def norm_and_fire(
     shortcut: Tensor | None = None,
     connection: Connection = "add",
 ) -> Tensor:
-    """Return the layer's output; equal to ``norm_and_fire_plain``, faster on the CPU.
+    """Return the layer's output; equal to ``norm_and_fire_plain``, faster.
 
-    Memory of maps and shortcut is brought into channels-last order. Arguments as there.
+    On the CPU, memory of maps and shortcut is brought into channels-last order. On a GPU, PyTorch
+    normalises, and one kernel does the rest. Arguments as there.
 
     Raises:
         ValueError: ``maps`` has neither 1 nor T steps, or one value per channel to normalise.
@@ -250,6 +252,11 @@ def norm_and_fire(
     if shortcut is not None and is_watched():  # the spikes alone, before they are combined
         spikes = norm_and_fire(maps, time_steps, norm, neuron)
         return connect(spikes, shortcut, connection)
+    if takes_triton(maps):
+        from repro.neurons import triton_plif
+
+        current = norm(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+        return fired(triton_plif.scan(current, time_steps, neuron.leak(), shortcut, connection))
     if maps.device.type != "cpu" or maps.dtype not in (torch.float32, torch.float64):
         plain = norm_and_fire_plain(maps, time_steps, norm, neuron, shortcut, connection)
         return fired(plain)

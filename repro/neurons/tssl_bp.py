@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
+from repro.gpu import takes_triton
 from repro.neurons.watch import fired
 
 if TYPE_CHECKING:
@@ -264,6 +265,21 @@ class _Scan(torch.autograd.Function):
         return grad, None, None, None, None
 
 
+def _scan_on_gpu(
+    current: Tensor,
+    time_steps: int,
+    neuron: TsslBpNeuron,
+    gain: float,
+    spike_dtype: torch.dtype,
+) -> Tensor:
+    """Return the spikes by the Triton kernels, or by the plain scan where there are none."""
+    if takes_triton(current):
+        from repro.neurons import triton_tssl_bp
+
+        return triton_tssl_bp.scan(current, time_steps, neuron, gain, spike_dtype)
+    return scan_plain(current, time_steps, neuron, gain).to(spike_dtype)
+
+
 def scan(
     current: Tensor,
     time_steps: int,
@@ -271,7 +287,7 @@ def scan(
     gain: float = 1.0,
     spike_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return the spikes ``[T, ...]``; equal to ``scan_plain``, faster on the CPU.
+    """Return the spikes ``[T, ...]``; equal to ``scan_plain``, faster.
 
     Args:
         current: ``[T, ...]``, or ``[1, ...]`` for a current that is the same at every step; float32
@@ -289,6 +305,6 @@ def scan(
         raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
     spike_dtype = spike_dtype or current.dtype
     if current.device.type != "cpu":
-        return fired(scan_plain(current, time_steps, neuron, gain).to(spike_dtype), STATES)
+        return fired(_scan_on_gpu(current, time_steps, neuron, gain, spike_dtype), STATES)
     spikes: Tensor = _Scan.apply(current, time_steps, neuron, gain, spike_dtype)  # type: ignore[no-untyped-call]
     return fired(spikes, STATES)
