@@ -14,12 +14,13 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from datamodules.base import PART_NAMES, DataModule, ImageArguments, Part, PartName
+from datamodules.base import PART_NAMES, DataModule, ImageArguments, PartName
 from datamodules.cifar import CifarDataModule
 from datamodules.cifar import Name as CifarName
 from datamodules.digits import DigitsDataModule
 from datamodules.errors import DataError
 from datamodules.events import EventDataModule
+from datamodules.loaders import Part
 from repro.cells import SIMULATED, find_cell
 from repro.data import make_data
 from repro.recipes import find_recipe

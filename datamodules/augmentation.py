@@ -43,30 +43,6 @@ def cut_out_(images: Tensor, centres: Tensor, side: int) -> Tensor:
     return images.masked_fill_(square.unsqueeze(1), 0)
 
 
-def auto_augment(images: Tensor, seed: int, skipped: int = 0) -> Tensor:
-    """Return the images after AutoAugment's CIFAR-10 policy, each with its own draw.
-
-    Args:
-        images: ``[B, 3, 32, 32]`` uint8, on the CPU.
-        seed: Of this batch; the global generator is left as it was.
-        skipped: Images of the batch before these, which another process augments.
-
-    References:
-        Cubuk et al., AutoAugment, CVPR 2019; torchvision's transform.
-    """
-    from torchvision.transforms import (  # type: ignore[import-untyped]
-        AutoAugment,
-        AutoAugmentPolicy,
-    )
-
-    policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for _ in range(skipped):
-            policy.get_params(len(policy.policies))  # takes from the generator what an image takes
-        return torch.stack([policy(image) for image in images])
-
-
 def crop_and_flip(images: Tensor, crops: Tensor) -> Tensor:
     """Return the images padded by 4 zero pixels, cut to 32x32 at their corners, some mirrored.
 

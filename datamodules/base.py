@@ -1,47 +1,22 @@
-"""What a run needs of any data set; images in memory, batches from (seed, epoch, number) alone."""
+"""What a run needs of any data set; images in memory."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, Required, TypedDict
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from datamodules.augmentation import (
-    PADDING,
-    SIDE,
-    auto_augment,
-    crop_and_flip,
-    cut_out_,
-    draw_centres,
-    draw_crops,
-)
+from datamodules.augmentation import SIDE, crop_and_flip, cut_out_
+from datamodules.auto_augment import auto_augment
 from datamodules.errors import DataError
+from datamodules.loaders import BatchLoader, EpochSampler, Part, TrainingLoader
 from datamodules.share import WHOLE, Share, require_shares
 
 PartName = Literal["train", "val", "test"]
 PART_NAMES: tuple[PartName, ...] = ("train", "val", "test")
-AS_IT_IS = (PADDING, PADDING, 0)  # the crop that leaves an image as it is
-# Random streams of an epoch: its order; batch b draws crops from stream b + 1, and AutoAugment's
-# choices from a stream of their own.
-_ORDER = 0
-_POLICY = 1 << 32
-
-
-class Part(NamedTuple):
-    """One part of a data set.
-
-    Attributes:
-        images: ``[N, 3, 32, 32]`` uint8.
-        labels: ``[N]`` int64, from 0.
-    """
-
-    images: Tensor
-    labels: Tensor
 
 
 class Statistics(NamedTuple):
@@ -64,12 +39,6 @@ class ImageArguments(TypedDict, total=False):
     cutout: int
 
 
-def random_stream(seed: int, epoch: int, stream: int) -> torch.Generator:
-    """Return a CPU generator that depends on nothing but the three numbers, each 0 and up."""
-    state = np.random.SeedSequence((seed, epoch, stream)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0]))
-
-
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Return ``(images / 255 - mean) / std`` in float32.
 
@@ -89,108 +58,6 @@ def checksum(parts: Mapping[PartName, Part], statistics: Statistics) -> str:
         digest.update(part.images.contiguous().numpy().data)
         digest.update(part.labels.contiguous().numpy().data)
     return digest.hexdigest()
-
-
-@dataclass
-class EpochSampler:
-    """Order and crops of one epoch; Lightning calls `set_epoch`, after a resume too.
-
-    Attributes:
-        count: Images in the part.
-        seed: Seed of the run, 0 and up.
-        augment: Whether crops are drawn.
-        flip: Whether a crop may be mirrored.
-        cutout: Whether centres of cutouts are drawn, too.
-        epoch: The epoch, from 0, that the next iteration yields.
-    """
-
-    count: int
-    seed: int
-    augment: bool
-    flip: bool
-    cutout: bool = False
-    epoch: int = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration yields."""
-        self.epoch = epoch
-
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield per batch the indices ``[B]`` and what was drawn, or None without augmentation.
-
-        Drawn are ``[B, 3]``, the crops, or ``[B, 5]``, crops and centres of cutouts.
-        """
-        seed, epoch = self.seed, self.epoch
-        order = torch.randperm(self.count, generator=random_stream(seed, epoch, _ORDER))
-        for number, start in enumerate(range(0, self.count, batch_size)):
-            indices = order[start : start + batch_size]
-            crops = None
-            if self.augment:
-                stream = random_stream(seed, epoch, number + 1)
-                crops = draw_crops(len(indices), stream)
-                crops[:, 2] *= self.flip
-                if self.cutout:
-                    crops = torch.cat([crops, draw_centres(len(indices), stream)], dim=1)
-            yield indices, crops
-
-
-@dataclass(frozen=True)
-class BatchLoader:
-    """Batches of a part in memory, from first to last; the last, incomplete one is kept.
-
-    Stands in for torch's DataLoader, which takes a random number from the global generator every
-    epoch (a resumed run would then drop other neurons out) and, without workers, draws a warning
-    from Lightning.
-
-    Attributes:
-        part: Images and labels.
-        batch_size: Images a batch.
-        share: What is yielded of every batch.
-    """
-
-    part: Part
-    batch_size: int
-    share: Share = field(default=WHOLE, kw_only=True)
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return self.share.count_batches(len(self.part.labels), self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        """Yield (images, labels), uint8 and int64; views, nothing is copied."""
-        for batch in self.share.slices(len(self.part.labels), self.batch_size):
-            yield tuple(tensor[batch] for tensor in self.part)
-
-
-@dataclass(frozen=True)
-class TrainingLoader(BatchLoader):
-    """Batches in the order of the sampler.
-
-    Attributes:
-        sampler: Order and crops of every epoch. Lightning looks for `set_epoch` under this name;
-            an evaluation loader must not have the attribute, or Lightning takes it for torch's.
-        autoaugment: Whether images are cropped here, on the CPU, and go through AutoAugment.
-    """
-
-    sampler: EpochSampler
-    autoaugment: bool = False
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        """Yield (images, labels), or (images, labels, drawn) where the model augments them."""
-        for number, (indices, drawn) in enumerate(self.sampler.batches(self.batch_size)):
-            mine = self.share.of(len(indices))
-            images, labels = self.part.images[indices[mine]], self.part.labels[indices[mine]]
-            if drawn is None:
-                yield images, labels
-                continue
-            drawn = drawn[mine]
-            if self.autoaugment:
-                sampler = self.sampler
-                policy = random_stream(sampler.seed, sampler.epoch, _POLICY + number)
-                images = crop_and_flip(images, drawn)
-                images = auto_augment(images, policy.initial_seed(), skipped=mine.start)
-                drawn[:, :3] = torch.tensor(AS_IT_IS)
-            yield images, labels, drawn
 
 
 class DataModule(LightningDataModule, ABC):
@@ -277,6 +144,9 @@ class DataModule(LightningDataModule, ABC):
 class ImageDataModule(DataModule):
     """Three parts of an image data set, in memory; the model gets normalised float32 batches.
 
+    Under a Trainer on a GPU, the parts are copied there once, and batches are taken from the
+    copies: the same batches, and nothing to be moved at every step.
+
     A batch is ``(images [B, 3, 32, 32] float32, labels [B] int64)``. A subclass sets ``classes``
     and ``statistics`` before or in `load`.
 
@@ -331,6 +201,7 @@ class ImageDataModule(DataModule):
             if count < 0:
                 raise DataError(f"{name}_images is {count}: give 0 for all images, or a number")
         self._loaded = False
+        self._copies: dict[str, Part] = {}
         self._constants: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
@@ -365,14 +236,26 @@ class ImageDataModule(DataModule):
 
     def batches(self, part: PartName, share: Share = WHOLE) -> BatchLoader:
         """Return a part's batches, first to last."""
-        return BatchLoader(getattr(self, part), self.batch_size, share=share)
+        return BatchLoader(self._there(part), self.batch_size, share=share)
 
     def training_batches(self, share: Share = WHOLE) -> TrainingLoader:
         """Return the training batches, in a new order every epoch."""
-        cutout = self.cutout > 0
-        sampler = EpochSampler(self.size("train"), self.seed, self.augment, self.flip, cutout)
-        augmented = self.autoaugment
-        return TrainingLoader(self.train, self.batch_size, sampler, augmented, share=share)
+        sampler = EpochSampler(
+            *(self.size("train"), self.seed, self.augment, self.flip),
+            cutout=self.cutout > 0,
+            autoaugment=self.autoaugment,
+        )
+        return TrainingLoader(self._there("train"), self.batch_size, sampler, share=share)
+
+    def _there(self, name: PartName) -> Part:
+        """Return a part where the Trainer trains: itself on the CPU, else its one copy there."""
+        part: Part = getattr(self, name)
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        if device.type == "cpu":
+            return part
+        if name not in self._copies or self._copies[name].images.device != device:
+            self._copies[name] = Part(*(tensor.to(device) for tensor in part))
+        return self._copies[name]
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, ...], dataloader_idx: int
@@ -386,10 +269,12 @@ class ImageDataModule(DataModule):
         images, labels, *drawn = batch
         if drawn:
             images = crop_and_flip(images, drawn[0])
+            if self.autoaugment:
+                images = auto_augment(images, drawn[0][:, -2:])
         if self._constants is None or self._constants[0].device != images.device:
             mean, std = torch.tensor(self.statistics, device=images.device).view(2, 3, 1, 1)
             self._constants = mean, std
         images = normalise(images, *self._constants)
         if drawn and self.cutout:
-            cut_out_(images, drawn[0][:, 3:], self.cutout)
+            cut_out_(images, drawn[0][:, 3:5], self.cutout)
         return images, labels

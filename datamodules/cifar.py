@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100  # type: ignore[import-untyped]
 
-from datamodules.base import ImageArguments, ImageDataModule, Part, Statistics
+from datamodules.base import ImageArguments, ImageDataModule, Statistics
 from datamodules.errors import DataError
+from datamodules.loaders import Part
 from datamodules.splits import SEED, make_split, read_split, write_split
 
 Name = Literal["cifar10", "cifar100"]

@@ -5,7 +5,8 @@ from typing import Final, Unpack
 import torch
 from sklearn.datasets import load_digits
 
-from datamodules.base import ImageArguments, ImageDataModule, Part, Statistics
+from datamodules.base import ImageArguments, ImageDataModule, Statistics
+from datamodules.loaders import Part
 from datamodules.splits import SEED, make_split
 
 CLASSES: Final = 10

@@ -13,11 +13,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from datamodules.base import PART_NAMES, DataModule, PartName, random_stream
+from datamodules.base import PART_NAMES, DataModule, PartName
 from datamodules.binning import Binning, FrameShape
 from datamodules.cifar import find_folder
 from datamodules.errors import DataError
 from datamodules.frame_cache import CachedFrames, Reader, Recording, load_frames
+from datamodules.loaders import random_stream
 from datamodules.share import WHOLE, Share
 
 SIMULATION_FILE: Final = "simulation.json"

@@ -16,11 +16,12 @@ from torchvision.datasets import ImageNet  # type: ignore[import-untyped]
 from torchvision.datasets.imagenet import ARCHIVE_META  # type: ignore[import-untyped]
 from torchvision.transforms import functional as F  # type: ignore[import-untyped]
 
-from datamodules.base import PART_NAMES, DataModule, PartName, Statistics, normalise, random_stream
+from datamodules.base import PART_NAMES, DataModule, PartName, Statistics, normalise
 from datamodules.cifar import find_folder
 from datamodules.errors import DataError
 from datamodules.events import PARTS_OF_STAGE, interleave_classes
 from datamodules.frame_cache import Recording
+from datamodules.loaders import random_stream
 from datamodules.share import WHOLE, Share
 
 SIDE: Final = 224

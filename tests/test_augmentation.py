@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from datamodules.augmentation import SIDE, auto_augment, cut_out_, draw_centres
-from datamodules.base import random_stream
+from datamodules.augmentation import SIDE, cut_out_, draw_centres
 from datamodules.digits import DigitsDataModule
 from datamodules.errors import DataError
+from datamodules.loaders import random_stream
 from repro.cli import main
 
 
@@ -33,19 +33,6 @@ def test_cutout_matches_the_oracle(side: int) -> None:
     lost = (found == 0).float().mean(dim=(1, 2, 3)) * SIDE**2
     assert lost.max() == side**2
     assert side == 1 or lost.min() < side**2, "some square sticks out"
-
-
-def test_auto_augment_depends_on_its_seed_and_leaves_the_global_generator_alone() -> None:
-    images = torch.randint(256, (20, 3, SIDE, SIDE), dtype=torch.uint8)
-    state = torch.get_rng_state()
-    first = auto_augment(images, 3)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(auto_augment(images, 3), first)
-    assert not torch.equal(auto_augment(images, 4), first)
-    assert not torch.equal(first, images)
-    assert first.dtype == torch.uint8
-    assert torch.equal(auto_augment(images[7:], 3, skipped=7), first[7:])
-    assert not torch.equal(auto_augment(images[7:], 3), first[7:])
 
 
 def epoch_of(number: int, **changes: object) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -16,14 +16,11 @@ from datamodules.augmentation import (
     draw_crops,
 )
 from datamodules.base import (
-    BatchLoader,
     DataError,
-    EpochSampler,
     ImageDataModule,
-    Part,
     Statistics,
-    random_stream,
 )
+from datamodules.loaders import BatchLoader, EpochSampler, Part, moved, random_stream
 from datamodules.splits import make_split, read_split, write_split
 
 TRAIN, VAL, TEST, BATCH = 23, 7, 9, 5
@@ -257,7 +254,9 @@ def test_numbers_out_of_range(change: dict[str, int], message: str) -> None:
 def of_process(rank: int, world: int, **changes: Any) -> RandomImages:
     """A datamodule as one of several processes has it."""
     module = make(**changes)
-    module.trainer = type("Several", (), {"global_rank": rank, "world_size": world})()
+    there = type("Strategy", (), {"root_device": torch.device("cpu")})
+    fields = {"global_rank": rank, "world_size": world, "strategy": there}
+    module.trainer = type("Several", (), fields)()
     return module
 
 
@@ -334,3 +333,52 @@ def test_split_file_is_checked(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("5", "6"))
     with pytest.raises(ValueError, match=r"split\.txt was changed: .* restore the committed file"):
         read_split(path)
+
+
+def test_batches_are_taken_from_one_copy_where_the_trainer_trains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module, moves = of_process(0, 1, augment=True, cutout=8), []
+    module.trainer.strategy.root_device = torch.device("meta")  # type: ignore[union-attr]
+
+    def move(tensor: Tensor, device: torch.device) -> Tensor:
+        moves.append(device.type)
+        return torch.empty_like(tensor, device=device)
+
+    monkeypatch.setattr(Tensor, "to", move)
+    loader = module.train_dataloader()
+    batches = list(loader)
+    assert moves == ["meta"] * 4, "images, labels, order and what is drawn"
+    again = list(module.train_dataloader())
+    assert len(moves) == 6, "the part is there already"
+    assert [len(b[1]) for b in batches] == [len(b[1]) for b in again]
+    assert all(tensor.device.type == "meta" for batch in batches for tensor in batch)
+    assert module.train.images.device.type == "cpu"
+
+
+def test_what_is_drawn_is_the_same_where_it_is_moved() -> None:
+    sampler = EpochSampler(23, seed=0, augment=True, flip=True, cutout=True, autoaugment=True)
+    cpu = torch.device("cpu")
+    for one, other in zip(sampler.batches(BATCH), moved(sampler.batches(BATCH), cpu), strict=True):
+        assert torch.equal(one[0], other[0])
+        assert one[1] is not None
+        assert other[1] is not None
+        assert torch.equal(one[1], other[1])
+        assert one[1].shape[1] == 7
+    plain = EpochSampler(23, seed=0, augment=False, flip=True)
+    assert [drawn for _, drawn in moved(plain.batches(BATCH), cpu)] == [None] * 5
+    assert not torch.equal(one[0], next(iter(plain.batches(BATCH)))[0])
+
+
+@pytest.mark.gpu
+def test_a_gpus_own_batches_are_those_of_the_cpu() -> None:
+    changes: dict[str, Any] = {"augment": True, "autoaugment": True, "cutout": 8}
+    there, here = of_process(0, 1, **changes), of_process(0, 1, **changes)
+    there.trainer.strategy.root_device = torch.device("cuda", 0)  # type: ignore[union-attr]
+    for part in ("train_dataloader", "test_dataloader"):
+        for batch, expected in zip(getattr(there, part)(), getattr(here, part)(), strict=True):
+            assert {tensor.device.type for tensor in batch} == {"cuda"}
+            images, labels = there.on_after_batch_transfer(batch, 0)
+            wanted, wanted_labels = here.on_after_batch_transfer(expected, 0)
+            torch.testing.assert_close(images.cpu(), wanted)
+            assert torch.equal(labels.cpu(), wanted_labels)

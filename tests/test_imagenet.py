@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms  # type: ignore[import-untyped]
 
-from datamodules.base import random_stream
 from datamodules.errors import DataError
 from datamodules.imagenet import (
     RESIZED,
@@ -20,6 +19,7 @@ from datamodules.imagenet import (
     draw_crop,
     evaluation_image,
 )
+from datamodules.loaders import random_stream
 from datamodules.share import Share
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
