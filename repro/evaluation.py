@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.base import DataModule, PartName
+from repro.arithmetic import exact
 from repro.errors import UserError
 from repro.methods.base import predictions
 
@@ -28,15 +29,15 @@ def right_answers(
 ) -> npt.NDArray[np.bool_]:
     """Return which images of a part, ``val`` or ``test``, the network gets right, in their order.
 
-    They are evaluated on a GPU where there is one. The network is left in evaluation mode, where it
-    was.
+    They are evaluated on a GPU where there is one, in float32. The network is left in evaluation
+    mode, where it was.
     """
     network.eval()
     home = next(network.parameters()).device
     device = evaluation_device()
     network.to(device)
     right = []
-    with torch.no_grad():
+    with torch.no_grad(), exact():
         for batch in data.batches(part):
             there = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
             images, labels = data.on_after_batch_transfer(there, 0)

@@ -10,6 +10,7 @@ DATA: Final = (
     *("dvs128_gesture_sim", "cifar10_dvs_sim", "digits_dvs_sim", "gesture_smoke_sim"),
 )
 Optimiser = Literal["sgd", "adam", "adamw"]
+Matmul = Literal["float32", "tf32", "bf16"]
 Pipeline = Literal["none", "light", "potential", "weights"]
 
 
@@ -103,6 +104,8 @@ class ImageRecipe:
         augment: Random crop (padding 4) and horizontal flip.
         autoaugment: After those, AutoAugment's CIFAR-10 policy.
         cutout: After normalisation, a square of this side, in pixels, is set to 0; 0 for none.
+        matmul: Arithmetic of products in training: ``float32`` exactly, ``tf32`` on a GPU, or
+            ``bf16`` in all layers but the first and the last.
     """
 
     cbp: CbpRecipe
@@ -126,6 +129,7 @@ class ImageRecipe:
     augment: bool = True
     autoaugment: bool = False
     cutout: int = 0
+    matmul: Matmul = "float32"
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
@@ -284,6 +288,8 @@ class SurrogateRecipe(ImageRecipe):
         super().__post_init__()
         require_positive(self, "spatial_pool")
         require_at_least_0(self, "train_steps")
+        if self.amp and self.matmul == "bf16":
+            raise UserError("amp computes in float16 and matmul=bf16 in bfloat16: give one of them")
         if not 1 < self.tau < float("inf"):
             raise UserError(f"tau is {self.tau}: give more than 1 step")
         if self.train_steps > self.time_steps:

@@ -397,6 +397,8 @@ def as_dict(recipe: Recipe, precision: Precision) -> dict[str, object]:
         fields["conversion"].pop("weight_lr")
     if not fields.get("spike_dropout"):
         fields.pop("spike_dropout", None)  # rows from before it existed keep their hash
+    if fields["matmul"] == "float32":  # as it was before there was a choice
+        fields.pop("matmul")
     return {k: v for k, v in fields.items() if k not in UNUSED.get(precision, ())}
 
 

@@ -17,7 +17,7 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from datamodules.base import DataModule
-from repro import packing, rows
+from repro import arithmetic, packing, rows
 from repro.allocator import keep_freed_memory
 from repro.cbp.callback import Cbp
 from repro.cbp.control import Control
@@ -240,6 +240,7 @@ def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None
     if parent is not None:
         load_weights(module.network, parent.state, f"the saved file of {parent.row.key}")
     to_channels_last_(module.network)
+    arithmetic.use(module.network, recipe.matmul)
     return module
 
 
