@@ -375,6 +375,8 @@ UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
     "ann": ("cbp", "conversion", "time_steps", "spike_dropout"),
     "fp32": ("cbp", "spike_dropout"),
 }
+# Choices that came later, at what was before them: rows from then keep their hash.
+LATER: Final = (("spike_dropout", 0.0), ("matmul", "float32"))
 
 
 def find_recipe(cell: Cell, tier: Tier) -> Recipe:
@@ -395,11 +397,8 @@ def as_dict(recipe: Recipe, precision: Precision) -> dict[str, object]:
     if "conversion" in fields and fields["conversion"]["pipeline"] != "weights":
         fields["conversion"].pop("weight_steps")
         fields["conversion"].pop("weight_lr")
-    if not fields.get("spike_dropout"):
-        fields.pop("spike_dropout", None)  # rows from before it existed keep their hash
-    if fields["matmul"] == "float32":  # as it was before there was a choice
-        fields.pop("matmul")
-    return {k: v for k, v in fields.items() if k not in UNUSED.get(precision, ())}
+    left_out = UNUSED.get(precision, ())
+    return {k: v for k, v in fields.items() if k not in left_out and (k, v) not in LATER}
 
 
 def recipe_hash(recipe: Recipe, precision: Precision) -> str:

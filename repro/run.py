@@ -240,7 +240,7 @@ def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None
     if parent is not None:
         load_weights(module.network, parent.state, f"the saved file of {parent.row.key}")
     to_channels_last_(module.network)
-    arithmetic.use(module.network, recipe.matmul)
+    arithmetic.use(module.network, "float32" if key.is_conversion else recipe.matmul)
     return module
 
 
