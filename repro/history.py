@@ -105,7 +105,7 @@ class History(Callback):
         silent network is finite.
         """
         wrong = "" if math.isfinite(loss) else f"the loss is {loss}"
-        if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
+        if not bool(torch.stack([torch.isfinite(p).all() for p in module.parameters()]).all()):
             wrong = wrong or "a weight is no number"
         if wrong:
             raise DivergedError(

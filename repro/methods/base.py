@@ -85,7 +85,8 @@ class SpikingModule(LightningModule):
         self.recipe, self.network, self.phase = recipe, network, phase
         self.accuracy = dict.fromkeys(PARTS, 0.0)
         self._losses: list[Tensor] = []
-        self._right = {part: [0, 0] for part in PARTS}
+        self._right: dict[str, list[Tensor]] = {part: [] for part in PARTS}
+        self._images = dict.fromkeys(PARTS, 0)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401  (one of many shapes Lightning takes)
         """Return the optimiser of the phase, and in pre-training the learning rate's schedule."""
@@ -147,19 +148,23 @@ class SpikingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
-        self._right = {part: [0, 0] for part in PARTS}
+        self._right = {part: [] for part in PARTS}
+        self._images = dict.fromkeys(PARTS, 0)
 
     def validation_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Count right answers of the validation (0) and the test images (1)."""
-        count = self._right[PARTS[dataloader_idx]]
-        count[0] += int((predictions(self.network(batch[0])) == batch[1]).sum())
-        count[1] += len(batch[1])
+        """Count right answers of the validation (0) and the test images (1), on the device."""
+        part = PARTS[dataloader_idx]
+        self._right[part].append((predictions(self.network(batch[0])) == batch[1]).sum())
+        self._images[part] += len(batch[1])
 
     def on_validation_epoch_end(self) -> None:
         """Log both accuracies, of the images of all processes."""
-        counts = total(torch.tensor([self._right[part] for part in PARTS], device=self.device))
+        none = torch.zeros((), dtype=torch.int64, device=self.device)
+        right_ones = torch.stack([sum(self._right[part], start=none) for part in PARTS])
+        asked = torch.tensor([self._images[part] for part in PARTS], device=self.device)
+        counts = total(torch.stack([right_ones, asked], dim=1))
         for part, (right, images) in zip(PARTS, counts.tolist(), strict=True):
             self.accuracy[part] = right / images
             self.log(f"{part}/accuracy", self.accuracy[part], sync_dist=True)
