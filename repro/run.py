@@ -30,6 +30,7 @@ from repro.errors import MissingParentError, UserError
 from repro.evaluation import load_weights
 from repro.export import export
 from repro.history import History, SafeCheckpointIO
+from repro.latent import LatentHistograms
 from repro.methods.base import SpikingModule
 from repro.methods.build import build, phase_of
 from repro.networks.convolution import to_channels_last_
@@ -282,7 +283,10 @@ def train(
     cbp = make_cbp(key.precision, recipe.cbp) if key.has_cbp_phase else None
     history = History(folder, cbp)
     last = folder / "last.ckpt"
-    callbacks: list[Callback] = [history] if cbp is None else [cbp, history]
+    # Each behind those whose figures it reads; the history writes the checkpoint of them all.
+    callbacks: list[Callback] = [history]
+    if cbp is not None:
+        callbacks = [cbp, LatentHistograms(folder), history]
     if deadline is not None:
         callbacks.append(Deadline(deadline))
     quiet_lightning()

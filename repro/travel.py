@@ -22,6 +22,7 @@ PART: Final = 16 * 2**20  # bytes of a part at most
 RECORDS: Final = ("config.json", "metrics.csv", "failed.json")  # small: they always travel
 MODEL: Final = "model.safetensors"
 STATE: Final = ("last.ckpt", "selected-*.safetensors")
+HISTOGRAMS: Final = "latent.csv"  # for the report alone
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def pack(
     """Write rows, records, models and state of runs to parts in ``out``, most valuable first.
 
     Rows and records of every run always travel. Models come next, the smallest first, then the
-    state of the unfinished run, each if it fits into what is left of the limit.
+    state of the unfinished run, then histograms, each if it fits into what is left of the limit.
 
     Args:
         names: Runs of the campaign that have a folder or a row.
@@ -89,7 +90,7 @@ def pack(
 def _by_value(
     names: list[str], runs: Path, unfinished: str | None
 ) -> Iterator[tuple[str, list[Path]]]:
-    """Yield what travels if it fits, as whole things: a model, or the state of the open run."""
+    """Yield what travels if it fits: models, the state of the open run, histograms."""
     models = {name: runs / name / MODEL for name in names}
     there = {name: path for name, path in models.items() if path.is_file()}
     for name in sorted(there, key=lambda name: there[name].stat().st_size):
@@ -98,6 +99,9 @@ def _by_value(
         found = [path for pattern in STATE for path in (runs / unfinished).glob(pattern)]
         if found:
             yield unfinished, found
+    for name in names:
+        if (path := runs / name / HISTOGRAMS).is_file():
+            yield name, [path]
 
 
 def _kinds(name: str, chosen: Mapping[str, Path]) -> tuple[str, ...]:
