@@ -16,6 +16,7 @@ from repro import memory, packing, rows, statistics
 from repro.cells import RunKey
 from repro.conversion import Converted
 from repro.evaluation import load_weights, right_answers
+from repro.firing import firing_rates
 from repro.history import History
 from repro.methods.build import build_network, phase_of
 from repro.networks.convolution import to_channels_last_
@@ -91,6 +92,7 @@ def make_row(
         everything_bytes=counted.everything_bytes,
         file_bytes=file.stat().st_size,
         correct=rows.pack_correct(correct),
+        firing_rates=firing_rates(network, data) or None,
         **found,
         **parent_fields(parent, correct),
     )

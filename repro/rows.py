@@ -104,6 +104,8 @@ class Row:
         epoch_lr_drop: Epoch, from 0, at which the learning rate of a CBP phase was first below its
             start; None if it never was, if that is not known, or if the run has no such phase.
         skipped: Damaged recordings that were left out; None for none.
+        firing_rates: Spikes per neuron and time step of the saved file's network, by the module in
+            front of the neurons, see `repro.firing`; None of an ANN, or where not recorded.
 
     Raises:
         ValueError: A value out of range or fields that contradict each other.
@@ -157,6 +159,7 @@ class Row:
     conversion: dict[str, float] | None = None
     epoch_lr_drop: int | None = None
     skipped: int | None = None
+    firing_rates: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row that contradicts itself."""
@@ -184,10 +187,10 @@ def _problems(row: Row) -> Iterator[str]:
     for name, value in vars(row).items():
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{name} is {value}, expected a finite number"
-        if name == "conversion" and value is not None:
+        if name in ("conversion", "firing_rates") and value is not None:
             wrong = {n: v for n, v in value.items() if not (isinstance(v, float) and 0 <= v <= 1)}
             if wrong:
-                yield f"conversion has {wrong}, expected fractions from 0 to 1"
+                yield f"{name} has {wrong}, expected fractions from 0 to 1"
         if name in FRACTIONS and value is not None and not 0 <= value <= 1:
             yield f"{name} is {value}, expected a fraction from 0 to 1"
         if name in COUNTS and value is not None and value < 0:
@@ -380,6 +383,7 @@ OPTIONAL = {
     "conversion",
     "epoch_lr_drop",
     "skipped",
+    "firing_rates",
 }  # None where a row does not name them
 
 

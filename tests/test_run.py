@@ -18,6 +18,7 @@ from datamodules.errors import DataError
 from repro import packing
 from repro.cells import CELLS, QUANTISED, Cell, Precision, RunKey, find_cell
 from repro.cli import main
+from repro.latent import read_latent
 from repro.recipe_fields import StbpRecipe
 from repro.recipes import RECIPES, find_recipe
 from repro.rows import Row, read_rows
@@ -104,6 +105,14 @@ def test_a_run_ends_in_levels_a_file_and_a_row(
     assert row.accuracy_file == row.accuracy_selected
     assert row.parent == str(RunKey(cell, "fp32", 0, "smoke"))
     assert row.epochs_done == row.epochs == 4
+    latent = read_latent(run_files)
+    assert latent is not None
+    assert latent.epochs == (0, 1, 2, 3, 4)
+    assert row.firing_rates is not None
+    parent_rates = only_row(folder, "fp32").firing_rates
+    assert parent_rates is not None
+    assert row.firing_rates.keys() == parent_rates.keys()
+    assert row.firing_rates != parent_rates
     assert row.data == RECIPES[cell, "smoke"].data
     assert row.cfs_last is not None
     assert row.cfs_first is not None
@@ -114,6 +123,8 @@ def test_a_run_ends_in_levels_a_file_and_a_row(
     counts = {"alexnet": 8, "conv7fc3": 10, "vgg16": 14, "sew_wide_7b": 17}
     layers = counts[cell.network]
     assert len(levels) == layers - 2  # all but the first and the last
+    assert {f"{name}.weight" for name in latent.layers} == set(levels)
+    assert latent.weights == tuple(state[f"{name}.weight"].numel() for name in latent.layers)
     for name, layer in levels.items():
         assert torch.isin(state[name], layer.values()).all()
     # docs/packed_format.md; longer names than 12 letters add theirs, those of levels twice.
@@ -246,6 +257,13 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert {k for k in rows[0] if rows[0][k] != rows[1][k]} <= {"wall_seconds"}
     files = [run_folder(f, precision, cell) / "model.safetensors" for f in folders]
     assert files[0].read_bytes() == files[1].read_bytes()
+    histograms = [run_folder(f, precision, cell) / "latent.csv" for f in folders]
+    assert [path.exists() for path in histograms] == [precision in QUANTISED] * 2
+    if precision in QUANTISED:
+        first_lines, second_lines = (path.read_text().splitlines() for path in histograms)
+        assert first_lines == second_lines
+        counts = [line.split(",", 2)[2] for line in first_lines]
+        assert counts[-1] != counts[1], "weights move"
 
 
 def bad(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
