@@ -1,7 +1,7 @@
 """Command line: ``python -m repro`` and a command.
 
-Commands: run | sweep | reproduce | campaign | tables | export | inspect | infer | costs |
-nir | quantise | simulate | cells.
+Commands: run | sweep | reproduce | campaign | tables | report | export | inspect | infer |
+costs | nir | quantise | simulate | cells.
 
 Dispatch only; torch is imported by the commands that use it.
 """
@@ -30,6 +30,7 @@ from repro.quantise_arguments import QuantiseArguments
 if TYPE_CHECKING:
     from repro.campaign import Campaign
     from repro.recipe_fields import Recipe
+    from repro.rows import Row
     from repro.sweep import Engine, Run
 
 T = TypeVar("T")
@@ -223,25 +224,39 @@ class CampaignArguments:
 
 @dataclass(frozen=True)
 class TablesArguments:
-    """Regenerate tables, figures and report from the rows and the published numbers.
+    """Regenerate tables and figures from the rows and the published numbers.
 
     Attributes:
         source: Where the rows are: ``rows``, the folder of that argument, or
             ``wandb:<entity>/<project>``, the runs of a W&B project.
         rows: Folder of rows.
         results: Folder of the tables; holds paper.csv.
-        runs: Folder of run folders, for the curves.
     """
 
     source: Annotated[str, tyro.conf.arg(name="from")] = "rows"
     rows: Path = Path("results/rows")
     results: Path = Path("results")
-    runs: Path = Path("runs")
 
     def __post_init__(self) -> None:
         """Refuse a source of another kind."""
         if self.source != "rows" and not self.source.startswith("wandb:"):
             raise UserError(f"from is {self.source!r}: give rows or wandb:<entity>/<project>")
+
+
+@dataclass(frozen=True)
+class ReportArguments(TablesArguments):
+    """Write one HTML page of tables, figures and all runs; it needs no network.
+
+    Attributes:
+        source: As in tables.
+        rows: Folder of rows.
+        results: Folder that holds paper.csv; only read.
+        runs: Folder of run folders, for curves and histograms of the runs that are here.
+        out: File to write; by default report.html in that folder.
+    """
+
+    runs: Path = Path("runs")
+    out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -454,8 +469,8 @@ def command_reproduce(arguments: Sequence[str]) -> int:
         except DataError as error:  # the other cells may have theirs
             without_data[str(key.cell)] = str(error)
             print(f"not run: {error}", file=sys.stderr)
-    tables = TablesArguments(rows=chosen.rows, results=chosen.results, runs=chosen.runs)
-    write_tables(tables, chosen.tier)
+    write_tables(TablesArguments(rows=chosen.rows, results=chosen.results), chosen.tier)
+    command_report([f"--{name}={getattr(chosen, name)}" for name in ("rows", "results", "runs")])
     for cell, missing in without_data.items():
         print(f"cbp-qsnn: {cell} was not run: {missing}", file=sys.stderr)
     return 1 if without_data else 0
@@ -539,15 +554,44 @@ def command_tables(arguments: Sequence[str]) -> int:
 
 def write_tables(chosen: TablesArguments, show: Tier | None) -> int:
     """Write the tables; print those of one tier, or the names of all files."""
-    from repro.report import write_report
+    from repro.report import require_published, write_tables
 
+    require_published(chosen.results)
+    return write_tables(read_rows_of(chosen), chosen.results, show)
+
+
+def read_rows_of(chosen: TablesArguments) -> "list[Row]":
+    """Return the rows of the folder or of the W&B project that was named."""
     if chosen.source == "rows":
-        return write_report(chosen.rows, chosen.results, chosen.runs, show)
+        from repro.rows import read_rows
+
+        return read_rows(chosen.rows)
     from repro.wandb_rows import read_wandb_rows
 
     found = read_wandb_rows(chosen.source.removeprefix("wandb:"))
     print("\n".join(found.notes), file=sys.stderr)
-    return write_report(chosen.rows, chosen.results, chosen.runs, show, found.rows)
+    return found.rows
+
+
+def command_report(arguments: Sequence[str]) -> int:
+    """Write the page of the report and say where it is."""
+    chosen = parse(ReportArguments, arguments)
+    from repro.page.document import Sources, write_page
+    from repro.published import read_published
+    from repro.report import current_hashes, memory_of_cells
+
+    published, rows = read_published(chosen.results / "paper.csv"), read_rows_of(chosen)
+    sources = Sources(
+        rows=rows,
+        published=published,
+        memory=memory_of_cells(),
+        hashes=current_hashes(rows),
+        results=chosen.results,
+        runs=chosen.runs,
+    )
+    page = write_page(sources, chosen.out or chosen.runs / "report.html")
+    print(f"Report: {page}, {page.stat().st_size / 1e6:.1f} MB")
+    return 0
 
 
 def command_export(arguments: Sequence[str]) -> int:
@@ -651,6 +695,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "reproduce": command_reproduce,
     "campaign": command_campaign,
     "tables": command_tables,
+    "report": command_report,
     "export": command_export,
     "inspect": command_inspect,
     "infer": command_infer,

@@ -1,11 +1,9 @@
-"""Tables, figures and one page per tier from the rows, the run folders and the published numbers.
+"""Tables and figures from the rows and the published numbers.
 
 What goes to the results folder is determined by rows and ``paper.csv`` alone, so a fresh clone
-regenerates it without difference. The curves need the run folders: they and the page that shows
-them go to ``<runs>/report``, which git ignores.
+regenerates it without difference. The page that shows curves, too, is made by ``repro.page``.
 """
 
-import csv
 import dataclasses
 import json
 import shutil
@@ -23,14 +21,16 @@ from repro.cbp.levels import LEVELS, LayerLevels
 from repro.cells import CELLS, COLUMNS, QUANTISED, SIMULATED, TIERS, Cell, Tier
 from repro.claims import claims_table, control_table
 from repro.errors import UserError
-from repro.figures import accuracy_against_memory_figure, curves_figure, report_page
+from repro.figures import accuracy_against_memory_figure
 from repro.groups import grouped
 from repro.holes import holes_in_words
+from repro.latex import latex
 from repro.memory_table import WeightMemory, file_table, memory_table
 from repro.methods.build import build_network
 from repro.published import Published, read_published
 from repro.recipes import RECIPES, recipe_hash
-from repro.rows import Row, read_rows, write_atomically
+from repro.rows import Row, write_atomically
+from repro.runs_csv import runs_csv
 from repro.tables import accuracy_table, comparison_table, conversion_table, summary_in_words
 from repro.text_table import Table
 
@@ -42,10 +42,8 @@ CLASSES: Final = {
     "imagenet": 1000,
 }
 ON_DEMAND: Final[tuple[Tier, ...]] = ("paper_short", "smoke")  # no page before the first row
-CURVES: Final = ("epoch", "val_accuracy", "test_accuracy", "lagrangian", "cfs", "g")
 MemoryByCell = Mapping[str, Mapping[str, WeightMemory]]
 Hashes = Mapping[str, str] | None
-Metrics = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -134,6 +132,11 @@ def computed_memory(cell: Cell) -> dict[str, memory.Memory]:
     }
 
 
+def memory_of_cells() -> dict[str, dict[str, memory.Memory]]:
+    """Return `computed_memory` of the nine cells by name."""
+    return {str(cell): computed_memory(cell) for cell in CELLS}
+
+
 def current_hashes(rows: Iterable[Row]) -> dict[str, str]:
     """Return run key -> hash of today's recipe; a run whose recipe is gone is left out."""
     keys = [row.key for row in rows]
@@ -208,8 +211,8 @@ def generate(
 ) -> list[Path]:
     """Write what rows and published numbers determine; return the paths.
 
-    Tables as Markdown and CSV, and accuracy against memory as SVG. The smoke tier goes below
-    ``smoke/``, and only if it has rows.
+    Tables as Markdown, CSV and LaTeX, all runs as CSV, and accuracy against memory as SVG. The
+    smoke tier goes below ``smoke/``, and only if it has rows.
 
     Args:
         rows: Rows of all tiers.
@@ -237,13 +240,23 @@ def generate(
             parts += [table.to_markdown() for table in simulated.values()]
             paths += _write_markdown(rows, tier, folder / f"simulated_{tier}.md", parts, True)
         for name, table in (tables | simulated).items():
-            paths.append(write_atomically(folder / f"{name}_{tier}.csv", table.to_csv()))
+            paths += _write_table(table, folder, f"{name}_{tier}")
+    kept = [row for row in rows if row.tier != "smoke"]
+    paths.append(write_atomically(results / "runs.csv", runs_csv(kept, hashes)))
     if memory is not None:
         table = memory_table(published, memory)
         text = table.to_markdown().removeprefix("#")
         paths.append(write_atomically(results / "memory.md", text))
-        paths.append(write_atomically(results / "memory.csv", table.to_csv()))
+        paths += _write_table(table, results, "memory")
     return paths
+
+
+def _write_table(table: Table, folder: Path, name: str) -> list[Path]:
+    """Write a table as CSV and LaTeX; return the paths."""
+    return [
+        write_atomically(folder / f"{name}.csv", table.to_csv()),
+        write_atomically(folder / f"{name}.tex", latex(table, name)),
+    ]
 
 
 def _write_markdown(
@@ -274,84 +287,6 @@ def memory_figure(
         return accuracy_against_memory_figure(mine, out)
     out.unlink(missing_ok=True)
     return None
-
-
-def read_curves(row: Row, runs: Path) -> Metrics | None:
-    """Return the epochs of a run's ``metrics.csv``, or None where its folder is not here.
-
-    A folder whose epochs end otherwise than the row says holds another run: also None.
-
-    Raises:
-        UserError: The file is damaged.
-    """
-    path = runs / str(row.key) / "metrics.csv"
-    try:
-        lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
-        epochs = [
-            {name: float(line[name]) for name in CURVES if line.get(name) not in (None, "")}
-            for line in lines
-        ]
-        if not all({"epoch", "test_accuracy"} <= epoch.keys() for epoch in epochs):
-            raise ValueError("epoch or test_accuracy is missing")
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}): delete it, and the page is made without its curves"
-        ) from error
-    same = len(epochs) == row.epochs_done and epochs[-1]["test_accuracy"] == row.accuracy_last
-    return epochs if epochs and same else None
-
-
-def curve_figures(rows: Iterable[Row], tier: Tier, runs: Path) -> tuple[list[Path], str]:
-    """Draw one figure per cell and precision, a line per seed, below ``<runs>/report``.
-
-    A conversion has no epochs to draw.
-
-    Returns:
-        Paths of the SVGs, and a sentence that says whose curves are missing.
-    """
-    paths, missing, drawn = [], [], 0
-    trained = [row for row in rows if row.epochs_done]
-    for (cell, precision), group in grouped(trained, tier, (*CELLS, *SIMULATED)).items():
-        found = {str(row.key): read_curves(row, runs) for row in group}
-        curves = {key: epochs for key, epochs in found.items() if epochs}
-        missing += [key for key in found if key not in curves]
-        drawn += len(curves)
-        if curves:
-            name = "-".join([*str(cell).split("/"), precision, tier])
-            paths.append(curves_figure(curves, runs / "report" / f"curves_{name}.svg"))
-    said = f"Curves are drawn of {drawn} of {drawn + len(missing)} runs"
-    if missing:
-        said += f"; no folder below {runs} holds {', '.join(missing)} as its row has it"
-    return paths, said + "."
-
-
-def write_page(
-    rows: Sequence[Row], tier: Tier, tables: Mapping[str, Table], results: Path, runs: Path
-) -> Path:
-    """Write ``<runs>/report/<tier>.html`` with tables and figures, and return its path.
-
-    Args:
-        rows: Rows, some of this tier.
-        tier: Tier of the page.
-        tables: In the order of the page.
-        results: Folder of the figure of accuracy against memory, see `generate`.
-        runs: Run folders, for the curves of those that are here.
-    """
-    folder = results / "smoke" if tier == "smoke" else results
-    figures, said = curve_figures(rows, tier, runs)
-    for name in (f"simulated_{tier}", tier):
-        drawn = folder / f"accuracy_against_memory_{name}.svg"
-        if drawn.exists():
-            figures.insert(0, drawn)
-    return report_page(
-        list(tables.values()),
-        figures,
-        f"{summary_in_words(rows, tier)} {said}",
-        runs / "report" / f"{tier}.html",
-        title=f"CBP-QSNN reproduction, {tier} tier",
-    )
 
 
 def in_terminal(tables: Iterable[Table], rows: Iterable[Row], tier: Tier) -> str:
@@ -397,23 +332,14 @@ def fill_readme(readme: Path, summary: str, table: Table) -> None:
     write_atomically(readme, page)
 
 
-def write_report(
-    rows_folder: Path,
-    results: Path,
-    runs: Path,
-    show: Tier | None,
-    rows: Sequence[Row] | None = None,
-) -> int:
-    """Write tables, figures and the page of every tier that has rows; print what was asked for.
+def write_tables(rows: Sequence[Row], results: Path, show: Tier | None) -> int:
+    """Write tables and figures of every tier; print what was asked for.
 
     Args:
-        rows_folder: One JSON file per run.
+        rows: Rows of all tiers.
         results: Holds ``paper.csv``; the tables go there, the smoke tier's below ``smoke``.
-        runs: Run folders, for the curves of those that are on this machine; the pages go to its
-            subfolder ``report``.
         show: Tier whose tables are printed; None prints the names of the files and, on standard
             error, the commands of runs that the tiers with results lack.
-        rows: Rows from elsewhere, in place of those of the folder.
 
     Returns:
         Exit code 0.
@@ -423,30 +349,21 @@ def write_report(
     """
     require_published(results)
     published = read_published(results / "paper.csv")
-    rows = read_rows(rows_folder) if rows is None else rows
     hashes = current_hashes(rows)
-    computed = {str(cell): computed_memory(cell) for cell in CELLS}
+    computed = memory_of_cells()
     paths = generate(rows, published, results, hashes=hashes, memory=computed)
-    pages: dict[Tier, Path] = {}
     real: tuple[Tier, ...] = ("paper", "paper_short", "desk")
     shown = next((tier for tier in real if grouped(rows, tier)), None)
     if shown is not None:
         table = tier_tables(rows, published, shown, hashes, linear_models(results, shown))
         fill_readme(results.parent / "README.md", summary_in_words(rows, shown), table["accuracy"])
-    for tier in TIERS:
-        tables = tier_tables(rows, published, tier, hashes, linear_models(results, tier))
-        tables |= simulated_tables(rows, tier, hashes, linear_models(results, tier))
-        tables["memory"] = memory_table(published, computed)
-        if any(row.tier == tier for row in rows):
-            pages[tier] = write_page(rows, tier, tables, results, runs)
-        if tier == show:
-            print(f"{summary_in_words(rows, tier)}\n\n{in_terminal(tables.values(), rows, tier)}")
     if show is None:
-        print("\n".join(map(str, [*paths, *pages.values()])))
+        print("\n".join(map(str, paths)))
         for said in filter(None, (holes_in_words(rows, tier) for tier in real)):
             print(said, file=sys.stderr)
-    elif show in pages:
-        print(f"Report: {pages[show]}")
-    else:
-        print(f"Report: none, {rows_folder} has no row of the {show} tier")
+        return 0
+    tables = tier_tables(rows, published, show, hashes, linear_models(results, show))
+    tables |= simulated_tables(rows, show, hashes, linear_models(results, show))
+    tables["memory"] = memory_table(published, computed)
+    print(f"{summary_in_words(rows, show)}\n\n{in_terminal(tables.values(), rows, show)}")
     return 0

@@ -5,6 +5,7 @@ weakens a number (an old recipe, a dirty tree, a parent that has changed) is mar
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from repro.cells import CELLS, COLUMNS, PRECISIONS, QUANTISED, SIMULATED, Cell, Precision, Tier
 from repro.claims import (
@@ -36,6 +37,7 @@ from repro.words import (
     with_interval,
 )
 
+WITHOUT_RUNS: Final = "Its table shows the published numbers only."
 PUBLISHED: tuple[Precision, ...] = ("fp32", *QUANTISED)  # of a control nothing is published
 
 
@@ -160,10 +162,15 @@ def conversion_table(
 
 def summary_in_words(rows: Iterable[Row], tier: Tier) -> str:
     """Return a few sentences about what the runs of a tier show."""
+    return " ".join(summary_sentences(rows, tier))
+
+
+def summary_sentences(rows: Iterable[Row], tier: Tier) -> list[str]:
+    """Return the parts of `summary_in_words`, a statement each."""
     groups = grouped(rows, tier)
     chosen = [row for group in groups.values() for row in group]
     if not chosen:
-        return f"No run of the {tier} tier exists yet. Its table shows the published numbers only."
+        return [f"No run of the {tier} tier exists yet.", WITHOUT_RUNS]
     cells = len({cell for cell, _ in groups})
     runs = plural(len(chosen), "run")
     said = [f"{runs} of the {tier} tier ({SCALE[tier]}): {cells} of {len(CELLS)} cells."]
@@ -179,7 +186,7 @@ def summary_in_words(rows: Iterable[Row], tier: Tier) -> str:
         if differing
         else "Every saved file, loaded into a fresh network, has the accuracy of its run."
     )
-    return " ".join(said)
+    return said
 
 
 def _accuracy_notes(groups: Groups, tier: Tier, cells: Sequence[Cell]) -> list[str]:

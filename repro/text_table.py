@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 
@@ -65,9 +65,12 @@ class Table:
         return _aligned(list(zip(self.header, *lines, strict=True)))
 
     def to_csv(self) -> str:
-        """Return header and lines as comma-separated values; the notes stand in the Markdown."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.header, *self.lines])
+        """Return header and lines as comma-separated values; the notes stand in the Markdown.
+
+        Columns have the same names at every tier: the mark ``§`` is left out of them.
+        """
+        text, header = io.StringIO(), [name.removesuffix(" §") for name in self.header]
+        csv.writer(text, lineterminator="\n").writerows([header, *self.lines])
         return text.getvalue()
 
 
@@ -77,3 +80,16 @@ def _aligned(grid: Sequence[Sequence[str]]) -> list[str]:
     padded = [[t.ljust(w) for t, w in zip(line, widths, strict=True)] for line in grid]
     padded.insert(1, ["-" * width for width in widths])
     return ["  ".join(line).rstrip() for line in padded]
+
+
+def csv_text(columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:
+    """Return lines as CSV with these columns; None is an empty field.
+
+    >>> csv_text(["a", "b"], [{"a": 1, "b": None}]).splitlines()
+    ['a,b', '1,']
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

@@ -28,6 +28,7 @@ ARGUMENTS = {
     "reproduce": cli.ReproduceArguments,
     "campaign": cli.CampaignArguments,
     "tables": cli.TablesArguments,
+    "report": cli.ReportArguments,
     "export": cli.ExportArguments,
     "inspect": cli.InspectArguments,
     "infer": cli.InferArguments,

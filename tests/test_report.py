@@ -1,6 +1,5 @@
-"""The report: the same files from the same rows, and curves only of the runs that are here."""
+"""Tables and figures of ``results/``: the same files from the same rows."""
 
-import csv
 import json
 import shutil
 from dataclasses import replace
@@ -22,11 +21,10 @@ from repro.report import (
     computed_memory,
     current_hashes,
     generate,
-    read_curves,
     read_linear_model,
-    write_report,
+    write_tables,
 )
-from repro.rows import Row, write_row
+from repro.rows import Row, read_rows, write_row
 
 PAPER = Path(__file__).parent.parent / "results" / "paper.csv"
 LINEAR = LinearModel("cifar10", 100, 20, 1e-3, 0.4, 0.35, "2b")
@@ -48,23 +46,6 @@ def results(tmp_path: Path, family: list[Row]) -> Path:
     return folder
 
 
-def write_curves(row: Row, runs: Path, **last: object) -> Path:
-    """The ``metrics.csv`` of a run whose epochs end as the row says, or otherwise."""
-    path = runs / str(row.key) / "metrics.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    epochs = [
-        {"epoch": e, "train_loss": 0.1, "val_accuracy": 0.5, "test_accuracy": row.accuracy_last}
-        | ({} if row.precision == "fp32" else {"lagrangian": 9 - e, "cfs": 0.5, "ascended": 0.0})
-        for e in range(row.epochs_done)
-    ]
-    epochs[-1] |= last
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(epochs[-1]))
-        writer.writeheader()
-        writer.writerows(epochs)
-    return path
-
-
 def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -76,7 +57,8 @@ def test_generate_writes_the_same_files_twice_and_smoke_apart(
     without = generate([], published, out, memory={})
     tables = ("accuracy", "claims", "control", "conversion", "comparison", "files")
     names = [f"{n}_{t}" for t in ("paper", "desk") for n in tables]
-    expected = {f"{name}.csv" for name in [*names, "memory"]}
+    expected = {f"{name}.{kind}" for name in [*names, "memory"] for kind in ("csv", "tex")}
+    expected |= {"runs.csv"}
     expected |= {"accuracy_paper.md", "accuracy_desk.md", "memory.md"}
     assert {path.name for path in without} == expected
     assert {path.name for path in out.iterdir()} == expected
@@ -101,51 +83,6 @@ def test_a_figure_goes_when_its_rows_are_gone(tmp_path: Path, family: list[Row])
     assert not (tmp_path / "accuracy_against_memory_desk.svg").exists()
 
 
-def test_the_results_do_not_depend_on_the_run_folders(
-    tmp_path: Path, results: Path, family: list[Row], capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = tmp_path / "runs"
-    assert write_report(results / "rows", results, runs, None) == 0
-    told = capsys.readouterr()
-    printed = told.out.split()
-    assert "of the desk tier's runs are missing; these commands make them" in told.err
-    assert str(runs / "report" / "desk.html") in printed
-    assert all(Path(line).is_file() for line in printed)
-    before, page = contents(results), (runs / "report" / "desk.html").read_text()
-    assert "Curves are drawn of 0 of 2 runs; no folder below" in page
-    for row in family:
-        write_curves(row, runs)
-    write_report(results / "rows", results, runs, None)
-    assert contents(results) == before
-    after = (runs / "report" / "desk.html").read_text()
-    assert "Curves are drawn of 2 of 2 runs." in after
-    assert "curves stbp-cifar10-binary-desk" in after
-    assert after.count("<svg") == page.count("<svg") + len(family)
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
-def test_curves_belong_to_the_row_or_are_left_out(tmp_path: Path, family: list[Row]) -> None:
-    child = family[1]
-    assert read_curves(child, tmp_path) is None
-    write_curves(child, tmp_path)
-    found = read_curves(child, tmp_path)
-    assert found is not None
-    assert [epoch["epoch"] for epoch in found] == list(range(child.epochs_done))
-    assert found[-1]["lagrangian"] == 9 - (child.epochs_done - 1)
-    assert "ascended" not in found[0]
-    assert read_curves(replace(child, epochs_done=child.epochs_done + 1), tmp_path) is None
-    write_curves(child, tmp_path, test_accuracy=child.accuracy_last + 0.01)
-    assert read_curves(child, tmp_path) is None
-    path = write_curves(child, tmp_path, test_accuracy="x")
-    with pytest.raises(UserError, match=r"metrics\.csv is damaged .*delete it"):
-        read_curves(child, tmp_path)
-    path.write_text("epoch\n1\n")
-    with pytest.raises(UserError, match="epoch or test_accuracy is missing"):
-        read_curves(child, tmp_path)
-    path.write_text("")
-    assert read_curves(child, tmp_path) is None
-
-
 def test_a_tier_is_shown_in_the_terminal_with_its_own_cells_only(
     tmp_path: Path,
     results: Path,
@@ -153,20 +90,15 @@ def test_a_tier_is_shown_in_the_terminal_with_its_own_cells_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    write_report(results / "rows", results, tmp_path / "runs", "desk")
+    write_tables(read_rows(results / "rows"), results, "desk")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"Report: {tmp_path / 'runs' / 'report' / 'desk.html'}"
-    assert max(map(len, lines[1:-1])) <= 80  # the first is the summary, one paragraph
+    assert max(map(len, lines[1:])) <= 80  # the first is the summary, one paragraph
     text = "\n".join(lines)
     assert "Accuracy, desk tier" in text
     assert "Weight memory of the paper's networks" in text
     assert "stbp/cifar10" in text
     assert "vgg16" not in text
     assert text.count("Grade of a published number") == 1
-    write_report(results / "rows", results, tmp_path / "runs", "paper")
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"Report: none, {results / 'rows'} has no row of the paper tier"
-    assert not (tmp_path / "runs" / "report" / "paper.html").exists()
 
 
 def test_the_linear_model_is_comparable_only_on_the_same_images(
@@ -183,9 +115,8 @@ def test_the_linear_model_is_comparable_only_on_the_same_images(
     assert other.startswith("≠ On other images than the runs' (their data checksums differ;")
     assert LINEAR.note([*family, replace(family[0], data_checksum="4d")])[0] == "≠"
     assert "no run of this tier read that data set" in LINEAR.note([])
-    write_report(results / "rows", results, tmp_path / "runs", None)
+    write_tables(read_rows(results / "rows"), results, None)
     assert same in (results / "accuracy_desk.md").read_text()
-    assert same in (tmp_path / "runs" / "report" / "desk.html").read_text()
     assert "linear model" not in (results / "accuracy_paper.md").read_text()
 
 
@@ -287,18 +218,11 @@ def test_a_converted_cell_goes_through_the_whole_report(
         make_row(right(14), right(15), cell),
     ):
         write_row(row, results / "rows")
-        (tmp_path / "runs" / str(row.key)).mkdir(parents=True)
-        if row.epochs_done:
-            write_curves(row, tmp_path / "runs")
-    (tmp_path / "runs" / "snn_calibration-cifar100-fp32-desk-s0" / "metrics.csv").touch()
     readme = results.parent / "README.md"
     readme.write_text("Ours\n<!-- table -->\nold\n<!-- /table -->\nend")
-    write_report(results / "rows", results, tmp_path / "runs", "desk")
+    write_tables(read_rows(results / "rows"), results, "desk")
     printed = capsys.readouterr().out
     assert "Conversion, desk tier" in printed
-    page = (tmp_path / "runs" / "report" / "desk.html").read_text()
-    assert "Curves are drawn of 3 of 5 runs" in page  # the conversion has none to draw
-    assert "curves snn_calibration-cifar100-fp32-desk" not in page
     text = readme.read_text()
     assert "old" not in text
     assert text.startswith("Ours\n<!-- table -->\n6 runs of the desk tier")
@@ -310,12 +234,11 @@ def test_an_ann_alone_is_no_figure_of_memory(tmp_path: Path, results: Path) -> N
     for path in (results / "rows").iterdir():
         path.unlink()
     write_row(make_row(right(18), cell=CELLS[-1], precision="ann"), results / "rows")
-    write_report(results / "rows", results, tmp_path / "runs", None)
+    write_tables(read_rows(results / "rows"), results, None)
     assert not (results / "accuracy_against_memory_desk.svg").exists()
-    assert (tmp_path / "runs" / "report" / "desk.html").exists()
 
 
 def test_no_published_numbers_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"paper\.csv is missing: run in the project's folder"):
-        write_report(tmp_path / "rows", tmp_path, tmp_path / "runs", None)
+        write_tables([], tmp_path, None)
     assert not list(tmp_path.iterdir())
