@@ -219,7 +219,8 @@ def _origin(row: Row, hashes: Mapping[str, str] | None) -> Iterator[tuple[str, s
     yield "parent's file, sha256", row.parent_file_sha256 or UNKNOWN
     drop = row.epoch_lr_drop
     if row.key.has_cbp_phase:
-        yield "learning rate dropped", UNKNOWN if drop is None else f"in epoch {drop + 1}"
+        said = "never, or not known" if drop is None else f"in epoch {drop + 1}"
+        yield "learning rate dropped", said
 
 
 def flat(recipe: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:

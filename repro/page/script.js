@@ -71,7 +71,7 @@ for (const each of find("[data-csv]")) {
 
 // The data of a figure as a table, made when it is asked for.
 function fields(line) {
-  return [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)]
+  return [...`,${line}`.matchAll(/,(?:"((?:[^"]|"")*)"|([^,]*))/g)]
     .map((found) => (found[1] === undefined ? found[2] : found[1].replaceAll('""', '"')));
 }
 function tableOf(text) {
