@@ -372,3 +372,18 @@ def test_versions_name_every_package() -> None:
     found = versions()
     assert {"python", "torch", "pytorch_lightning", "cbp_qsnn", "numpy"} <= found.keys()
     assert found["numpy"] == np.__version__
+
+
+def test_firing_rates_are_fractions_or_absent(tmp_path: Path) -> None:
+    rates = {"conv2": 0.25, "conv1": 1.0}
+    row = make_row(right(15), firing_rates=rates)
+    write_row(row, tmp_path)
+    assert read_rows(tmp_path)[0].firing_rates == rates
+    for wrong in ({"conv1": 1.5}, {"conv1": -0.1}, {"conv1": "a"}):
+        with pytest.raises(ValueError, match=r"firing_rates has .* expected fractions from 0 to 1"):
+            make_row(right(15), firing_rates=wrong)
+    path = tmp_path / f"{row.key}.json"
+    fields = json.loads(path.read_text())
+    del fields["firing_rates"]  # as in a row from before they were recorded
+    path.write_text(json.dumps(fields))
+    assert read_rows(tmp_path)[0].firing_rates is None

@@ -3,9 +3,8 @@
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,7 @@ from repro.report import (
     simulated_tables,
     tier_tables,
 )
-from repro.rows import Row, write_atomically
+from repro.rows import Row, versions, write_atomically
 from repro.runs_csv import runs_csv
 from repro.tables import summary_sentences
 from repro.text_table import Table
@@ -107,11 +106,12 @@ def write_page(sources: Sources, out: Path) -> Path:
     Raises:
         UserError: A damaged file in a run folder, or of a linear model.
     """
+    folders = {str(row.key): read_folder(row, sources.runs) for row in sources.rows}
     parts = [
         part
         for tier in TIERS
         for cells in (CELLS, SIMULATED)
-        if (part := _part(sources, tier, cells)) is not None
+        if (part := _part(sources, folders, tier, cells)) is not None
     ]
     script = f"const LIGHT = {json.dumps(LIGHT)};\n{_read('script.js')}"
     styles = [palettes() + _read("style.css"), _read("chart.css")]
@@ -127,27 +127,28 @@ def write_page(sources: Sources, out: Path) -> Path:
             chart_style=styles[1],
             script=script,
             parts=parts,
-            facts=_facts(sources),
+            facts=_facts(sources, folders),
             not_run=_not_run(sources.rows),
             memory=memory_table(sources.published, sources.memory),
             marks=[*MARKS.items(), ("§", "a tier that is not the paper's")],
             runs_csv=runs_csv(sources.rows, sources.hashes),
-            footer=f"Made by cbp-qsnn {metadata.version('cbp_qsnn')} of "
-            f"{plural(len(sources.rows), 'row')}. An independent "
-            "reproduction, not the authors' code. This file needs no network.",
+            footer=f"Made by cbp-qsnn {versions()['cbp_qsnn']} of "
+            f"{plural(len(sources.rows), 'row')}. An independent reproduction, not the authors' "
+            "code. This file needs no network.",
         )
     )
     return write_atomically(out, text.lstrip())
 
 
-def _part(sources: Sources, tier: Tier, cells: Sequence[Cell]) -> Part | None:
+def _part(
+    sources: Sources, folders: Mapping[str, RunFolder], tier: Tier, cells: Sequence[Cell]
+) -> Part | None:
     """Return one part of the page, or None where it has no run."""
     groups = grouped(sources.rows, tier, cells)
     rows = [row for group in groups.values() for row in group]
     if not rows:
         return None
     simulated = cells == SIMULATED
-    folders = {str(row.key): read_folder(row, sources.runs) for row in rows}
     keys = [str(row.key) for row in sources.rows]
     linear = linear_models(sources.results, tier)
     if simulated:
@@ -190,20 +191,21 @@ def _run_line(row: Row, groups: Groups, folder: RunFolder, hashes: Hashes) -> tu
     )
 
 
-def _facts(sources: Sources) -> list[tuple[str, str, str]]:
+def _facts(sources: Sources, folders: Mapping[str, RunFolder]) -> list[tuple[str, str, str]]:
     """Return the numbers at the top: name, value, explanation."""
     rows, hashes = sources.rows, sources.hashes
     real = {row.key.cell for row in rows if row.tier != "smoke"} & set(CELLS)
     tiers = [tier for tier in TIERS if any(row.tier == tier for row in rows)]
-    stale = sum(hashes is not None and hashes.get(str(r.key)) != r.recipe_hash for r in rows)
+    stale = sum(hashes.get(str(r.key)) != r.recipe_hash for r in rows) if hashes else UNKNOWN
     dirty = sum(row.git_dirty for row in rows)
-    here = sum(not read_folder(row, sources.runs).missing for row in rows)
+    here = sum(not folder.missing for folder in folders.values())
+    trained = sum(not row.key.is_conversion for row in rows)
     return [
         ("Runs", str(len(rows)), f"tiers: {', '.join(tiers) or 'none'}"),
         ("Cells of the paper", f"{len(real)} of {len(CELLS)}", "run, the smoke tier left out"),
         ("Stale", str(stale), "the recipe has changed since †"),
         ("Dirty", str(dirty), "changes that were not committed ‡"),
-        ("Run folders", f"{here} of {len(rows)}", "here, for curves and histograms"),
+        ("Run folders", f"{here} of {trained}", "of trained runs here, for their curves"),
     ]
 
 
