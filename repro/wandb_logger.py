@@ -19,6 +19,7 @@ from repro.errors import UserError
 from repro.recipe_fields import Recipe
 from repro.recipes import as_dict
 from repro.rows import Row, row_to_text
+from repro.tags import tags_of
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -35,7 +36,7 @@ JOB_TYPES: Final[dict[Precision, str]] = {
 }
 # So long the server may take to answer at the start, and to take the rest at the end, in seconds.
 START_SECONDS: Final = 30.0
-FINISH_SECONDS: Final = 90.0
+FINISH_SECONDS: Final = 60.0
 
 
 def is_in_sweep(mode: Mode) -> bool:
@@ -129,7 +130,7 @@ def open_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
         mode="offline" if place.mode == "offline" else None,  # else the user's WANDB_MODE holds
         group=str(key.cell),
         job_type=JOB_TYPES[key.precision],
-        tags=[key.tier, key.precision, *ablation.values()],
+        tags=tags_of(key, recipe, place.ablation),
         config={"key": str(key), **ablation, "recipe": as_dict(recipe, key.precision)},
         settings=wandb.Settings(**patience(wandb.Settings.model_fields)),
     )

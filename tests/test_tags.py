@@ -1,0 +1,65 @@
+"""Tags: a run is tagged with a table exactly if that table has a number of it."""
+
+from dataclasses import replace
+
+import pytest
+from test_rows import make_row, right
+
+from repro.cells import CELLS, SIMULATED, Cell, RunKey, find_cell
+from repro.recipes import find_recipe
+from repro.report import simulated_tables, tier_tables
+from repro.rows import Row
+from repro.tags import tables_of, tags_of
+from repro.text_table import Table
+
+STBP = find_cell("stbp", "cifar10")
+
+
+def family(cell: Cell) -> list[Row]:
+    """A row of every precision of a cell, right on other images each."""
+    numbers = {"ann": 17, "fp32": 16, "fp32_control": 15, "binary": 14, "ternary": 13}
+    found: list[Row] = []
+    parent = None
+    for precision in cell.precisions:
+        row = make_row(right(numbers[precision]), parent, cell, precision=precision)
+        found.append(row)
+        if precision in ("ann", "fp32"):
+            parent = right(numbers[precision])
+    return found
+
+
+def tables(rows: list[Row]) -> dict[str, Table]:
+    return tier_tables(rows, (), "desk", None) | simulated_tables(rows, "desk", None)
+
+
+def shown(rows: list[Row]) -> dict[str, str]:
+    """The cells of each table, without marks such as that of a missing parent."""
+    return {name: str([list(line) for line in t.lines]) for name, t in tables(rows).items()}
+
+
+@pytest.mark.parametrize("cell", [*CELLS, *SIMULATED], ids=str)
+def test_a_table_that_is_not_among_the_tags_does_not_change_with_the_row(cell: Cell) -> None:
+    rows = family(cell)
+    whole = shown(rows)
+    for row in rows:
+        rest = shown([other for other in rows if other is not row])
+        changed = {
+            name
+            for name in whole
+            if "¶" not in rest.get(name, "") and whole[name] != rest.get(name)
+        }
+        assert changed <= set(tables_of(row.key)), row.key
+        own = {name for name in tables_of(row.key) if whole[name] != rest.get(name)}
+        assert own == set(tables_of(row.key)), row.key
+
+
+def test_ablations_own_recipes_and_simulated_events_are_apart() -> None:
+    key, recipe = RunKey(STBP, "binary", 0, "desk"), find_recipe(STBP, "desk")
+    assert tags_of(key, recipe, None)[:2] == ["desk", "binary"]
+    assert "table:claims" in tags_of(key, recipe, None)
+    assert tags_of(key, recipe, "window")[2:] == ["ablation", "ablation:window"]
+    assert tags_of(key, replace(recipe, width=0.5), None)[2:] == ["own-recipe"]
+    cell = find_cell("surrogate", "cifar10_dvs_sim")
+    found = tags_of(RunKey(cell, "fp32", 0, "desk"), find_recipe(cell, "desk"), None)
+    assert found[2] == "simulated"
+    assert all(tag.startswith("table:simulated_") for tag in found[3:])
