@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # A run that W&B starts again gets all that it knows of it as arguments, not only the grid point.
-OF_WANDB: Final = ("--_wandb", "--key", "--recipe")
+OF_WANDB: Final = ("--_wandb", "--key", "--origin", "--recipe")
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,10 @@ class RunArguments:
         """Refuse an ablation that is no plain folder name, and no device."""
         if self.devices < 1:
             raise UserError(f"devices is {self.devices}: give 1 or more")
-        if self.ablation is not None and not re.fullmatch(r"[a-z0-9_-]+", self.ablation):
-            raise UserError(f"ablation is {self.ablation!r}: give small letters, digits, _ and -")
+        if self.ablation is not None and not re.fullmatch(r"[a-z0-9_-]{1,40}", self.ablation):
+            raise UserError(
+                f"ablation is {self.ablation!r}: give up to 40 small letters, digits, _ and -"
+            )
 
 
 @dataclass(frozen=True)
@@ -569,7 +571,8 @@ def read_rows_of(chosen: TablesArguments) -> "list[Row]":
     from repro.wandb_rows import read_wandb_rows
 
     found = read_wandb_rows(chosen.source.removeprefix("wandb:"))
-    print("\n".join(found.notes), file=sys.stderr)
+    for note in found.notes:
+        print(note, file=sys.stderr)
     return found.rows
 
 

@@ -17,7 +17,7 @@ from repro.cells import RunKey
 from repro.conversion import Converted
 from repro.evaluation import load_weights, right_answers
 from repro.firing import firing_rates
-from repro.history import History
+from repro.history import History, commit_in_words
 from repro.methods.build import build_network, phase_of
 from repro.networks.convolution import to_channels_last_
 from repro.recipe_fields import Recipe
@@ -96,6 +96,14 @@ def make_row(
         **found,
         **parent_fields(parent, correct),
     )
+
+
+def origin_fields(data: DataModule, parent: Parent | None) -> dict[str, Any]:
+    """Return the fields of a row that say where it comes from, as known before the training."""
+    above: dict[str, str | None] = {"parent": None, "parent_file_sha256": None}
+    if parent is not None:
+        above = {"parent": str(parent.row.key), "parent_file_sha256": parent.sha256}
+    return {**commit_fields([commit_in_words()]), "data_checksum": data.checksum, **above}
 
 
 def commit_fields(commits: Sequence[str]) -> dict[str, Any]:

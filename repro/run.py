@@ -35,9 +35,10 @@ from repro.methods.base import SpikingModule
 from repro.methods.build import build, phase_of
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import Vgg
-from repro.outcome import Parent, conversion_fields, history_fields, make_row
+from repro.outcome import Parent, conversion_fields, history_fields, make_row, origin_fields
 from repro.recipe_fields import CbpRecipe, Recipe, SnnCalibrationRecipe, SurrogateRecipe
 from repro.recipes import as_dict, recipe_hash
+from repro.wandb_lineage import ORIGIN, fetch_parent, log_model, log_origin
 from repro.wandb_logger import (
     Logger,
     LogPlace,
@@ -100,14 +101,22 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     folder = places.runs / str(key)
     place = LogPlace(folder, places.wandb, places.wandb_project, places.ablation)
     with wandb_logger(key, recipe, place) as logger:
-        row = finished_row(key, recipe, places) or make(key, recipe, places, logger)
+        if (row := finished_row(key, recipe, places)) is None:
+            row = make(key, recipe, places, logger)
+        else:
+            log_origin(logger, {name: getattr(row, name) for name in ORIGIN})
         log_outcome(logger, row)
+        log_model(logger, row, folder / "model.safetensors", places.ablation)
     return row
 
 
 def make(key: RunKey, recipe: Recipe, places: Places, logger: Logger) -> rows.Row:
     """Make the row of a run; nothing is written before data, parent and network are good."""
+    if (above := key.parent()) is not None:
+        made = recipe_hash(recipe, above.precision)
+        fetch_parent(logger, above, made, *parent_places(places))
     parent, data, module = load(key, recipe, places)
+    log_origin(logger, origin_fields(data, parent))
     devices = 1 if key.is_conversion else places.devices
     batches = calibration_batches(data, recipe) if key.is_conversion else []
     folder = places.runs / str(key)
@@ -172,8 +181,8 @@ def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent | None:
     """
     if (parent := key.parent()) is None:
         return None
-    file = (places.parent_runs or places.runs) / str(parent) / "model.safetensors"
-    row_file = (places.parent_rows or places.rows) / f"{parent}.json"
+    runs, row_folder = parent_places(places)
+    file, row_file = runs / str(parent) / "model.safetensors", row_folder / f"{parent}.json"
     if not file.exists() or not row_file.exists():
         raise MissingParentError(
             f"{key} starts from {parent}, which is not there: {parent.command()}"
@@ -187,6 +196,11 @@ def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent | None:
         )
     state, _ = packing.unpack(file)
     return Parent(row, state, hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def parent_places(places: Places) -> tuple[Path, Path]:
+    """Return the folders of the parent's run folder and of its row."""
+    return places.parent_runs or places.runs, places.parent_rows or places.rows
 
 
 @contextmanager

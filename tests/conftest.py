@@ -1,5 +1,26 @@
-"""Settings of the whole test session, made before torch is loaded."""
+"""Settings of the whole test session, made before torch is loaded; the stand-in of W&B's server."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wandb_cli import WandbCli
+from wandb_standin import Standin
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
+
+
+@pytest.fixture
+def server() -> Iterator[Standin]:
+    """The stand-in; nobody may ask it for more than it knows, or for another machine."""
+    standin = Standin()
+    yield standin
+    standin.stop()
+    assert standin.state.unknown == []
+    assert standin.state.beyond == []
+
+
+@pytest.fixture
+def cli(server: Standin, tmp_path: Path) -> WandbCli:
+    return WandbCli(server, tmp_path)

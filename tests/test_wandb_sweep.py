@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,6 @@ PARENTS, CHILDREN = (ROOT / f"tests/sweeps/tiny_{name}.yaml" for name in ("fp32"
 SYNC = re.compile(r"^cbp-qsnn: W&B d.*; later: wandb sync (.*)$", re.MULTILINE)
 # Long enough to be killed in the middle.
 LONG = {"epochs": 12, "train_images": 1000, "seed": [0]}
-
-
-@pytest.fixture
-def server() -> Iterator[Standin]:
-    """The stand-in; nobody may ask it for more than it knows, or for another machine."""
-    standin = Standin()
-    yield standin
-    standin.stop()
-    assert standin.state.unknown == []
-    assert standin.state.beyond == []
-
-
-@pytest.fixture
-def cli(server: Standin, tmp_path: Path) -> WandbCli:
-    return WandbCli(server, tmp_path)
 
 
 def changed(file: Path, folder: Path, **values: Any) -> Path:

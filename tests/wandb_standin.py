@@ -14,7 +14,6 @@ Whatever else is asked gets 404 and is kept in ``unknown``; what a proxy was ask
 somebody wanted to leave the machine, is kept in ``beyond``.
 """
 
-import base64
 import contextlib
 import gzip
 import itertools
@@ -29,10 +28,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
+import wandb_artifacts
+import wandb_projects
 import yaml  # type: ignore[import-untyped]
+from wandb_projects import ENTITY, coded, resumed
 
 Json = dict[str, Any]
-ENTITY: Final = "local"
 OVER: Final = ("FINISHED", "CANCELED")
 
 
@@ -111,11 +112,6 @@ def value_of(config: Json, name: str) -> Any:
     return config.get(name, {}).get("value")
 
 
-def coded(text: str) -> str:
-    """Return an id as the server writes it."""
-    return base64.b64encode(text.encode()).decode()
-
-
 class State:
     """What the server knows; it outlives a server that dies.
 
@@ -129,6 +125,7 @@ class State:
         self.sweeps: dict[str, WandbSweep] = {}
         self.runs: dict[str, WandbRun] = {}
         self.agents: dict[str, WandbSweep] = {}
+        self.artifacts: list[wandb_artifacts.WandbArtifact] = []
         self.files: dict[str, bytes] = {}
         self.unknown: list[str] = []
         self.beyond: list[str] = []
@@ -254,6 +251,8 @@ class State:
 
 OPERATIONS: Final[Mapping[str, Callable[[State, Json], Json]]] = {
     "Viewer": State.viewer,
+    "GetDefaultEntity": State.viewer,
+    "{ viewer { id } }": State.viewer,
     "OrganizationCoreWeaveOrganizationID": State.organization,
     "ServerFeaturesQuery": State.features,
     "UpsertSweep": State.upsert_sweep,
@@ -263,6 +262,8 @@ OPERATIONS: Final[Mapping[str, Callable[[State, Json], Json]]] = {
     "RunResumeStatus": State.resume_status,
     "UpsertBucket": State.upsert_bucket,
     "CreateRunFiles": State.create_run_files,
+    **wandb_artifacts.OPERATIONS,
+    **wandb_projects.OPERATIONS,
 }
 
 
@@ -278,16 +279,6 @@ def order(kind: str, run: WandbRun) -> Json:
     return {"type": kind, "run_id": run.name, "program": None, "args": run.config}
 
 
-def resumed(run: WandbRun) -> Json:
-    """Return what a process that goes on with a run must know."""
-    tail = json.dumps([json.dumps(row) for row in run.history[-1:]])
-    counts = {"historyLineCount": len(run.history), "logLineCount": 0, "eventsLineCount": 0}
-    texts = {"historyTail": tail, "eventsTail": "[]", "config": json.dumps(run.config)}
-    texts |= {"summaryMetrics": json.dumps(run.summary), "wandbConfig": '{"t": 1}'}
-    about = {"displayName": run.about.get("displayName"), "tags": run.about.get("tags", [])}
-    return {"id": coded(run.name), "name": run.name, "notes": None, **counts, **texts, **about}
-
-
 class Handler(BaseHTTPRequestHandler):
     """HTTP in front of the state."""
 
@@ -298,7 +289,9 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
     def answer(self, content: Json, code: int = 200) -> None:
-        body = json.dumps(content).encode()
+        self.send(json.dumps(content).encode(), code)
+
+    def send(self, body: bytes, code: int = 200) -> None:
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -327,12 +320,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_graphql(self, body: Json) -> None:
         found = re.search(r"(?:query|mutation)\s+(\w+)", body["query"])
-        name = found[1] if found else body["query"]
+        name = found[1] if found else " ".join(body["query"].split())
         if name not in OPERATIONS:
             return self.refuse(name)
         asked = {**(body.get("variables") or {}), "base": f"http://{self.headers['Host']}"}
-        with self.server.state.lock:
-            answer = OPERATIONS[name](self.server.state, asked)
+        try:
+            with self.server.state.lock:
+                answer = OPERATIONS[name](self.server.state, asked)
+        except (LookupError, StopIteration) as error:  # asked for otherwise than is known
+            return self.refuse(f"{name}: {error!r}")
         return self.answer({"data": answer})
 
     def do_PUT(self) -> None:
@@ -340,7 +336,11 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({})
 
     def do_GET(self) -> None:
-        self.refuse(self.path)
+        with self.server.state.lock:
+            content = wandb_artifacts.stored(self.server.state, self.path)
+        if content is None:
+            return self.refuse(self.path)
+        self.send(content)
 
     def do_CONNECT(self) -> None:
         self.server.state.beyond.append(self.path)
@@ -384,8 +384,12 @@ class Standin:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        self._server.shutdown()
+        self.fall_silent()
         self._server.server_close()
+
+    def fall_silent(self) -> None:
+        """Answer nothing any more, whoever connects."""
+        self._server.shutdown()
         for connection in list(self._server.open):
             with contextlib.suppress(OSError):  # it is closed already
                 connection.shutdown(socket.SHUT_RDWR)
