@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from repro.errors import UserError
+from repro.recipes import RECIPES, recipe_hash
 from repro.rows import Row, row_from_text
 
 SUMMARY: Final = "row"  # key of a run's summary: its row as JSON
@@ -39,8 +40,9 @@ def read_wandb_rows(project: str) -> Found:
     import wandb
 
     try:
-        runs = list(wandb.Api(timeout=TIMEOUT).runs(project, order="+created_at"))
-    except (wandb.Error, ValueError, OSError) as error:  # an absent project is a ValueError
+        api = wandb.Api(timeout=TIMEOUT)  # not lazy: a page of whole runs in one answer
+        runs = list(api.runs(project, order="+created_at", include_sweeps=False, lazy=False))
+    except Exception as error:  # wandb's own failures are plain Exceptions of a private module
         said = " ".join(str(error).split())
         raise UserError(
             f"W&B project {project} cannot be read ({said}): check its name, and wandb login"
@@ -49,7 +51,10 @@ def read_wandb_rows(project: str) -> Found:
 
 
 def choose(runs: Iterable[Any]) -> Found:
-    """Return one row per run key: of several runs of one key, the one created last.
+    """Return one row per run key: of several runs of one key, the best one.
+
+    A row of today's recipe goes before one of another, a clean tree before one with changes, and
+    else the run created last before an older one.
 
     Args:
         runs: W&B runs, oldest first.
@@ -71,7 +76,27 @@ def choose(runs: Iterable[Any]) -> Found:
             row = row_from_text(text)
         except ValueError as error:
             raise UserError(f"the row of {name} is damaged ({error}): delete that run") from error
-        if (key := str(row.key)) in rows:
-            notes.append(f"{key} has run twice: {rows[key][1]} is left out, {run.id} is newer.")
-        rows[key] = (row, run.id)
+        key, mine = str(row.key), (row, run.id)
+        if key in rows:
+            before = rows[key]
+            kept, left = (mine, before) if rank(row) >= rank(before[0]) else (before, mine)
+            why = reason(kept[0], left[0])
+            notes.append(f"{key} has run twice: {left[1]} is left out, {kept[1]} is {why}.")
+            mine = kept
+        rows[key] = mine
     return Found([row for _, (row, _) in sorted(rows.items())], notes)
+
+
+def rank(row: Row) -> tuple[bool, bool]:
+    """Return what makes a row better than another of its key: today's recipe, a clean tree."""
+    shipped = RECIPES.get((row.key.cell, row.tier))
+    current = shipped is not None and recipe_hash(shipped, row.precision) == row.recipe_hash
+    return current, not row.git_dirty
+
+
+def reason(kept: Row, left: Row) -> str:
+    """Return in words why one row is kept and the other left out."""
+    (current, clean), (was_current, was_clean) = rank(kept), rank(left)
+    if current != was_current:
+        return "of today's recipe"
+    return "of a tree without changes" if clean != was_clean else "newer"
