@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test tables bench sweep-smoke
+.PHONY: help install reproduce test tables bench sweep-smoke
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3)
@@ -18,6 +18,8 @@ IS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
+
+install: $(INSTALLED) ## Install the pinned packages into .venv, once
 
 reproduce: $(INSTALLED) ## Run every cell of the smoke tier from data to packed files, then the tables
 	$(RUN) -m repro reproduce --tier smoke
