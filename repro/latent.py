@@ -29,7 +29,7 @@ CENTRES: Final = tuple((index - REACH * PER_SCALE) / PER_SCALE for index in rang
 COLUMNS: Final = ("epoch", "layer", "weights", *(f"{centre:g}" for centre in CENTRES))
 
 
-def histogram(weight: Tensor, scale: float) -> Tensor:
+def histogram(weight: Tensor, scale: Tensor) -> Tensor:
     """Return how many weights lie in each bin of ``weight / scale``, ``[BINS]`` int64 on the CPU.
 
     Bins are ``1 / PER_SCALE`` wide, their centres `CENTRES`; a weight beyond the outermost is in
@@ -37,15 +37,19 @@ def histogram(weight: Tensor, scale: float) -> Tensor:
 
     Args:
         weight: Latent weights, any shape.
-        scale: Scale a of their layer, above 0.
+        scale: Scale a of their layer, above 0; or ``[C]``, one for each output channel.
 
-    >>> counts = histogram(torch.tensor([0.5, 0.5, -0.5, 9.0]), 0.5)
+    >>> counts = histogram(torch.tensor([0.5, 0.5, -0.5, 9.0]), torch.tensor(0.5))
     >>> {CENTRES[index]: int(counts[index]) for index in counts.nonzero().flatten()}
     {-1.0: 1, 1.0: 2}
     """
-    edge = EDGE * scale
+    weight, edge = weight.detach(), EDGE
+    if scale.dim():
+        weight = weight / scale.reshape(-1, *[1] * (weight.dim() - 1))
+    else:
+        edge *= float(scale)
     counts = torch.zeros(BINS, dtype=torch.int64)
-    for part in torch.split(weight.detach().flatten(), CHUNK):
+    for part in torch.split(weight.flatten(), CHUNK):
         counts += torch.histc(part.float(), BINS, -edge, edge).cpu().long()
     return counts
 
@@ -80,7 +84,7 @@ class LatentHistograms(Callback):
         layers = prepared_layers(module)
         if not layers:
             return
-        found = [histogram(latent, float(q.scale)) for latent, q in layers.values()]
+        found = [histogram(latent, q.scale) for latent, q in layers.values()]
         self.epochs.append(epoch)
         self.counts.append(torch.stack(found))
         if trainer.is_global_zero:

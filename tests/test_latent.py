@@ -28,12 +28,22 @@ def counted_slowly(weight: torch.Tensor, scale: float) -> list[int]:
 
 def test_weights_are_counted_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = 0.05 * torch.randn(7, 5, 3, generator=torch.Generator().manual_seed(3))
-    found = histogram(weight, 0.04)
-    assert found.tolist() == counted_slowly(weight, 0.04)
+    scale = torch.tensor(0.04)
+    found = histogram(weight, scale)
+    assert found.tolist() == counted_slowly(weight, float(scale))
     assert 0 < int(found.sum()) < weight.numel(), "some weights lie beyond the outermost bins"
     monkeypatch.setattr(repro.latent, "CHUNK", 10)
-    assert torch.equal(histogram(weight, 0.04), found)
-    assert not torch.equal(histogram(weight, 0.05), found)
+    assert torch.equal(histogram(weight, scale), found)
+    assert not torch.equal(histogram(weight, 1.25 * scale), found)
+
+
+def test_channels_may_have_a_scale_each() -> None:
+    weight = 0.05 * torch.randn(3, 5, 2, generator=torch.Generator().manual_seed(3))
+    scales = torch.tensor([0.02, 0.04, 0.08])
+    each = [counted_slowly(w, float(s)) for w, s in zip(weight, scales, strict=True)]
+    expected = [sum(counts) for counts in zip(*each, strict=True)]
+    assert histogram(weight, scales).tolist() == expected
+    assert histogram(weight, scales[1]).tolist() != expected
 
 
 def test_every_level_is_at_the_middle_of_a_bin() -> None:
