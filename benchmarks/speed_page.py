@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.device import PEAK
 from repro.rows import write_atomically
 
 ROOT: Final = Path(__file__).parent.parent
@@ -87,11 +88,27 @@ def lines_of_step(step: dict[str, Any], network: str) -> list[str]:
         ratio = step["times faster than plain"].get(name)
         faster = spread(ratio) if ratio else ""
         share = f" ({100 * memory[name] / memory['plain']:.0f} % of plain)" if ratio else ""
-        aim = AIMS[network].get(name)
+        aim = None if "share of peak" in step else AIMS[network].get(name)  # they are of CPUs
         least, most = (f"{aim.faster:g}", aim.memory_in_words()) if aim else ("", "")
         size = f"{memory[name] / 1e9:.2f}{share}"
-        lines.append(f"| {name} | {seconds:.2f} | {faster} | {least} | {size} | {most} |")
-    return [*lines, "", percent_added(step["CBP adds"]), ""]
+        time = f"{seconds:.2f}" if "share of peak" not in step else f"{seconds:.4f}"
+        lines.append(f"| {name} | {time} | {faster} | {least} | {size} | {most} |")
+    return [*lines, "", percent_added(step["CBP adds"]), "", *lines_of_peak(step)]
+
+
+def lines_of_peak(step: dict[str, Any]) -> list[str]:
+    """Return what of a GPU's peak each form uses; nothing on a CPU."""
+    if "share of peak" not in step:
+        return []
+    shares, host = step["share of peak"], step["seconds of the host"]
+    told = [
+        f"{name} {100 * share:.1f} % (host {host[name]:.4f} s)" for name, share in shares.items()
+    ]
+    return [
+        f"{step['FLOP a step'] / 1e12:.2f} TFLOP a step; of {PEAK / 1e12:.0f} TFLOP/s, and seconds "
+        f"that the host alone takes: {', '.join(told)}.",
+        "",
+    ]
 
 
 def lines_of_peers(step: dict[str, Any], versions: dict[str, str]) -> list[str]:
@@ -243,8 +260,9 @@ def figures(results: Path) -> str:
         }
         other = [title for name, title in titles.items() if name in result]
         what = other[0] if other else NETWORKS[network_of(result)]
+        place = f"{result['device']}; {where['cpu']}" if "device" in result else where["cpu"]
         lines += [
-            f"### {what}: {where['cpu']}, {where['cores']} cores, {', '.join(where['flags'])}",
+            f"### {what}: {place}, {where['cores']} cores, {', '.join(where['flags'])}",
             "",
             f"`{path.name}`: {where['threads']} threads, torch {where['torch']}, "
             f"{where['malloc']}.",

@@ -6,133 +6,52 @@ plain way (median of the rounds' ratios), what the CBP phase adds to the same st
 peak memory. The gradients of the float32 form are compared with the plain way's in the same run.
 Weights are random, with a gain that lets every layer fire. TSSL-BP has dropout 0 on both sides,
 because two random masks would make two gradients; 7B-Net sees all T frames of a recording.
+
+With ``--device cuda`` both ways run on the GPU, the plain one as PyTorch comes (TF32 convolutions),
+and there is more: the step without CBP in TF32 and bfloat16, the share of the device's peak, and
+the seconds that the host alone takes. Memory is then the GPU's.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from benchmarks import plain_stbp, plain_tssl_bp
+from benchmarks import device as devices
+from benchmarks.cases import CASES, CPU, batch
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
-from benchmarks.plain_sew import PlainSew, PlainSewStep
-from benchmarks.plain_stbp import PlainCbpStep, PlainNetwork, PlainStbp
-from benchmarks.plain_tssl_bp import PlainTsslBp, PlainTsslBpStep
-from benchmarks.plain_vgg import PlainVgg, PlainVggStep, enliven_
+from benchmarks.plain_stbp import PlainCbpStep
+from repro.arithmetic import allow_tf32
 from repro.cbp.layers import LATENT, Arithmetic
 from repro.cells import Precision, RunKey, find_cell
+from repro.errors import UserError
 from repro.methods.base import SpikingModule
-from repro.networks.sew_resnet import sew_net
-from repro.recipe_fields import Recipe
-from repro.recipes import (
-    SNN_CALIBRATION_CIFAR10,
-    STBP_CIFAR10,
-    SURROGATE_DVS128_GESTURE,
-    TSSL_BP_CIFAR10,
-)
+from repro.recipe_fields import Matmul
 from repro.run import make_cbp, make_module, quiet_lightning
 
-CLASSES: Final = 10
-GESTURES: Final = 11
 FORMS: Final[dict[str, Arithmetic | None]] = {
     "float32 without CBP": None,
     "float32": "float32",
     "spikes_bf16": "spikes_bf16",
 }
+ON_GPU: Final[dict[str, Matmul]] = {"tf32 without CBP": "tf32", "bf16 without CBP": "bf16"}
 
 
-def as_initialised_(network: object) -> None:
-    """Leave a network's weights as they are."""
-
-
-def images(size: int, time_steps: int) -> Tensor:
-    """Return static images of normal noise ``[B, 3, 32, 32]``."""
-    return torch.randn(size, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-def events(size: int, time_steps: int) -> Tensor:
-    """Return frames ``[B, T, 2, 128, 128]`` of random numbers of events, half an event a pixel."""
-    mean = torch.full((size, time_steps, 2, 128, 128), 0.5)
-    return torch.poisson(mean, generator=torch.Generator().manual_seed(0))
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is measured of a method.
-
-    Attributes:
-        batch: Images, or recordings of events, a step, unless another number is asked for.
-        recipe: The paper's, but for what lets every layer fire and both ways be compared.
-        plain_network: Makes the plain network of T and width.
-        plain_step: Makes its step, from network, precision and learning rates.
-        enliven_: Gives our network the weights that a gain in the recipe cannot.
-        dataset: Of the cell.
-        classes: K.
-        noise: Makes the input, from batch and T.
-    """
-
-    batch: int
-    recipe: Recipe
-    plain_network: Callable[[int, float], PlainNetwork]
-    plain_step: Callable[..., PlainCbpStep]
-    enliven_: Callable[[Any], None] = as_initialised_
-    dataset: str = "cifar10"
-    classes: int = CLASSES
-    noise: Callable[[int, int], Tensor] = images
-
-
-CASES: Final[dict[str, Case]] = {
-    "stbp": Case(
-        batch=10,
-        recipe=replace(STBP_CIFAR10, gain=3.0),  # 0.2 to 0.4 spikes a neuron and step everywhere
-        plain_network=lambda steps, width: PlainStbp(
-            plain_stbp.full_size(CLASSES, width), time_steps=steps
-        ),
-        plain_step=PlainCbpStep,
-    ),
-    "tssl_bp": Case(
-        batch=10,
-        # With gain 1 the linear layers are all but silent; dropout: see the top of this file.
-        recipe=replace(TSSL_BP_CIFAR10, linear_gain=8.0, dropout=0.0),
-        plain_network=lambda steps, width: PlainTsslBp(
-            plain_tssl_bp.full_size(CLASSES, width), time_steps=steps, dropout=0.0
-        ),
-        plain_step=PlainTsslBpStep,
-    ),
-    "snn_calibration": Case(
-        batch=4,
-        recipe=SNN_CALIBRATION_CIFAR10,
-        plain_network=lambda steps, width: PlainVgg(CLASSES, time_steps=steps, width=width),
-        plain_step=PlainVggStep,
-        enliven_=enliven_,
-    ),
-    "surrogate": Case(
-        batch=2,
-        recipe=replace(SURROGATE_DVS128_GESTURE, train_steps=0),  # all T frames, none left out
-        plain_network=lambda steps, width: PlainSew(sew_net("sew_7b", GESTURES, width=width)),
-        plain_step=PlainSewStep,
-        dataset="dvs128_gesture",
-        classes=GESTURES,
-        noise=events,
-    ),
-}
-
-
-def batch(network: str, time_steps: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return random images or events of a network's case, and labels ``[B]``."""
-    case = CASES[network]
-    return case.noise(size, time_steps), torch.arange(size) % case.classes
-
-
-def our_module(network: str, time_steps: int, width: float, precision: Precision) -> SpikingModule:
+def our_module(
+    network: str,
+    time_steps: int,
+    width: float,
+    precision: Precision,
+    matmul: Matmul = "float32",
+) -> SpikingModule:
     """Return the module of a run with live random weights, the same at every call.
 
     Args:
@@ -140,9 +59,13 @@ def our_module(network: str, time_steps: int, width: float, precision: Precision
         time_steps: T.
         width: Fraction of the paper's channels.
         precision: Of the run.
+        matmul: See the recipe.
     """
     case = CASES[network]
     recipe = replace(case.recipe, time_steps=time_steps, width=width)
+    if matmul != "float32":
+        amp = {"amp": False} if hasattr(recipe, "amp") else {}
+        recipe = replace(recipe, matmul=matmul, **amp)
     key = RunKey(find_cell(network, case.dataset), precision, seed=0, tier="paper")
     module = make_module(key, recipe, case.classes, parent=None)
     case.enliven_(module.network)
@@ -160,7 +83,13 @@ class OurStep:
     """
 
     def __init__(
-        self, network: str, time_steps: int, width: float, arithmetic: Arithmetic | None
+        self,
+        network: str,
+        time_steps: int,
+        width: float,
+        arithmetic: Arithmetic | None,
+        device: torch.device = CPU,
+        matmul: Matmul = "float32",
     ) -> None:
         """Do what a run does before its first batch.
 
@@ -170,18 +99,25 @@ class OurStep:
             width: Fraction of the paper's channels.
             arithmetic: Of the quantised layers; None trains the same weights in FP32 and leaves
                 out all that belongs to CBP: constraint, quantiser, clip and clamp.
+            device: Where it trains.
+            matmul: See the recipe.
         """
         torch.set_flush_denormal(True)
         quiet_lightning()
         precision: Precision = "binary" if arithmetic else "fp32_control"
         self.with_cbp = arithmetic is not None
-        self.module = our_module(network, time_steps, width, precision)
+        self.matmul = matmul
+        self.module = our_module(network, time_steps, width, precision, matmul)
         numbers = replace(CASES[network].recipe.cbp, arithmetic=arithmetic or "float32")
         self.cbp = make_cbp(precision, numbers)
         self._trainer = Trainer(
-            accelerator="cpu", devices=1, logger=False, enable_checkpointing=False
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
         )
         self.cbp.setup(self._trainer, self.module, "fit")
+        self.module.to(device)  # as Lightning does between the two
         self._optimiser = self.module.configure_optimizers()
         self._trainer.optimizers = [self._optimiser]
         self.cbp.on_fit_start(self._trainer, self.module)
@@ -189,6 +125,7 @@ class OurStep:
 
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Leave the gradients of the loss on the parameters; return the loss."""
+        allow_tf32(self.matmul == "tf32")
         loss = self.module.training_step((images, labels), 0)
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -215,39 +152,50 @@ class OurStep:
         self.cbp.on_train_batch_end(self._trainer, self.module, {"loss": loss}, None, 0)
 
 
-def plain_step(network: str, time_steps: int, width: float) -> PlainCbpStep:
+def plain_step(
+    network: str, time_steps: int, width: float, device: torch.device = CPU
+) -> PlainCbpStep:
     """Return the plain way with the weights of ``OurStep``."""
     torch.set_flush_denormal(True)
     case = CASES[network]
     plain = case.plain_network(time_steps, width)
     plain.load_state_dict(our_module(network, time_steps, width, "binary").network.state_dict())
+    plain.to(device)
     numbers = case.recipe.cbp
     return case.plain_step(plain, "binary", lr=numbers.lr, multiplier_lr=numbers.multiplier_lr)
 
 
 def our_steps(
-    network: str, time_steps: int, width: float, size: int, arithmetic: Arithmetic | None
+    network: str,
+    time_steps: int,
+    width: float,
+    size: int,
+    arithmetic: Arithmetic | None,
+    device: torch.device = CPU,
+    matmul: Matmul = "float32",
 ) -> None:
     """Take two steps: what ``peak_memory`` measures of ours."""
-    ours = OurStep(network, time_steps, width, arithmetic)
+    ours = OurStep(network, time_steps, width, arithmetic, device, matmul)
     for _ in range(2):
-        ours.step(*batch(network, time_steps, size))
+        ours.step(*batch(network, time_steps, size, device))
 
 
-def plain_steps(network: str, time_steps: int, width: float, size: int) -> None:
+def plain_steps(
+    network: str, time_steps: int, width: float, size: int, device: torch.device = CPU
+) -> None:
     """Take two steps: what ``peak_memory`` measures of the plain way."""
-    plain = plain_step(network, time_steps, width)
+    plain = plain_step(network, time_steps, width, device)
     for _ in range(2):
-        plain.step(*batch(network, time_steps, size))
+        plain.step(*batch(network, time_steps, size, device))
 
 
 def gradient_difference(
-    network: str, time_steps: int, width: float, size: int
+    network: str, time_steps: int, width: float, size: int, device: torch.device = CPU
 ) -> tuple[float, float]:
     """Return the largest relative difference of a gradient tensor's norm, and the least cosine."""
-    one = batch(network, time_steps, size)
-    ours = OurStep(network, time_steps, width, "float32").gradients(*one)
-    expected = plain_step(network, time_steps, width).gradients(*one)
+    one = batch(network, time_steps, size, device)
+    ours = OurStep(network, time_steps, width, "float32", device).gradients(*one)
+    expected = plain_step(network, time_steps, width, device).gradients(*one)
     worst, cosine = 0.0, 1.0
     for name, gradient in ours.items():
         a, b = gradient.flatten().double(), expected[name].flatten().double()
@@ -256,21 +204,47 @@ def gradient_difference(
     return worst, cosine
 
 
+def forms(device: torch.device) -> dict[str, tuple[Arithmetic | None, Matmul]]:
+    """Return arithmetic and products of every form that is measured on a device."""
+    found: dict[str, tuple[Arithmetic | None, Matmul]]
+    found = {name: (form, "float32") for name, form in FORMS.items()}
+    if device.type == "cuda":
+        found |= {name: (None, matmul) for name, matmul in ON_GPU.items()}
+    return found
+
+
 def times(
-    network: str, time_steps: int, width: float, size: int, repeats: int
-) -> dict[str, list[float]]:
-    """Return the seconds of every step, by form and round, the plain way first."""
-    inputs, labels = batch(network, time_steps, size)
-    plain = plain_step(network, time_steps, width)
-    candidates: dict[str, Callable[[], object]] = {"plain": lambda: plain.step(inputs, labels)}
-    for name, form in FORMS.items():
-        ours = OurStep(network, time_steps, width, form)
-        candidates[name] = lambda ours=ours: ours.step(inputs, labels)  # type: ignore[misc]
-    return interleaved(candidates, repeats=repeats)
+    which: tuple[str, int, float], size: int, repeats: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Return the seconds of every step, by form and round, plain first; those of the host alone."""
+    inputs, labels = batch(which[0], which[1], size, device)
+    plain = plain_step(*which, device)
+
+    def as_pytorch_comes() -> None:
+        torch.backends.cudnn.allow_tf32 = True
+        plain.step(inputs, labels)
+
+    calls: dict[str, Callable[[], object]] = {"plain": as_pytorch_comes}
+    for name, (form, matmul) in forms(device).items():
+        ours = OurStep(*which, form, device, matmul)
+        calls[name] = lambda ours=ours: ours.step(inputs, labels)  # type: ignore[misc]
+    waited = {name: devices.waiting(call, device) for name, call in calls.items()}
+    seconds = interleaved(waited, repeats=repeats)
+    if device.type == "cpu":
+        return seconds, {}
+    return seconds, {name: devices.seconds_of_host(call, device) for name, call in calls.items()}
 
 
-def peaks(network: str, time_steps: int, width: float, size: int) -> dict[str, int]:
-    """Return the peak memory of every form in bytes, each in a process of its own."""
+def peaks(which: tuple[str, int, float], size: int, device: torch.device) -> dict[str, int]:
+    """Return the peak memory of every form in bytes; on the CPU each in a process of its own."""
+    network, time_steps, width = which
+    if device.type == "cuda":
+        on_gpu = {"plain": devices.peak_on_gpu(lambda: plain_steps(*which, size, device))}
+        for name, (form, matmul) in forms(device).items():
+            on_gpu[name] = devices.peak_on_gpu(
+                lambda form=form, matmul=matmul: our_steps(*which, size, form, device, matmul)  # type: ignore[misc]
+            )
+        return on_gpu
     common = {"network": network, "time_steps": time_steps, "width": width, "size": size}
     found = {"plain": peak_memory("benchmarks.train_step:plain_steps", common)}
     for name, form in FORMS.items():
@@ -280,34 +254,43 @@ def peaks(network: str, time_steps: int, width: float, size: int) -> dict[str, i
 
 
 def measure(
-    network: str, time_steps: int, width: float, size: int, repeats: int
+    which: tuple[str, int, float], size: int, repeats: int, device: torch.device
 ) -> dict[str, object]:
     """Return everything about one batch size."""
-    seconds = times(network, time_steps, width, size, repeats)
-    return {
+    network, time_steps, width = which
+    seconds, of_host = times(which, size, repeats, device)
+    medians = {name: sorted(rounds)[len(rounds) // 2] for name, rounds in seconds.items()}
+    found: dict[str, object] = {
         "batch": size,
         "time_steps": time_steps,
         "width": width,
-        "seconds": {name: sorted(rounds)[len(rounds) // 2] for name, rounds in seconds.items()},
+        "seconds": medians,
         "times faster than plain": {
-            name: paired_ratio(seconds["plain"], seconds[name])._asdict() for name in FORMS
+            name: paired_ratio(seconds["plain"], seconds[name])._asdict() for name in forms(device)
         },
         "CBP adds": paired_ratio(seconds["float32"], seconds["float32 without CBP"])._asdict(),
-        "peak memory, bytes above the imports": peaks(network, time_steps, width, size),
+        "peak memory, bytes above the imports": peaks(which, size, device),
     }
+    if device.type == "cuda":
+        one, pair = OurStep(*which, None, device), batch(network, time_steps, 2, device)
+        flop = size * devices.operations(lambda: one.backward(*pair)) // 2
+        found["FLOP a step"] = flop
+        found["share of peak"] = {n: flop / s / devices.PEAK for n, s in medians.items()}
+        found["seconds of the host"] = of_host
+    return found
 
 
 def cbp_adds(
-    network: str, time_steps: int, width: float, size: int, repeats: int
+    which: tuple[str, int, float], size: int, repeats: int, device: torch.device
 ) -> dict[str, object]:
     """Return the ratio of the float32 step with CBP to the one without."""
-    inputs, labels = batch(network, time_steps, size)
-    without = OurStep(network, time_steps, width, None)
-    with_cbp = OurStep(network, time_steps, width, "float32")
+    network, time_steps, width = which
+    inputs, labels = batch(network, time_steps, size, device)
+    without, with_cbp = (OurStep(*which, form, device) for form in (None, FORMS["float32"]))
     seconds = interleaved(
         {
-            "without": lambda: without.step(inputs, labels),
-            "with": lambda: with_cbp.step(inputs, labels),
+            "without": devices.waiting(lambda: without.step(inputs, labels), device),
+            "with": devices.waiting(lambda: with_cbp.step(inputs, labels), device),
         },
         repeats=repeats,
     )
@@ -325,6 +308,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--ours-only", action="store_true", help="only what CBP adds to a step")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     case = CASES[chosen.network]
@@ -337,14 +321,22 @@ def main() -> int:
     """Measure, print and write the result."""
     chosen = arguments()
     which = (chosen.network, chosen.time_steps, chosen.width)
+    try:
+        device = devices.device_named(chosen.device)
+    except UserError as error:
+        print(f"train_step: {error}", file=sys.stderr)
+        return 2
     result: dict[str, object] = {"environment": environment(), "network": chosen.network}
+    if on_gpu := devices.in_words(device):
+        result["device"] = on_gpu
+    sizes: list[int] = chosen.batch
     if chosen.ours_only:
-        result["CBP adds"] = [cbp_adds(*which, size, chosen.repeats) for size in chosen.batch]
+        result["CBP adds"] = [cbp_adds(which, size, chosen.repeats, device) for size in sizes]
     else:
-        worst, cosine = gradient_difference(*which, min(chosen.batch))
+        worst, cosine = gradient_difference(*which, min(sizes), device)
         found = {"relative": worst, "least cosine": cosine}
         result["gradients, float32 against plain"] = found
-        result["steps"] = [measure(*which, size, chosen.repeats) for size in chosen.batch]
+        result["steps"] = [measure(which, size, chosen.repeats, device) for size in sizes]
     text = json.dumps(result, indent=1)
     print(text)
     if chosen.out:

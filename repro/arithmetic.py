@@ -30,7 +30,7 @@ def use(network: nn.Module, matmul: Matmul) -> None:
             With ``cbp.arithmetic = spikes_bf16`` the prepared layers compute in that way instead.
         matmul: ``float32``, ``tf32`` (on a GPU; elsewhere float32) or ``bf16``.
     """
-    _allow_tf32(matmul == "tf32")
+    allow_tf32(matmul == "tf32")
     if matmul == "bf16":
         for layer in choose_layers(network).values():
             layer.input_dtype = torch.bfloat16  # type: ignore[assignment]
@@ -43,7 +43,8 @@ def _forward(layer: nn.Module, inputs: Tensor) -> Tensor:
     return result.float()
 
 
-def _allow_tf32(allowed: bool) -> None:
+def allow_tf32(allowed: bool) -> None:
+    """Let products of float32 tensors on a GPU be computed in TF32, or not."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed
 
@@ -52,7 +53,7 @@ def _allow_tf32(allowed: bool) -> None:
 def exact() -> Iterator[None]:
     """Compute in float32 within the block, whatever a recipe has chosen for training."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    _allow_tf32(False)
+    allow_tf32(False)
     try:
         yield
     finally:
