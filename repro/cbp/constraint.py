@@ -79,16 +79,16 @@ def add_slope_(
     Returns:
         The layer's part of the Lagrangian, summed in float64; on a GPU it stays there.
     """
-    if weight.device.type == "cpu" and levels.dim() == 1:
-        from repro.cbp import kernels
-
-        return kernels.add_slope_on_cpu_(grad, weight, multiplier, levels, fraction, clip)
     if levels.dim() == 1 and takes_triton(weight):
         from repro.cbp import triton_kernels
 
         if triton_kernels.fits(weight, grad, multiplier):
             same = grad, weight, multiplier, levels
             return triton_kernels.add_slope_on_gpu_(*same, fraction, clip)
+    if weight.device.type == "cpu" and levels.dim() == 1:
+        from repro.cbp import kernels
+
+        return kernels.add_slope_on_cpu_(grad, weight, multiplier, levels, fraction, clip)
     value, slope = constraint(weight, levels, fraction)
     grad.addcmul_(multiplier, slope).clamp_(-clip, clip)
     return torch.sum(multiplier * value, dtype=torch.float64)

@@ -35,14 +35,14 @@ def quantise(weight: Tensor, values: Tensor, out: Tensor | None = None) -> Tenso
     if values.dim() == 2:
         out = torch.empty_like(weight, requires_grad=False) if out is None else out
         return out.copy_(nearest_level(weight, values))  # in the memory order of the weight
-    if weight.device.type == "cpu":
-        from repro.cbp import kernels
-
-        return kernels.nearest_on_cpu(weight, values, out)
     if takes_triton(weight):
         from repro.cbp import triton_kernels
 
         return triton_kernels.nearest_on_gpu(weight, values)
+    if weight.device.type == "cpu":
+        from repro.cbp import kernels
+
+        return kernels.nearest_on_cpu(weight, values, out)
     return nearest_level(weight, values)
 
 

@@ -159,21 +159,6 @@ def _initial(potential: Tensor | None, like: Tensor) -> Any:  # noqa: ANN401  (a
     return rows(like)[:1, :0] if potential is None else rows(potential.unsqueeze(0))
 
 
-def _scan_on_gpu(
-    current: Tensor,
-    time_steps: int,
-    neuron: IntegrateAndFire,
-    initial: Tensor | None,
-    spike_dtype: torch.dtype,
-) -> Tensor:
-    """Return the spikes by the Triton kernels, or by the plain scan where there are none."""
-    if takes_triton(current):
-        from repro.neurons import triton_integrate_and_fire
-
-        return triton_integrate_and_fire.scan(current, time_steps, neuron, initial, spike_dtype)
-    return scan_plain(current, time_steps, neuron, initial).to(spike_dtype)
-
-
 def scan(
     current: Tensor,
     time_steps: int,
@@ -202,8 +187,14 @@ def scan(
     if current.shape[0] not in (1, time_steps):
         raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
     spike_dtype = spike_dtype or current.dtype
+    if takes_triton(current):
+        from repro.neurons import triton_integrate_and_fire
+
+        return fired(
+            triton_integrate_and_fire.scan(current, time_steps, neuron, initial, spike_dtype)
+        )
     if current.device.type != "cpu":
-        return fired(_scan_on_gpu(current, time_steps, neuron, initial, spike_dtype))
+        return fired(scan_plain(current, time_steps, neuron, initial).to(spike_dtype))
     if initial is not None:  # the gradient of the sum takes it back to its own shape
         initial = torch.zeros_like(current[0]) + initial
     spikes: Tensor = _Scan.apply(current, initial, time_steps, neuron, spike_dtype, overwrite)  # type: ignore[no-untyped-call]

@@ -114,17 +114,6 @@ class _Scan(torch.autograd.Function):
         return grad, None, None, None
 
 
-def _scan_on_gpu(
-    current: Tensor, time_steps: int, neuron: StbpNeuron, spike_dtype: torch.dtype
-) -> Tensor:
-    """Return the spikes by the Triton kernels, or by the plain scan where there are none."""
-    if takes_triton(current):
-        from repro.neurons import triton_stbp
-
-        return triton_stbp.scan(current, time_steps, neuron, spike_dtype)
-    return scan_plain(current, time_steps, neuron).to(spike_dtype)
-
-
 def scan(
     current: Tensor,
     time_steps: int,
@@ -147,7 +136,11 @@ def scan(
     if current.shape[0] not in (1, time_steps):
         raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
     spike_dtype = spike_dtype or current.dtype
+    if takes_triton(current):
+        from repro.neurons import triton_stbp
+
+        return fired(triton_stbp.scan(current, time_steps, neuron, spike_dtype))
     if current.device.type != "cpu":
-        return fired(_scan_on_gpu(current, time_steps, neuron, spike_dtype))
+        return fired(scan_plain(current, time_steps, neuron).to(spike_dtype))
     spikes: Tensor = _Scan.apply(current, time_steps, neuron, spike_dtype)  # type: ignore[no-untyped-call]
     return fired(spikes)

@@ -265,21 +265,6 @@ class _Scan(torch.autograd.Function):
         return grad, None, None, None, None
 
 
-def _scan_on_gpu(
-    current: Tensor,
-    time_steps: int,
-    neuron: TsslBpNeuron,
-    gain: float,
-    spike_dtype: torch.dtype,
-) -> Tensor:
-    """Return the spikes by the Triton kernels, or by the plain scan where there are none."""
-    if takes_triton(current):
-        from repro.neurons import triton_tssl_bp
-
-        return triton_tssl_bp.scan(current, time_steps, neuron, gain, spike_dtype)
-    return scan_plain(current, time_steps, neuron, gain).to(spike_dtype)
-
-
 def scan(
     current: Tensor,
     time_steps: int,
@@ -304,7 +289,11 @@ def scan(
     if current.shape[0] not in (1, time_steps):
         raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
     spike_dtype = spike_dtype or current.dtype
+    if takes_triton(current):
+        from repro.neurons import triton_tssl_bp
+
+        return fired(triton_tssl_bp.scan(current, time_steps, neuron, gain, spike_dtype), STATES)
     if current.device.type != "cpu":
-        return fired(_scan_on_gpu(current, time_steps, neuron, gain, spike_dtype), STATES)
+        return fired(scan_plain(current, time_steps, neuron, gain).to(spike_dtype), STATES)
     spikes: Tensor = _Scan.apply(current, time_steps, neuron, gain, spike_dtype)  # type: ignore[no-untyped-call]
     return fired(spikes, STATES)

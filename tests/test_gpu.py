@@ -1,0 +1,124 @@
+"""Whole training steps with the Triton kernels: those of the CPU, and never a wait for the GPU.
+
+Without a GPU the kernels run in Triton's interpreter; what is marked ``gpu`` needs one.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.train_step import CASES, OurStep, batch
+from repro.cbp import constraint, layers, spikes_bf16
+from repro.cbp.layers import Arithmetic
+from repro.cells import RunKey, find_cell
+from repro.neurons import integrate_and_fire, normed_plif, stbp, tssl_bp
+from repro.recipes import find_recipe
+from repro.run import Places, run
+
+pytest.importorskip("triton")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+NARROW = {
+    "stbp": (3, 1 / 32),
+    "tssl_bp": (4, 1 / 32),
+    "snn_calibration": (4, 1 / 32),
+    "surrogate": (2, 1 / 16),
+}
+USERS = (stbp, integrate_and_fire, tssl_bp, normed_plif, constraint, layers, spikes_bf16)
+SLOW = pytest.mark.slow  # in the interpreter
+every_network = pytest.mark.parametrize("network", sorted(NARROW))
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def trained(network: str, device: torch.device, steps: int) -> dict[str, Tensor]:
+    """Parameters, and the Lagrangian's sum, after some steps of narrow network."""
+    ours = OurStep(network, *NARROW[network], "float32", device)
+    for _ in range(steps):
+        ours.step(*batch(network, NARROW[network][0], 2, device))
+    found = {name: p.detach().cpu() for name, p in ours.module.named_parameters()}
+    assert isinstance(ours.cbp._lagrangian_sum, Tensor)
+    return {**found, "lagrangian": ours.cbp._lagrangian_sum.detach().cpu()}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        "stbp",
+        "tssl_bp",
+        *(pytest.param(name, marks=SLOW) for name in ("snn_calibration", "surrogate")),
+    ],
+)
+@pytest.mark.usefixtures("float64")
+# A slope bounded by 8 is one over 0 before; NumPy, in the interpreter's place, complains.
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+def test_steps_are_those_of_the_cpu(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = trained(network, torch.device("cpu"), 2)
+    before = trained(network, torch.device("cpu"), 1)
+    for module in USERS:
+        monkeypatch.setattr(module, "takes_triton", lambda tensor: True)
+    found = trained(network, DEVICE, 2)
+    assert set(found) == set(expected)
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-11)
+    assert any(not torch.allclose(found[name], before[name], rtol=1e-6) for name in found)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arithmetic", [None, "float32", "spikes_bf16"])
+@every_network
+def test_no_step_waits_for_the_gpu(network: str, arithmetic: Arithmetic | None) -> None:
+    ours = OurStep(network, *NARROW[network], arithmetic, DEVICE)
+    one = batch(network, NARROW[network][0], 2, DEVICE)
+    for _ in range(2):
+        ours.step(*one)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        ours.step(*one)
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            float(one[0].sum())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@every_network
+def test_spikes_bf16_gives_the_outputs_of_float32(network: str) -> None:
+    outputs, gradients = [], []
+    for arithmetic in ("float32", "spikes_bf16"):
+        ours = OurStep(network, *NARROW[network], arithmetic, DEVICE)  # type: ignore[arg-type]
+        one = batch(network, NARROW[network][0], 4, DEVICE)
+        outputs.append(ours.module.network(one[0]).detach())
+        ours.backward(*one)
+        latents = layers.prepared_layers(ours.module).values()
+        gradients.append(torch.cat([latent.grad.flatten() for latent, _ in latents]))
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-4)
+    assert float(torch.cosine_similarity(*gradients, dim=0)) >= 0.999
+    assert not torch.equal(*gradients)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["stbp", "tssl_bp"])
+def test_a_smoke_run_and_its_child_train(method: str, tmp_path: Path) -> None:
+    cell = find_cell(method, "cifar10")
+    places = Places(tmp_path / "runs", tmp_path / "rows")
+    start = time.monotonic()
+    for precision in ("fp32", "binary"):
+        key = RunKey(cell, precision, 0, "smoke")  # type: ignore[arg-type]
+        row = run(key, find_recipe(cell, "smoke"), places)
+    assert row.accuracy_last > 0.2, "chance is 0.1"
+    assert "NVIDIA" in row.device
+    print(f"{method}: {time.monotonic() - start:.0f} s")
+
+
+def test_the_narrow_networks_are_the_benchmarks() -> None:
+    assert set(NARROW) == set(CASES)
