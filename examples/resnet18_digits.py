@@ -1,4 +1,4 @@
-"""An ANN, torchvision's ResNet-18, ternary by CBP: ``python examples/resnet18_digits.py``.
+"""An ANN, torchvision's ResNet-18, binary by CBP: ``python examples/resnet18_digits.py``.
 
 Minutes on a CPU; no download.
 """

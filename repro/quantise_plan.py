@@ -24,7 +24,7 @@ def plan_in_words(network: nn.Module, levels: Mapping[str, Levels], width: int) 
     lines = tuple(_line(name, layer.weight, levels.get(name)) for name, layer in layers.items())
     title = f"{len(levels)} of {len(layers)} convolutions and linear layers quantised"
     table = Table(title, HEADER, lines)
-    return f"{table.to_terminal(width)}\n{memory_in_words(network, levels)}"
+    return f"{table.to_terminal(width).rstrip()}\n\n{memory_in_words(network, levels)}"
 
 
 def _line(name: str, weight: Tensor, levels: Levels | None) -> tuple[str, ...]:
