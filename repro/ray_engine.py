@@ -212,5 +212,5 @@ def trouble_of_ray(error: Exception) -> str:
     if "No module named 'repro" in str(error):
         return f"a node cannot import repro: {SHARED}"
     if "died" in str(error) or "crashed" in str(error):
-        return f"its worker or node died {RETRIES + 1} times, the last time: {lines[0]}"
+        return f"its worker or node died, after {RETRIES} retries at most: {lines[0]}"
     return f"Ray gave it up: {said}"

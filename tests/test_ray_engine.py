@@ -181,7 +181,7 @@ def test_trouble_is_one_line(tmp_path: Path) -> None:
     assert (bad.failed, bad.remark) == (True, "on n: exit code 2, x")
     assert (dead.failed, dead.remark) == (
         True,
-        "its worker or node died 4 times, the last time: It crashed.",
+        "its worker or node died, after 3 retries at most: It crashed.",
     )
     absent = trouble_of_ray(RuntimeError("Traceback\nModuleNotFoundError: No module named 'repro'"))
     assert absent.startswith("a node cannot import repro: all nodes need")
