@@ -31,6 +31,8 @@ def use(network: nn.Module, matmul: Matmul) -> None:
         matmul: ``float32``, ``tf32`` (on a GPU; elsewhere float32) or ``bf16``.
     """
     allow_tf32(matmul == "tf32")
+    # By default parts of a long sum may be rounded to bfloat16, which spikes_bf16 does not stand.
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     if matmul == "bf16":
         for layer in choose_layers(network).values():
             layer.input_dtype = torch.bfloat16  # type: ignore[assignment]

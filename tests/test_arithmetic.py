@@ -118,6 +118,7 @@ def test_tf32_is_off_unless_asked_for(matmul: Matmul, allowed: bool) -> None:
     with arithmetic.exact():
         assert flags() == {False}
     assert flags() == {allowed}
+    assert not torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
     arithmetic.use(nn.Linear(2, 2), "float32")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.train_step import CASES, OurStep, batch
+from repro import arithmetic
 from repro.cbp import constraint, layers, spikes_bf16
 from repro.cbp.layers import Arithmetic
 from repro.cells import RunKey, find_cell
@@ -94,8 +95,8 @@ def test_no_step_waits_for_the_gpu(network: str, arithmetic: Arithmetic | None) 
 @every_network
 def test_spikes_bf16_gives_the_outputs_of_float32(network: str) -> None:
     outputs, gradients = [], []
-    for arithmetic in ("float32", "spikes_bf16"):
-        ours = OurStep(network, *NARROW[network], arithmetic, DEVICE)  # type: ignore[arg-type]
+    for form in ("float32", "spikes_bf16"):
+        ours = OurStep(network, *NARROW[network], form, DEVICE)  # type: ignore[arg-type]
         one = batch(network, NARROW[network][0], 4, DEVICE)
         outputs.append(ours.module.network(one[0]).detach())
         ours.backward(*one)
@@ -104,6 +105,32 @@ def test_spikes_bf16_gives_the_outputs_of_float32(network: str) -> None:
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-4)
     assert float(torch.cosine_similarity(*gradients, dim=0)) >= 0.999
     assert not torch.equal(*gradients)
+
+
+@pytest.mark.gpu
+def test_sums_of_spikes_in_bf16_are_exact_until_they_are_rounded() -> None:
+    """Whole numbers, summed in float32: no algorithm of the GPU may round on the way."""
+    arithmetic.use(torch.nn.Linear(1, 1), "float32")
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> tuple[Tensor, Tensor]:
+        numbers = torch.randint(0, 2, shape, generator=generator).to(DEVICE)
+        return numbers.double(), numbers.bfloat16()
+
+    last = torch.channels_last
+    maps, maps_bf16 = draw(16, 512, 8, 8)
+    for units, side, stride in ((512, 3, 1), (1024, 3, 2), (256, 1, 1)):
+        codes, codes_bf16 = (2 * drawn - 1 for drawn in draw(units, 512, side, side))
+        exact = torch.nn.functional.conv2d(maps, codes, stride=stride, padding=side // 2)
+        for layout in (torch.contiguous_format, last):
+            there = [t.contiguous(memory_format=layout) for t in (maps_bf16, codes_bf16)]
+            found = torch.nn.functional.conv2d(*there, stride=stride, padding=side // 2)
+            assert torch.equal(found, exact.bfloat16())
+    spikes, spikes_bf16_ = draw(64, 32768)
+    codes, codes_bf16 = (2 * drawn - 1 for drawn in draw(1024, 32768))
+    exact = spikes @ codes.T
+    assert torch.equal(spikes_bf16_ @ codes_bf16.T, exact.bfloat16())
+    assert not torch.equal(exact.bfloat16().double(), exact), "some sums are rounded at the end"
 
 
 @pytest.mark.gpu
