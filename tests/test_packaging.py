@@ -12,9 +12,12 @@ import yaml  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from repro import cli
+from repro import arguments, cli
 from repro.cells import find_cell
 from repro.errors import UserError
+from repro.parsing import parse as parse_words
+from repro.parsing import parse_override
+from repro.quantise_arguments import QuantiseArguments
 from repro.recipes import find_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -24,18 +27,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DOCUMENTS: list[str | Path] = ["README.md", "CONTRIBUTING.md", "sweeps/README.md"]
 DOCUMENTS += (ROOT / "docs").rglob("*.md")
 ARGUMENTS = {
-    "sweep": cli.SweepArguments,
-    "reproduce": cli.ReproduceArguments,
-    "campaign": cli.CampaignArguments,
-    "tables": cli.TablesArguments,
-    "report": cli.ReportArguments,
-    "export": cli.ExportArguments,
-    "inspect": cli.InspectArguments,
-    "infer": cli.InferArguments,
-    "costs": cli.CostsArguments,
-    "nir": cli.NirArguments,
-    "quantise": cli.QuantiseArguments,
-    "simulate": cli.SimulateArguments,
+    "sweep": arguments.SweepArguments,
+    "reproduce": arguments.ReproduceArguments,
+    "campaign": arguments.CampaignArguments,
+    "tables": arguments.TablesArguments,
+    "report": arguments.ReportArguments,
+    "export": arguments.ExportArguments,
+    "inspect": arguments.InspectArguments,
+    "infer": arguments.InferArguments,
+    "costs": arguments.CostsArguments,
+    "nir": arguments.NirArguments,
+    "quantise": QuantiseArguments,
+    "simulate": arguments.SimulateArguments,
 }
 
 
@@ -59,9 +62,9 @@ def parse(command: str) -> None:
     elif name == "run":
         chosen, overrides = cli.parse_known(words)
         cell = find_cell(chosen.method, chosen.dataset, chosen.network)
-        cli.parse_override(find_recipe(cell, chosen.tier), overrides, "run")
+        parse_override(find_recipe(cell, chosen.tier), overrides, "run")
     else:
-        cli.parse(ARGUMENTS[name], words)
+        parse_words(ARGUMENTS[name], words)
 
 
 def pins() -> dict[str, str]:
