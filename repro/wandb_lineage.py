@@ -19,17 +19,13 @@ from repro.cells import RunKey
 from repro.errors import UserError
 from repro.rows import Row, row_from_text, row_to_text, write_row
 from repro.wandb_logger import Logger, say
+from repro.wandb_model import FILE, ROW, TYPE, Model, record
 
 T = TypeVar("T")
-TYPE: Final = "model"
-FILE: Final = "model.safetensors"
-ROW: Final = "row.json"
 ORIGIN: Final = ("git_sha", "git_dirty", "data_checksum", "parent", "parent_file_sha256")
-# In seconds: one answer; noting an artifact, for which W&B asks the server and goes on without it
-# after 20 s (40 s in wandb 0.26); the transfer of a model while the server answers. With
-# `FINISH_SECONDS` less than two minutes at the end of a run whose server is gone.
+# In seconds: one answer, and the transfer of a model while the server answers. The end of a run
+# without one takes three answers, `RECORD_SECONDS` and `FINISH_SECONDS`: less than two minutes.
 ANSWER_SECONDS: Final = 15.0
-NOTE_SECONDS: Final = 45.0
 TRANSFER_SECONDS: Final = 1800.0
 
 
@@ -90,25 +86,21 @@ def log_origin(logger: Logger, origin: Mapping[str, Any]) -> None:
         return
     run = logger.experiment
     run.config.update({"origin": dict(origin)}, allow_val_change=True)
-    if run.offline:
-        return
     parent, sha256 = origin["parent"], origin["parent_file_sha256"]
+    if parent is None or run.offline:
+        return
+    name = f"{parent}:{file_alias(sha256)}"
     try:
-        # The client logs in now: without a server it could not at the end, and would not even note
-        # the artifact in the run folder. No public name does this and nothing else.
-        in_time(run._public_api, ANSWER_SECONDS)
-        if parent is not None:
-            name = f"{parent}:{file_alias(sha256)}"
-            in_time(lambda: run.use_artifact(name, type=TYPE), ANSWER_SECONDS)
+        in_time(lambda: run.use_artifact(name, type=TYPE), ANSWER_SECONDS)
     except NoAnswerError as error:
-        said = f"link the parent {parent} ({error}): the run's configuration names it"
-        say(f"W&B does not {said}" if parent else f"W&B does not answer ({error})")
+        say(f"W&B does not link the parent {name} ({error}): the run's configuration names it")
 
 
 def log_model(logger: Logger, row: Row, file: Path, ablation: str | None) -> None:
     """Log the weight file and the row as an artifact; offline, ``wandb sync`` delivers it.
 
-    Online this waits for a large file for as long as the server answers.
+    Online this waits for a large file for as long as the server answers. W&B keeps no copy of what
+    an online run cannot deliver, so an offline run then holds the artifact.
 
     Args:
         logger: Of the run.
@@ -118,9 +110,28 @@ def log_model(logger: Logger, row: Row, file: Path, ablation: str | None) -> Non
     """
     if not logger:
         return
-    import wandb
+    run = logger.experiment
+    model = model_of(row, file, ablation)
+    if run.offline:
+        run.log_artifact(model.artifact(), aliases=model.aliases)
+        return
+    artifact = model.artifact()
+    try:
+        in_time(lambda: run.log_artifact(artifact, aliases=model.aliases), ANSWER_SECONDS)
+        wait_while_answered(artifact)
+    except NoAnswerError as error:
+        said = f"W&B did not take the model as an artifact ({error})"
+        fields = {name: getattr(run, name) for name in ("project", "entity", "name", "group", "id")}
+        folder = str(Path(run.dir).parents[2])  # <folder>/wandb/run-<id>/files
+        try:
+            say(f"{said}; later: wandb sync {record(model, {**fields, 'folder': folder})}")
+        except OSError as problem:
+            say(f"{said}, and it is not recorded for later ({problem}): it is in {file}")
 
-    run, content = logger.experiment, file.read_bytes()
+
+def model_of(row: Row, file: Path, ablation: str | None) -> Model:
+    """Return what the artifact of a run is made of; arguments as of `log_model`."""
+    content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     metadata = {
         **{name: getattr(row, name) for name in ORIGIN},
@@ -130,18 +141,8 @@ def log_model(logger: Logger, row: Row, file: Path, ablation: str | None) -> Non
         "test_accuracy": row.accuracy_file,
     }
     name = artifact_name(row.key, ablation, row.recipe_hash)
-    artifact = wandb.Artifact(name, TYPE, metadata=metadata)
-    artifact.add_file(str(file.resolve()), FILE, skip_cache=True, policy="immutable")
-    with artifact.new_file(ROW, encoding="utf-8") as text:
-        text.write(row_to_text(row) + "\n")
     aliases = ["latest", recipe_alias(row.recipe_hash), file_alias(sha256)]
-    start = time.monotonic()
-    try:
-        in_time(lambda: run.log_artifact(artifact, aliases=aliases), NOTE_SECONDS)
-        if not run.offline and time.monotonic() < start + ANSWER_SECONDS:  # else nobody answers
-            wait_while_answered(artifact)
-    except NoAnswerError as error:
-        say(f"W&B did not take the model as an artifact ({error}); it is in {file}")
+    return Model(name, aliases, metadata, str(file.resolve()), row_to_text(row))
 
 
 def wait_while_answered(artifact: Any) -> None:  # noqa: ANN401

@@ -1,8 +1,8 @@
 """Weights & Biases: a run tells it what it does, and neither fails nor waits for its sake.
 
 A server that does not answer at the start, or refuses, makes the run log offline; one that dies
-later costs at most ``FINISH_SECONDS`` at the end. Either way what was logged is in the run folder,
-and ``wandb sync`` delivers it.
+later costs at most ``FINISH_SECONDS`` at the end, and `repro.wandb_lineage` its part. Either way
+what was logged is in the run folder, and ``wandb sync`` delivers it.
 """
 
 import os
@@ -36,7 +36,7 @@ JOB_TYPES: Final[dict[Precision, str]] = {
 }
 # So long the server may take to answer at the start, and to take the rest at the end, in seconds.
 START_SECONDS: Final = 30.0
-FINISH_SECONDS: Final = 60.0
+FINISH_SECONDS: Final = 45.0
 
 
 def is_in_sweep(mode: Mode) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from repro.errors import UserError
 from repro.recipes import RECIPES, recipe_hash
 from repro.rows import Row, row_from_text
+from repro.wandb_model import MODEL_OF
 
 SUMMARY: Final = "row"  # key of a run's summary: its row as JSON
 ABLATION: Final = "ablation"  # key of a run's config: the name of its ablation
@@ -65,6 +66,8 @@ def choose(runs: Iterable[Any]) -> Found:
     rows: dict[str, tuple[Row, str]] = {}
     notes = []
     for run in runs:
+        if MODEL_OF in run.config:
+            continue  # it only brought the model of another
         name = f"{run.name} ({run.id})"
         if ablation := run.config.get(ABLATION):
             notes.append(f"{name} is of the ablation {ablation}: no run of the tables.")

@@ -62,7 +62,7 @@ REACHED_FROM = {
     "repro.cli": ("repro.__main__",),
     "repro.__main__": (),
 }
-WANDB_PLACES = ("repro.wandb_lineage", "repro.wandb_logger", "repro.wandb_rows")
+WANDB_PLACES = tuple(f"repro.wandb_{name}" for name in ("lineage", "logger", "model", "rows"))
 
 
 def inside(name: str, package: str) -> bool:

@@ -54,9 +54,6 @@ class FakeRun:
             raise ValueError(f"{name} not found")
         return self.artifacts[name]
 
-    def _public_api(self) -> None:
-        assert not self.offline
-
 
 def logger_of(run: FakeRun) -> Any:
     return SimpleNamespace(experiment=run)
@@ -203,7 +200,7 @@ def test_the_configuration_names_the_parent_and_the_server_is_told_where_there_i
     assert (there.used, absent.used, offline.used) == ([name], [name], [])
     said = capsys.readouterr().err.splitlines()
     assert said == [
-        f"cbp-qsnn: W&B does not link the parent {PARENT} ({name} not found): the run's "
+        f"cbp-qsnn: W&B does not link the parent {name} ({name} not found): the run's "
         "configuration names it"
     ]
 
@@ -317,6 +314,8 @@ def test_a_server_that_is_gone_holds_the_end_up_for_two_minutes_at_most(
     server: Standin, cli: WandbCli, end: Callable[[Standin], None]
 ) -> None:
     """With the limits as they are shipped; the artifact comes with the rest, later."""
+    sweep = cli.sweep(PARENTS).rpartition("/")[2]
+    cli.environment |= {"WANDB_SWEEP_ID": sweep, "WANDB_RUN_ID": "run12345"}  # as an agent does
     process = cli.start("repro", *words(cli, changed(PARENTS, cli.folder, **LONG), "online"))
     wait_for(lambda: is_training(cli), "the run has a checkpoint")
     end(server)
@@ -324,11 +323,17 @@ def test_a_server_that_is_gone_holds_the_end_up_for_two_minutes_at_most(
     written = time.monotonic()
     printed = process.finish()
     assert time.monotonic() - written < END
-    (said,) = SYNC.findall(printed)
+    assert "W&B did not take the model as an artifact" in printed
 
     server.stop()
     server.start()
-    cli.wandb("sync", *said.split())
-    (run,) = server.state.runs.values()
-    assert (run.state, run.exit_code) == ("finished", 0)
+    for said in SYNC.findall(printed):
+        cli.wandb("sync", *said.split())
+    run, beside = server.state.runs.values()
+    assert (run.name, run.sweep, beside.sweep) == ("run12345", sweep, None)
+    assert (run.state, run.exit_code, beside.config["model_of"]["value"]) == (
+        "finished",
+        0,
+        run.name,
+    )
     assert the_artifact(server, PARENT).committed

@@ -8,6 +8,7 @@ from test_rows import make_row, right
 
 from repro.cli import main
 from repro.errors import UserError
+from repro.recipes import RECIPES, recipe_hash
 from repro.rows import Row, row_to_text
 from repro.wandb_rows import choose, read_wandb_rows
 
@@ -45,6 +46,38 @@ def test_ablations_are_no_runs_of_the_tables() -> None:
     found = choose([run(row, 0), run(row, 1, config={"ablation": "window"})])
     assert found.rows == [row]
     assert found.notes == [f"{row.key} (id1) is of the ablation window: no run of the tables."]
+
+
+def test_a_run_that_only_brought_a_model_is_no_hole() -> None:
+    found = choose([run(None, 0, config={"model_of": "id1"}), run(make_row(right(15)), 1)])
+    assert (len(found.rows), found.notes) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "why"),
+    [
+        ({}, {"git_dirty": True}, "of a tree without changes"),
+        ({"shipped": True}, {"git_dirty": False}, "of today's recipe"),
+        ({"shipped": True, "git_dirty": True}, {}, "of today's recipe"),
+    ],
+)
+def test_today_s_recipe_and_a_clean_tree_go_before_what_is_newer(
+    better: dict[str, Any], worse: dict[str, Any], why: str
+) -> None:
+    def of(changes: dict[str, Any]) -> Row:
+        key = make_row(right(15)).key
+        shipped = recipe_hash(RECIPES[key.cell, key.tier], key.precision)
+        fields = {name: value for name, value in changes.items() if name != "shipped"}
+        fields |= {"recipe_hash": shipped} if changes.get("shipped") else {}
+        return make_row(right(15), **fields)
+
+    for order in ([better, worse], [worse, better]):
+        found = choose([run(of(changes), number) for number, changes in enumerate(order)])
+        assert found.rows == [of(better)]
+        kept, left = f"id{order.index(better)}", f"id{order.index(worse)}"
+        assert found.notes == [
+            f"{found.rows[0].key} has run twice: {left} is left out, {kept} is {why}."
+        ]
 
 
 def test_a_damaged_row_is_named() -> None:

@@ -148,12 +148,13 @@ def test_a_server_that_dies_delays_the_end_a_little_and_history_comes_later(
     (run,) = server.state.runs.values()
     assert (run.state, len(epochs(run)) < LONG["epochs"]) == ("running", True)
     printed = process.finish()
-    (said,) = SYNC.findall(printed)
+    model, history = SYNC.findall(printed)
     assert "W&B did not take everything" in printed
     (row,) = rows_of(cli).values()
 
     server.start()
-    cli.wandb("sync", *said.split())
+    cli.wandb("sync", *history.split())
+    cli.wandb("sync", *model.split())
     assert (run.state, run.exit_code) == ("finished", 0)
     assert epochs(run) == list(range(LONG["epochs"]))
     assert run.summary["test/accuracy"] == row.accuracy_file

@@ -99,8 +99,9 @@ def artifact_by_name(state: "State", asked: Json) -> Json:
 
 
 def create_artifact(state: "State", asked: Json) -> Json:
-    given = asked["input"]
-    name, project = given["artifactCollectionName"], given["projectName"]
+    given = asked.get("input", asked)  # ``wandb sync`` of 0.26 asks without "input"
+    name = given.get("artifactCollectionName") or given["artifactCollectionNames"][0]
+    project = given["projectName"]
     same = [a for a in state.artifacts if (a.name, a.project) == (name, project)]
     found = next((a for a in same if a.digest == given["digest"]), None)
     if found is None:
