@@ -30,7 +30,7 @@ def tables(cli: WandbCli, name: str, source: str, rows: Path) -> tuple[Path, str
     results.mkdir()
     for path in [RESULTS / "paper.csv", *RESULTS.glob("linear_*.json")]:
         shutil.copy(path, results)
-    places = [f"--results={results}", f"--runs={cli.folder / 'none'}", f"--rows={rows}"]
+    places = [f"--results={results}", f"--rows={rows}"]
     return results, cli.start("repro", "tables", f"--from={source}", *places).finish()
 
 
@@ -82,7 +82,8 @@ def test_weak_rows_of_a_project_are_marked(server: Standin, cli: WandbCli) -> No
 
 @pytest.mark.slow
 def test_a_project_that_is_not_there_is_one_clear_line(server: Standin, cli: WandbCli) -> None:
-    process = cli.start("repro", "tables", f"--from=wandb:{ENTITY}/absent")
+    words = [f"--from=wandb:{ENTITY}/absent", f"--results={RESULTS}"]
+    process = cli.start("repro", "tables", *words)
     assert "W&B project local/absent cannot be read" in process.finish(2)
     assert "Traceback" not in process.printed
 
