@@ -21,8 +21,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from benchmarks.cases import CASES, images
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
-from benchmarks.train_step import CASES, images
 from repro.cbp.layers import convert, prepare
 from repro.cells import find_cell
 from repro.methods.base import predictions

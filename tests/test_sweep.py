@@ -16,9 +16,10 @@ import yaml  # type: ignore[import-untyped]
 
 from repro import local_engine, sweep, sweep_file
 from repro.cells import CELLS, SIMULATED, RunKey
-from repro.cli import main, parse_known, plain_flag, resolve
+from repro.cli import main, parse_known, resolve
 from repro.errors import UserError
 from repro.local_engine import LocalEngine
+from repro.parsing import plain_flag
 from repro.recipes import RECIPES
 from repro.rows import read_rows
 from repro.sweep import Outcome, Run, Sweep, plan
