@@ -17,7 +17,7 @@ from repro.cells import Cell, RunKey, Tier, find_cell
 from repro.errors import DivergedError, OutOfTimeError, UserError
 from repro.recipes import find_recipe, recipe_hash
 from repro.rows import read_row, write_atomically
-from repro.travel import pack
+from repro.travel import epochs_in, pack
 
 # The headline first; event cells need data that a person must fetch, so they come when asked for.
 PRIORITY: Final[tuple[Cell, ...]] = (
@@ -189,8 +189,7 @@ def _position(campaign: Campaign, key: RunKey) -> str:
 
 def _epochs(campaign: Campaign, key: RunKey) -> int:
     """Return how many epochs of a run are finished."""
-    path = campaign.runs / str(key) / "metrics.csv"
-    return max(0, len(path.read_text("utf-8").splitlines()) - 1) if path.exists() else 0
+    return epochs_in(campaign.runs / str(key) / "metrics.csv")
 
 
 def slice_in_words(campaign: Campaign, found: Slice) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from repro.errors import UserError
+from repro.rows import write_atomically
 
 CODE: Final = ("repro", "datamodules", "pyproject.toml", "constraints.txt")
 STAMP: Final = ".commit.json"  # at the root of a copy that has no git
@@ -45,11 +46,7 @@ def write_stamp(root: Path, out: Path) -> Path:
     if dirty:
         raise UserError(f"{root} has changes ({sha}): commit them, so that rows can name the code")
     stamp = {"commit": sha, "files": code_checksum(root)}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f"{out.name}.tmp")
-    unfinished.write_text(json.dumps(stamp) + "\n", "utf-8")
-    os.replace(unfinished, out)
-    return out
+    return write_atomically(out, json.dumps(stamp) + "\n")
 
 
 def stamped_state(root: Path) -> tuple[str, bool]:

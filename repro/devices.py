@@ -41,6 +41,13 @@ def require_devices(devices: int) -> None:
         raise UserError(f"devices is {devices}, but there are {there} GPUs: give that, or less")
 
 
+def device_time() -> float:
+    """Return the monotonic time, s, when all that was given to the GPU is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.monotonic()
+
+
 def trainer_fields(devices: int) -> dict[str, Any]:
     """Return what Lightning's Trainer is told about devices."""
     return {

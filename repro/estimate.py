@@ -1,31 +1,24 @@
 """What a run will cost here: operations by counting, seconds by a few batches on this device."""
 
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.base import DataModule
 from datamodules.errors import DataError
 from repro.cells import RunKey
 from repro.data import make_data
-from repro.devices import trainer_fields
+from repro.devices import device_time
 from repro.methods.base import SpikingModule
 from repro.outcome import device_in_words
 from repro.recipe_fields import Recipe
-from repro.run import (
-    Places,
-    epochs_of,
-    make_cbp,
-    make_module,
-    mixes_precision,
-    quiet_lightning,
-)
+from repro.run import Places, epochs_of, make_cbp, make_module, make_trainer, set_up_process
 from repro.text_table import Table
 
 COUNTED: Final = 2  # images that operations are counted on
@@ -84,18 +77,11 @@ class Stopwatch(Callback):
 
     def on_train_batch_end(self, *_: Any) -> None:  # noqa: ANN401  (Lightning's arguments)
         """Note the time."""
-        self.train.append(now())
+        self.train.append(device_time())
 
     def on_validation_batch_end(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
         """Note the time."""
-        self.evaluation.append(now())
-
-
-def now() -> float:
-    """Return the time when all that was given to the GPU is done, s."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.monotonic()
+        self.evaluation.append(device_time())
 
 
 def estimate(key: RunKey, recipe: Recipe, places: Places) -> Estimate:
@@ -104,6 +90,7 @@ def estimate(key: RunKey, recipe: Recipe, places: Places) -> Estimate:
     Raises:
         DataError: The data are absent.
     """
+    set_up_process()
     data = make_data(recipe, key.seed, places.data_dir)
     data.setup("fit")
     evaluated = data.size("val") + data.size("test")
@@ -157,22 +144,17 @@ def measure(key: RunKey, recipe: Recipe, module: SpikingModule, data: DataModule
     """Train on a few batches, and evaluate as many, as the run itself would."""
     watch = Stopwatch()
     callbacks: list[Callback] = [make_cbp(key.precision, recipe.cbp)] if key.has_cbp_phase else []
-    quiet_lightning()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            **trainer_fields(1),
-            precision="16-mixed" if mixes_precision(recipe) else "32-true",
+        trainer = make_trainer(
+            key,
+            recipe,
+            Path(folder),
             max_epochs=1,
             limit_train_batches=BATCHES + 1,
             limit_val_batches=BATCHES + 1,
             callbacks=[*callbacks, watch],
-            gradient_clip_val=None if callbacks else recipe.clip_norm or None,
             logger=False,
-            enable_checkpointing=False,
-            num_sanity_val_steps=0,
             enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
         )
         trainer.fit(module, datamodule=data)
     return watch

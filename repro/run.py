@@ -144,8 +144,7 @@ def load(
     key: RunKey, recipe: Recipe, places: Places
 ) -> tuple[Parent | None, DataModule, SpikingModule]:
     """Return what a run starts from: parent, data and module."""
-    keep_freed_memory()
-    torch.set_flush_denormal(True)  # denormals made steps 12 times slower
+    set_up_process()
     parent = load_parent(key, recipe, places)
     data = make_data(recipe, key.seed, places.data_dir, places.skip_damaged)
     data.setup("fit")
@@ -153,6 +152,12 @@ def load(
         require_devices(places.devices)
         data.require_shares(places.devices)
     return parent, data, make_module(key, recipe, data.classes, parent)
+
+
+def set_up_process() -> None:
+    """Set what makes this process train fast and changes no result worth the name."""
+    keep_freed_memory()
+    torch.set_flush_denormal(True)  # denormals made steps 12 times slower
 
 
 def finished_row(key: RunKey, recipe: Recipe, places: Places) -> rows.Row | None:
@@ -303,24 +308,50 @@ def train(
         callbacks = [cbp, LatentHistograms(folder), history]
     if deadline is not None:
         callbacks.append(Deadline(deadline))
-    quiet_lightning()
-    trainer = Trainer(
-        **trainer_fields(devices),
-        precision="16-mixed" if mixes_precision(recipe) else "32-true",
+    trainer = make_trainer(
+        key,
+        recipe,
+        folder,
+        devices=devices,
         max_epochs=epochs_of(key, recipe),
         callbacks=callbacks,
-        gradient_clip_val=None if cbp else recipe.clip_norm or None,
         plugins=[SafeCheckpointIO()],
         logger=logger,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
         enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-        default_root_dir=folder,
     )
     with helpers_of(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
     return history
+
+
+def make_trainer(
+    key: RunKey,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    devices: int = 1,
+    **more: Any,  # noqa: ANN401  (of many types)
+) -> Trainer:
+    """Return the Trainer of a run.
+
+    Args:
+        key: Name of the run.
+        recipe: Its numbers.
+        folder: Where Lightning writes.
+        devices: How many train it.
+        more: Further arguments of the Trainer.
+    """
+    quiet_lightning()
+    return Trainer(
+        **trainer_fields(devices),
+        precision="16-mixed" if mixes_precision(recipe) else "32-true",
+        gradient_clip_val=None if key.has_cbp_phase else recipe.clip_norm or None,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **more,
+    )
 
 
 def quiet_lightning() -> None:

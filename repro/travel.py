@@ -118,12 +118,14 @@ def _progress(name: str, chosen: Mapping[str, Path]) -> list[int]:
     """Return `progress_of` a run as far as it travels."""
     kinds = _kinds(name, chosen)
     metrics = chosen.get(f"runs/{name}/metrics.csv")
-    epochs = _epochs(metrics) if metrics and "state" in kinds else 0
+    epochs = epochs_in(metrics) if metrics and "state" in kinds else 0
     return [int("row" in kinds), int("model" in kinds), epochs]
 
 
-def _epochs(metrics: Path) -> int:
-    """Return how many epochs a table has."""
+def epochs_in(metrics: Path) -> int:
+    """Return how many epochs a ``metrics.csv`` has; 0 where it is absent."""
+    if not metrics.is_file():
+        return 0
     return max(0, len(metrics.read_text("utf-8").splitlines()) - 1)
 
 
@@ -146,14 +148,11 @@ def _archive(members: Mapping[str, Path]) -> bytes:
 
 def _write_parts(content: bytes, out: Path) -> list[Path]:
     """Write the archive in parts, named by their content so that no old one is taken for new."""
-    out.mkdir(parents=True, exist_ok=True)
     version = _sha256(content)[:8]
     parts = []
     for number, start in enumerate(range(0, len(content), PART)):
         path = out / f"{version}-{number:03}.part"
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        unfinished.write_bytes(content[start : start + PART])
-        os.replace(unfinished, path)
+        _write(path, content[start : start + PART])
         parts.append(path)
     return parts
 
@@ -230,8 +229,7 @@ def _write(path: Path, data: bytes) -> None:
 def progress_of(name: str, runs: Path, rows: Path) -> tuple[int, int, int]:
     """Return how far a run is, to be compared: has a row, has a model, epochs with their state."""
     row, folder = rows / f"{name}.json", runs / name
-    metrics = folder / "metrics.csv"
-    epochs = _epochs(metrics) if metrics.is_file() and (folder / STATE[0]).is_file() else 0
+    epochs = epochs_in(folder / "metrics.csv") if (folder / STATE[0]).is_file() else 0
     return int(row.is_file()), int((folder / MODEL).is_file()), epochs
 
 

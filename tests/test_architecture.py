@@ -44,7 +44,7 @@ ALLOWED = {
     "repro.trained_weights": ("repro.packing", "repro.import_path", "repro.errors"),
     "repro.statistics": ("repro.errors",),
     "repro.travel": ("repro.rows", "repro.errors"),
-    "repro.commit": ("repro.errors",),
+    "repro.commit": ("repro.rows", "repro.errors"),
     "repro.rows": ("repro.cells", "repro.errors"),
     "repro.sweep_file": ("repro.errors",),
     "repro.sweep": ("repro.sweep_file", "repro.errors"),
