@@ -162,24 +162,24 @@ def command_campaign(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     chosen = parse(CampaignArguments, arguments)
     from datamodules.cifar import find_folder
-    from repro import kit
     from repro.campaign import PRIORITY, Campaign
     from repro.commit import git_state
     from repro.deadline import seconds_in
+    from repro.kit import ROOT, prepare, use
     from repro.travel import unpack
 
     budget = seconds_in(chosen.time_budget) if chosen.time_budget else None
     cells = tuple(map(cell_named, chosen.cells)) or PRIORITY
     data_dir = find_folder(chosen.data_dir)
     if chosen.prepare is not None:
-        print("\n".join(map(str, kit.prepare(chosen.prepare, cells, chosen.tier, data_dir))))
+        print("\n".join(map(str, prepare(chosen.prepare, cells, chosen.tier, data_dir))))
         return 0
     if chosen.kit is not None:
-        kit.use(chosen.kit, cells, chosen.tier, data_dir)
+        use(chosen.kit, cells, chosen.tier, data_dir)
     if chosen.take is not None:
         for name in unpack(chosen.take, chosen.runs, chosen.rows):
             print(f"taken over: {name}")
-    commit = git_state(kit.ROOT)[0]
+    commit = git_state(ROOT)[0]
     campaign = Campaign(cells, chosen.tier, chosen.seeds, chosen.runs, chosen.rows, commit)
     if chosen.plan:
         return plan_campaign(campaign, data_dir)

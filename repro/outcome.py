@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule
-from repro import memory, packing, rows, statistics
+from repro import memory, packing
 from repro.cells import RunKey
 from repro.conversion import Converted
 from repro.evaluation import load_weights, right_answers
@@ -22,6 +22,8 @@ from repro.methods.build import build_network, phase_of
 from repro.networks.convolution import to_channels_last_
 from repro.recipe_fields import Recipe
 from repro.recipes import as_dict, recipe_hash
+from repro.rows import Row, pack_correct, unpack_correct, versions
+from repro.statistics import mcnemar_p, pair
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Parent:
         sha256: Checksum of that file.
     """
 
-    row: rows.Row
+    row: Row
     state: dict[str, Tensor]
     sha256: str
 
@@ -47,7 +49,7 @@ def make_row(
     parent: Parent | None,
     devices: int,
     found: Mapping[str, Any],
-) -> rows.Row:
+) -> Row:
     """Load the saved file into a fresh network, evaluate that, and gather everything in a row.
 
     Args:
@@ -67,7 +69,7 @@ def make_row(
     counted = memory.count(
         network, {name.removesuffix(".weight"): layer.bits for name, layer in levels.items()}
     )
-    return rows.Row(
+    return Row(
         method=key.cell.method,
         dataset=key.cell.dataset,
         network=key.cell.network,
@@ -76,7 +78,7 @@ def make_row(
         tier=key.tier,
         recipe=as_dict(recipe, key.precision),
         recipe_hash=recipe_hash(recipe, key.precision),
-        versions=rows.versions(),
+        versions=versions(),
         device=device_in_words(devices),
         data_checksum=data.checksum,
         data=recipe.data,
@@ -91,7 +93,7 @@ def make_row(
         weights_only_bytes=counted.weights_only_bytes,
         everything_bytes=counted.everything_bytes,
         file_bytes=file.stat().st_size,
-        correct=rows.pack_correct(correct),
+        correct=pack_correct(correct),
         firing_rates=firing_rates(network, data) or None,
         **found,
         **parent_fields(parent, correct),
@@ -167,8 +169,8 @@ def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict
     )
     if parent is None:
         return dict.fromkeys(names)
-    before = rows.unpack_correct(parent.row.correct, parent.row.test_images)
-    pairs = statistics.pair(before, correct)
+    before = unpack_correct(parent.row.correct, parent.row.test_images)
+    pairs = pair(before, correct)
     values = (
         str(parent.row.key),
         parent.sha256,
@@ -176,7 +178,7 @@ def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict
         pairs.difference,
         pairs.parent_only_right,
         pairs.child_only_right,
-        statistics.mcnemar_p(before, correct),
+        mcnemar_p(before, correct),
     )
     return dict(zip(names, values, strict=True))
 

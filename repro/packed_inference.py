@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repro import packed_kernels
 from repro.cbp.levels import LayerLevels
 from repro.errors import UserError
 from repro.memory import packed_bytes
+from repro.packed_kernels import decode, encode
 from repro.packing import PackedFile, PackedTensor, read
 
 INTEGERS: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -106,7 +106,7 @@ class PackedWeight:
         weight = self._scratch.empty(self.tensor.shape, self.strides, dtype)
         words = weight.as_strided((weight.numel(),), (1,)).view(patterns.dtype)
         bits = self.tensor.levels.bits
-        packed_kernels.decode(self.codes.numpy(), bits, patterns.numpy(), words.numpy())
+        decode(self.codes.numpy(), bits, patterns.numpy(), words.numpy())
         if values is None and self._scales is not None:
             weight.mul_(self._scales)
         return weight
@@ -115,11 +115,11 @@ class PackedWeight:
         """Return the indices packed in memory order."""
         shape, bits = self.tensor.shape, self.tensor.levels.bits
         index = np.empty(math.prod(shape), np.uint8)
-        packed_kernels.decode(codes.numpy(), bits, np.arange(1 << bits, dtype=np.uint8), index)
+        decode(codes.numpy(), bits, np.arange(1 << bits, dtype=np.uint8), index)
         order = sorted(range(len(shape)), key=lambda axis: -self.strides[axis])
         index = index.reshape(shape).transpose(order).reshape(-1)
         packed = np.empty(packed_bytes(index.size, bits), np.uint8)
-        packed_kernels.encode(index, bits, packed)
+        encode(index, bits, packed)
         return torch.from_numpy(packed)
 
 

@@ -24,10 +24,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from repro import channel_scales, packed_kernels
+from repro import channel_scales
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
 from repro.errors import UserError
 from repro.memory import packed_bytes
+from repro.packed_kernels import decode, encode, greatest
 
 FORMAT: Final = "cbp-qsnn-packed"
 VERSION: Final = "1"
@@ -179,7 +180,7 @@ def _encode(name: str, tensor: Tensor, levels: LayerLevels | None) -> Bytes:
             known |= equal
             index += equal * np.uint8(position)
         strangers += len(chunk) - int(np.count_nonzero(known))
-        packed_kernels.encode(index, bits, packed[start * bits // 8 :])
+        encode(index, bits, packed[start * bits // 8 :])
     if strangers:
         raise ValueError(
             f"{name}: {strangers} of {len(words)} weights are not levels"
@@ -292,7 +293,7 @@ def _decode(packed: Tensor, layer: PackedTensor) -> Tensor:
     patterns = layer.levels.values(layer.dtype).view(integer).numpy()
     weight = torch.empty(layer.shape, dtype=layer.dtype)
     words = weight.reshape(-1).view(integer).numpy()
-    packed_kernels.decode(packed.numpy(), layer.levels.bits, patterns, words)
+    decode(packed.numpy(), layer.levels.bits, patterns, words)
     return weight
 
 
@@ -323,7 +324,7 @@ def read(path: Path) -> PackedFile:
             codes, size = tensors[name], packed_bytes(count, bits)
             if codes.dtype != torch.uint8 or codes.shape != (size,):
                 raise ValueError(f"{name} does not hold {size} packed bytes")
-            last = packed_kernels.greatest(codes.numpy(), bits, count)
+            last = greatest(codes.numpy(), bits, count)
             if last >= (known := len(layer.levels.levels)):
                 raise IndexError(f"{name} has level index {last}, there are {known} levels")
         return PackedFile(

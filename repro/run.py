@@ -17,7 +17,7 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from datamodules.base import DataModule
-from repro import arithmetic, packing, rows
+from repro import arithmetic, packing
 from repro.allocator import keep_freed_memory
 from repro.cbp.callback import Cbp
 from repro.cbp.control import Control
@@ -38,6 +38,7 @@ from repro.networks.vgg import Vgg
 from repro.outcome import Parent, conversion_fields, history_fields, make_row, origin_fields
 from repro.recipe_fields import CbpRecipe, Recipe, SnnCalibrationRecipe, SurrogateRecipe
 from repro.recipes import as_dict, recipe_hash
+from repro.rows import Row, read_row, write_atomically, write_row
 from repro.wandb_lineage import ORIGIN, fetch_parent, log_model, log_origin
 from repro.wandb_logger import (
     Logger,
@@ -81,7 +82,7 @@ class Places:
     deadline: float | None = None
 
 
-def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
+def run(key: RunKey, recipe: Recipe, places: Places) -> Row:
     """Make the row of a run: resume it where it stopped, do nothing where the row is there.
 
     Args:
@@ -110,7 +111,7 @@ def run(key: RunKey, recipe: Recipe, places: Places) -> rows.Row:
     return row
 
 
-def make(key: RunKey, recipe: Recipe, places: Places, logger: Logger) -> rows.Row:
+def make(key: RunKey, recipe: Recipe, places: Places, logger: Logger) -> Row:
     """Make the row of a run; nothing is written before data, parent and network are good."""
     if (above := key.parent()) is not None:
         made = recipe_hash(recipe, above.precision)
@@ -130,7 +131,7 @@ def make(key: RunKey, recipe: Recipe, places: Places, logger: Logger) -> rows.Ro
             export(folder, file)
             found = history_fields(history, epochs_of(key, recipe))
         row = make_row(key, recipe, data, file, parent, devices, found)
-        rows.write_row(row, places.rows)
+        write_row(row, places.rows)
     return row
 
 
@@ -160,7 +161,7 @@ def set_up_process() -> None:
     torch.set_flush_denormal(True)  # denormals made steps 12 times slower
 
 
-def finished_row(key: RunKey, recipe: Recipe, places: Places) -> rows.Row | None:
+def finished_row(key: RunKey, recipe: Recipe, places: Places) -> Row | None:
     """Return the row if it and the weights are there and made by this recipe.
 
     A row alone, as in a fresh clone, does not count: its run is made again, weights and row.
@@ -168,7 +169,7 @@ def finished_row(key: RunKey, recipe: Recipe, places: Places) -> rows.Row | None
     path = places.rows / f"{key}.json"
     if not path.exists() or not (places.runs / str(key) / "model.safetensors").exists():
         return None
-    row = rows.read_row(path)
+    row = read_row(path)
     if row.recipe_hash != (now := recipe_hash(recipe, key.precision)):
         raise UserError(
             f"{path} was made by another recipe ({row.recipe_hash}, now {now}): "
@@ -192,7 +193,7 @@ def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent | None:
         raise MissingParentError(
             f"{key} starts from {parent}, which is not there: {parent.command()}"
         )
-    row = rows.read_row(row_file)
+    row = read_row(row_file)
     now = json.loads(json.dumps(as_dict(recipe, parent.precision)))
     if differing := [name for name in now if row.recipe.get(name) != now[name]]:
         raise UserError(
@@ -240,7 +241,7 @@ def write_config(folder: Path, key: RunKey, recipe: Recipe) -> None:
     }
     text = json.dumps(config, sort_keys=True, indent=1) + "\n"
     if not path.exists():
-        rows.write_atomically(path, text)
+        write_atomically(path, text)
     elif path.read_text("utf-8") != text:
         raise UserError(
             f"{folder} was started with another recipe (config.json): delete the folder to start "
