@@ -6,7 +6,11 @@ from importlib.util import find_spec
 import torch
 
 if find_spec("triton") is None:
-    collect_ignore_glob = ["repro/**/triton_*.py", "repro/triton_*.py"]  # doctests import them
+    collect_ignore_glob = [
+        "repro/**/gpu.py",
+        "repro/**/gpu/*.py",
+        "repro/**/triton_*.py",
+    ]  # doctests
 elif not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 

@@ -13,8 +13,8 @@ from benchmarks.plain_stbp import PlainCbpStep, PlainNetwork, PlainStbp
 from benchmarks.plain_tssl_bp import PlainTsslBp, PlainTsslBpStep
 from benchmarks.plain_vgg import PlainVgg, PlainVggStep, enliven_
 from repro.networks.sew_resnet import sew_net
-from repro.recipe_fields import Recipe
-from repro.recipes import (
+from repro.recipes.fields import Recipe
+from repro.recipes.paper import (
     SNN_CALIBRATION_CIFAR10,
     STBP_CIFAR10,
     SURROGATE_DVS128_GESTURE,

@@ -28,17 +28,18 @@ from tonic.transforms import ToFrame
 from torch import Tensor
 
 from benchmarks.measure import environment, interleaved, paired_ratio
+from datamodules.base import Recording
 from datamodules.binning import FrameShape
 from datamodules.cifar10_dvs import SortedCifar10Dvs
 from datamodules.events import RecordingLoader, RecordingSampler, TrainingRecordingLoader
-from datamodules.frame_cache import CachedFrames, Recording, load_frames
-from repro.allocator import keep_freed_memory
+from datamodules.frame_cache import CachedFrames, load_frames
+from repro.build import make_data
 from repro.cells import RunKey, find_cell
-from repro.commit import git_state
-from repro.data import make_data
+from repro.device.allocator import keep_freed_memory
 from repro.errors import UserError
-from repro.recipes import find_recipe
-from repro.run import make_module
+from repro.provenance import git_state
+from repro.recipes.shipped import find_recipe
+from repro.run.training import make_module
 
 SIDE, DURATION = 128, 1_200_000  # pixels; us, about that of CIFAR10-DVS
 OURS, TONICS = "ours", "tonic's"

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure import environment
-from repro.campaign import PRIORITY
+from repro.campaign.campaign import PRIORITY
+from repro.campaign.estimate import Estimate, estimate
 from repro.cells import Cell, RunKey, Tier, cell_named
 from repro.errors import UserError
-from repro.estimate import Estimate, estimate
-from repro.recipes import find_recipe
-from repro.run import Places
+from repro.recipes.shipped import find_recipe
+from repro.run.places import Places
 
 BF16: Final = "spikes_bf16"
 

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 
 from benchmarks.cases import CASES, images
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
+from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cells import find_cell
+from repro.deploy.packed_inference import load_packed_
+from repro.deploy.packed_int8 import compute_in_integers_
 from repro.methods.base import predictions
-from repro.methods.build import build_network
 from repro.networks.convolution import to_channels_last_
-from repro.packed_inference import load_packed_
-from repro.packed_int8 import compute_in_integers_
 from repro.packing import pack, unpack
 
 NETWORKS: Final = {"stbp": "cifar10", "snn_calibration": "cifar100"}  # method -> data set

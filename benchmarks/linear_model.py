@@ -21,9 +21,9 @@ from datamodules.digits import DigitsDataModule
 from datamodules.errors import DataError
 from datamodules.events import EventDataModule
 from datamodules.loaders import Part
+from repro.build import make_data
 from repro.cells import SIMULATED, find_cell
-from repro.data import make_data
-from repro.recipes import find_recipe
+from repro.recipes.shipped import find_recipe
 
 SIMULATED_DATA: Final = tuple(cell.dataset for cell in SIMULATED)
 DATA: Final = (*get_args(CifarName), "digits", *SIMULATED_DATA)

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from repro.commit import git_state
 from repro.errors import UserError
+from repro.provenance import git_state
 
 STATUS: Final = Path("/proc/self/status")
 CPU_FLAGS: Final = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.device import PEAK
-from repro.rows import write_atomically
+from repro.files import write_atomically
 
 ROOT: Final = Path(__file__).parent.parent
 START: Final = "<!-- figures -->\n"

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import environment, interleaved, paired_ratio
-from repro.calibration import find_threshold, find_threshold_plain
 from repro.errors import UserError
+from repro.methods.calibration import find_threshold, find_threshold_plain
 from repro.networks.vgg import AVERAGE, CHANNELS, SIDE
 
 

@@ -29,13 +29,13 @@ from benchmarks import device as devices
 from benchmarks.cases import CASES, CPU, batch
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
 from benchmarks.plain_stbp import PlainCbpStep
-from repro.arithmetic import allow_tf32
 from repro.cbp.layers import LATENT, Arithmetic
 from repro.cells import Precision, RunKey, find_cell
 from repro.errors import UserError
 from repro.methods.base import SpikingModule
-from repro.recipe_fields import Matmul
-from repro.run import make_cbp, make_module, quiet_lightning
+from repro.recipes.fields import Matmul
+from repro.run.arithmetic import allow_tf32
+from repro.run.training import make_cbp, make_module, quiet_lightning
 
 FORMS: Final[dict[str, Arithmetic | None]] = {
     "float32 without CBP": None,

@@ -68,7 +68,7 @@ def magnitude(name: str, level: int) -> float:
 @functools.cache
 def policy() -> Policy:
     """Return the policy, read from torchvision."""
-    from torchvision.transforms import (  # type: ignore[import-untyped]
+    from torchvision.transforms import (
         AutoAugment,
         AutoAugmentPolicy,
     )

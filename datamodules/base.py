@@ -1,9 +1,12 @@
 """What a run needs of any data set; images in memory."""
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, Required, TypedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count as numbers
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, Required, TypedDict
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -13,9 +16,23 @@ from datamodules.augmentation import SIDE, crop_and_flip, cut_out_
 from datamodules.auto_augment import auto_augment
 from datamodules.errors import DataError
 from datamodules.loaders import BatchLoader, EpochSampler, Part, TrainingLoader
-from datamodules.share import WHOLE, Share, require_shares
+from datamodules.process_share import WHOLE, Share, require_shares
+
+
+class Recording(NamedTuple):
+    """One file of events and its label, from 0."""
+
+    path: Path
+    label: int
+
 
 PartName = Literal["train", "val", "test"]
+
+PARTS_OF_STAGE: Final[dict[str, tuple[PartName, ...]]] = {
+    "validate": ("val", "test"),  # the validation loaders evaluate both
+    "test": ("test",),
+}
+
 PART_NAMES: tuple[PartName, ...] = ("train", "val", "test")
 
 
@@ -278,3 +295,23 @@ class ImageDataModule(DataModule):
         if drawn and self.cutout:
             cut_out_(images, drawn[0][:, 3:5], self.cutout)
         return images, labels
+
+
+def find_folder(data_dir: str | Path | None) -> Path:
+    """Return the data folder: the argument, else the variable CBP_DATA, else ``data``."""
+    return Path(data_dir or os.environ.get("CBP_DATA") or "data")
+
+
+def interleave_classes(recordings: Sequence[Recording]) -> list[Recording]:
+    """Return the recordings by (rank within the class, class): any first N are balanced.
+
+    Args:
+        recordings: Sorted by path, which gives the ranks.
+
+    >>> a, b, c = Recording(Path("a"), 0), Recording(Path("b"), 0), Recording(Path("c"), 1)
+    >>> [recording.path.name for recording in interleave_classes([a, b, c])]
+    ['a', 'c', 'b']
+    """
+    ranks: dict[int, Iterator[int]] = {}
+    ranked = [(next(ranks.setdefault(r.label, numbers())), r.label, r) for r in recordings]
+    return [recording for *_, recording in sorted(ranked)]

@@ -1,16 +1,15 @@
 """CIFAR-10 and CIFAR-100 through torchvision, with a committed validation split."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Final, Literal, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.datasets import CIFAR10, CIFAR100  # type: ignore[import-untyped]
+from torchvision.datasets import CIFAR10, CIFAR100
 
-from datamodules.base import ImageArguments, ImageDataModule, Statistics
+from datamodules.base import ImageArguments, ImageDataModule, Statistics, find_folder
 from datamodules.errors import DataError
 from datamodules.loaders import Part
 from datamodules.splits import SEED, make_split, read_split, write_split
@@ -28,11 +27,6 @@ STATISTICS: Final[dict[Name, Statistics]] = {
     "cifar10": Statistics((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": Statistics((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
 }
-
-
-def find_folder(data_dir: str | Path | None) -> Path:
-    """Return the data folder: the argument, else the variable CBP_DATA, else ``data``."""
-    return Path(data_dir or os.environ.get("CBP_DATA") or "data")
 
 
 def md5_by_file(dataset: Name) -> dict[str, str]:

@@ -12,11 +12,10 @@ from filelock import FileLock
 from tonic.datasets import CIFAR10DVS
 
 from datamodules.archives import Archive, extract, extracted, fetch, figshare
-from datamodules.base import PartName
+from datamodules.base import PartName, Recording
 from datamodules.binning import DamagedRecordingError, Events
 from datamodules.errors import DataError
 from datamodules.events import EventDataModule
-from datamodules.frame_cache import Recording
 from datamodules.splits import SEED, lowest_ranked, read_split, write_split
 
 CLASSES: Final[tuple[str, ...]] = tuple(CIFAR10DVS.classes)

@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-import numpy.lib.recfunctions  # tonic uses it without importing it
 import numpy.typing as npt
 import torch
 from filelock import FileLock
 from tonic.datasets import DVSGesture
 
 from datamodules.archives import Archive, extracted, fetch, figshare
-from datamodules.base import PartName
+from datamodules.base import PartName, Recording
 from datamodules.binning import DamagedRecordingError, Events
 from datamodules.errors import DataError
 from datamodules.events import EventDataModule
-from datamodules.frame_cache import Recording
 from datamodules.splits import SEED, lowest_ranked, read_split, write_split
 
 CLASSES: Final[tuple[str, ...]] = tuple(DVSGesture.classes)

@@ -5,7 +5,6 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count as numbers
 from pathlib import Path
 from typing import ClassVar, Final, Required, TypedDict
 
@@ -13,19 +12,22 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from datamodules.base import PART_NAMES, DataModule, PartName
+from datamodules.base import (
+    PART_NAMES,
+    PARTS_OF_STAGE,
+    DataModule,
+    PartName,
+    Recording,
+    find_folder,
+    interleave_classes,
+)
 from datamodules.binning import Binning, FrameShape
-from datamodules.cifar import find_folder
 from datamodules.errors import DataError
-from datamodules.frame_cache import CachedFrames, Reader, Recording, load_frames
+from datamodules.frame_cache import CachedFrames, Reader, load_frames
 from datamodules.loaders import random_stream
-from datamodules.share import WHOLE, Share
+from datamodules.process_share import WHOLE, Share
 
 SIMULATION_FILE: Final = "simulation.json"
-PARTS_OF_STAGE: Final[dict[str, tuple[PartName, ...]]] = {
-    "validate": ("val", "test"),  # the validation loaders evaluate both
-    "test": ("test",),
-}
 # Random streams of an epoch: its order; batch b draws frames and shifts from stream b + 1.
 _ORDER = 0
 # A recording moves by up to so many of so many pixels.
@@ -48,21 +50,6 @@ class EventArguments(TypedDict, total=False):
     skip_damaged: bool
     sensor_side: int
     make: Callable[[Path], object] | None
-
-
-def interleave_classes(recordings: Sequence[Recording]) -> list[Recording]:
-    """Return the recordings by (rank within the class, class): any first N are balanced.
-
-    Args:
-        recordings: Sorted by path, which gives the ranks.
-
-    >>> a, b, c = Recording(Path("a"), 0), Recording(Path("b"), 0), Recording(Path("c"), 1)
-    >>> [recording.path.name for recording in interleave_classes([a, b, c])]
-    ['a', 'c', 'b']
-    """
-    ranks: dict[int, Iterator[int]] = {}
-    ranked = [(next(ranks.setdefault(r.label, numbers())), r.label, r) for r in recordings]
-    return [recording for *_, recording in sorted(ranked)]
 
 
 def shift_and_flip(events: Tensor, drawn: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from filelock import FileLock
 from tqdm import tqdm
 
+from datamodules.base import Recording
 from datamodules.binning import (
     DamagedRecordingError,
     Events,
@@ -29,13 +30,6 @@ FORMAT: Final = 1  # of the two files; part of the key
 FRAMES_FILE: Final = "frames.int16"
 INDEX_FILE: Final = "index.json"
 DTYPE: Final = np.dtype("<i2")
-
-
-class Recording(NamedTuple):
-    """One file of events and its label, from 0."""
-
-    path: Path
-    label: int
 
 
 class Reader(Protocol):

@@ -12,17 +12,24 @@ from typing import ClassVar, Final
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import ImageNet  # type: ignore[import-untyped]
-from torchvision.datasets.imagenet import ARCHIVE_META  # type: ignore[import-untyped]
-from torchvision.transforms import functional as F  # type: ignore[import-untyped]
+from torchvision.datasets import ImageNet
+from torchvision.datasets.imagenet import ARCHIVE_META
+from torchvision.transforms import functional as F
 
-from datamodules.base import PART_NAMES, DataModule, PartName, Statistics, normalise
-from datamodules.cifar import find_folder
+from datamodules.base import (
+    PART_NAMES,
+    PARTS_OF_STAGE,
+    DataModule,
+    PartName,
+    Recording,
+    Statistics,
+    find_folder,
+    interleave_classes,
+    normalise,
+)
 from datamodules.errors import DataError
-from datamodules.events import PARTS_OF_STAGE, interleave_classes
-from datamodules.frame_cache import Recording
 from datamodules.loaders import random_stream
-from datamodules.share import WHOLE, Share
+from datamodules.process_share import WHOLE, Share
 
 SIDE: Final = 224
 RESIZED: Final = 256  # shorter side before the centre crop

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.augmentation import draw_centres, draw_crops
 from datamodules.auto_augment import draw_operations
-from datamodules.share import WHOLE, Share
+from datamodules.process_share import WHOLE, Share
 
 # Random streams of an epoch: its order; batch b draws crops from stream b + 1, and AutoAugment's
 # choices from a stream of their own.

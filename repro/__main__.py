@@ -1,4 +1,4 @@
-"""``python -m repro``: see ``repro.cli``."""
+"""``python -m repro``: see ``repro.cli.dispatch``."""
 
 from repro.cli import main
 

@@ -5,6 +5,8 @@ from typing import Final, Literal, get_args
 
 from repro.errors import UserError
 
+Phase = Literal["ann", "pretrain", "cbp"]
+
 Method = Literal["tssl_bp", "stbp", "surrogate", "snn_calibration"]
 Dataset = Literal[
     "cifar10",
@@ -185,3 +187,22 @@ class RunKey:
             f"python -m repro run --method {cell.method} --dataset {cell.dataset}{network}"
             f" --precision {self.precision} --tier {self.tier} --seed {self.seed}"
         )
+
+
+def key_of(name: str) -> RunKey:
+    """Return the run of that name.
+
+    Raises:
+        UserError: There is none.
+
+    >>> str(key_of("stbp-cifar10-binary-desk-s7"))
+    'stbp-cifar10-binary-desk-s7'
+    """
+    seed = name.rpartition("-s")[2]
+    if seed.isdecimal():
+        for cell in (*CELLS, *SIMULATED):
+            for precision in cell.precisions:
+                for tier in TIERS:
+                    if str(key := RunKey(cell, precision, int(seed), tier)) == name:
+                        return key
+    raise UserError(f"{name} is no run of this program: see `python -m repro cells`")

@@ -24,3 +24,13 @@ class OutOfTimeError(Exception):
         """Keep what lacked."""
         super().__init__(f"{lacking:.0f} s too short")
         self.lacking = lacking
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error as one short line.
+
+    >>> in_words(ValueError("no good")), in_words(KeyError())
+    ('ValueError, no good', 'KeyError')
+    """
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}, {text[:300]}" if text else type(error).__name__

@@ -21,7 +21,8 @@ def generated_files(results: Path) -> list[Path]:
 
 
 def current() -> dict[str, dict[str, str]]:
-    from repro.recipes import RECIPES, recipe_hash
+    from repro.recipes.shipped import RECIPES
+    from repro.recipes.spec import recipe_hash
 
     recipes = {
         f"{cell} {precision} {tier}": recipe_hash(recipe, precision)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import repro.networks.alexnet as module
 from repro.cbp.layers import Arithmetic, prepare, prepared_layers
 from repro.networks.alexnet import SumPool, TsslBpNetwork, alexnet
+from repro.neurons.observe import observed
 from repro.neurons.tssl_bp import TsslBpNeuron, spike_kernel_loss, target_train
 
 NEURON = TsslBpNeuron()
@@ -102,20 +102,10 @@ def test_dropout_drops_whole_rows_at_every_step_alike() -> None:
     assert 0 < units[:, :, 0].mean() < 1
 
 
-def test_dropout_is_for_training_only_and_keeps_the_mean_current(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_dropout_is_for_training_only_and_keeps_the_mean_current() -> None:
     network = narrow(dropout=0.2)
     gains: list[float] = []
-    scan = module.scan
-
-    def recorded(
-        current: Tensor, steps: int, neuron: TsslBpNeuron, gain: float, *_: object
-    ) -> object:
-        gains.append(gain)
-        return scan(current, steps, neuron, gain, *_)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "scan", recorded)
+    network.fire.register_forward_pre_hook(lambda _, given: gains.append(given[2]))
     trained = [network(images()) for _ in range(2)]
     assert not torch.equal(*trained)
     assert gains[:8] == pytest.approx([1, 1 / 0.8, 1.1 / 0.8, 1.1 / 0.8, *[1 / 0.8] * 4])
@@ -134,20 +124,11 @@ def test_a_bias_or_a_pooling_at_an_end_is_refused() -> None:
         TsslBpNetwork({"conv": conv, "pool": SumPool()}, 5, NEURON)
 
 
-def spikes_and_gradients(
-    arithmetic: Arithmetic, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> tuple[list[Tensor], Tensor]:
+def spikes_and_gradients(arithmetic: Arithmetic, precision: str) -> tuple[list[Tensor], Tensor]:
     """Spikes of every layer, and the latent weights' gradients in one vector."""
-    network, kept, scan = narrow(), list[Tensor](), module.scan
+    network, kept = narrow(), list[Tensor]()
     prepare(network, precision, arithmetic=arithmetic)
-
-    def recorded(*arguments: object) -> Tensor:
-        spikes = scan(*arguments)  # type: ignore[arg-type]
-        kept.append(spikes.detach().float())
-        return spikes
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "scan", recorded)
+    with observed(network, lambda name, spikes, states: kept.append(spikes.float())):
         output = network(images(6))
     target = target_train(torch.arange(6), 10, 5, NEURON.tau_s)
     spike_kernel_loss(output, target, NEURON.tau_s).backward()
@@ -156,9 +137,9 @@ def spikes_and_gradients(
 
 
 @pytest.mark.parametrize("precision", ["binary", "ternary"])
-def test_bfloat16_is_spike_exact(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, plain_grad = spikes_and_gradients("float32", precision, monkeypatch)
-    exact, exact_grad = spikes_and_gradients("spikes_bf16", precision, monkeypatch)
+def test_bfloat16_is_spike_exact(precision: str) -> None:
+    plain, plain_grad = spikes_and_gradients("float32", precision)
+    exact, exact_grad = spikes_and_gradients("spikes_bf16", precision)
     assert len(plain) == 8
     for layer, (a, b) in enumerate(zip(plain, exact, strict=True)):
         assert torch.equal(a, b), f"{int((a != b).sum())} spikes differ in layer {layer}"

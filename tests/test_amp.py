@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+from repro.build import build
 from repro.cbp.callback import Cbp
 from repro.cbp.layers import LATENT
 from repro.cells import find_cell
 from repro.errors import UserError
 from repro.methods.base import SpikingModule, make_optimiser
-from repro.methods.build import build
-from repro.recipes import find_recipe
+from repro.recipes.shipped import find_recipe
 
 SCALE = 2.0**6  # of a fresh scaler 2^16: steps too small to see in float32
 

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from benchmarks.train_step import CASES, batch
-from repro import arithmetic
 from repro.cbp import layers
 from repro.cells import Precision, RunKey, find_cell
 from repro.errors import UserError
 from repro.methods.base import SpikingModule
-from repro.recipe_fields import Matmul
-from repro.recipes import RECIPES, STBP_DIGITS, as_dict, recipe_hash
-from repro.run import make_cbp, make_module
+from repro.recipes.fields import Matmul
+from repro.recipes.shipped import RECIPES
+from repro.recipes.smoke import STBP_DIGITS
+from repro.recipes.spec import as_dict, recipe_hash
+from repro.run import arithmetic
+from repro.run.training import make_cbp, make_module
 
 # T and width of a narrow network.
 NARROW = {

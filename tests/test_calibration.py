@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.calibration import (
+from repro.errors import UserError
+from repro.methods.calibration import (
     Pipeline,
     candidates,
     convert,
@@ -17,7 +18,6 @@ from repro.calibration import (
     quantisation_error,
     rates,
 )
-from repro.errors import UserError
 from repro.networks.vgg import Vgg, spiking_vgg, vgg16
 
 NARROW = 1 / 16

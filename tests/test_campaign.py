@@ -15,7 +15,7 @@ import pytest
 from test_rows import make_row, right
 
 from datamodules.errors import DataError
-from repro.campaign import (
+from repro.campaign.campaign import (
     PRIORITY,
     Campaign,
     packed_in_words,
@@ -23,12 +23,13 @@ from repro.campaign import (
     run_slice,
     slice_in_words,
 )
+from repro.campaign.transfer import MANIFEST, PART, pack, unpack
 from repro.cells import RunKey, find_cell
 from repro.cli import main
 from repro.errors import DivergedError, OutOfTimeError, UserError
-from repro.recipes import find_recipe, recipe_hash
-from repro.rows import read_rows, write_row
-from repro.travel import MANIFEST, PART, pack, unpack
+from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import recipe_hash
+from repro.results.rows import read_rows, write_row
 
 ROOT = Path(__file__).parent.parent
 STBP, VGG = find_cell("stbp", "cifar10"), find_cell("snn_calibration", "cifar10")

@@ -14,10 +14,10 @@ from repro.cbp.constraint import add_slope_, constraint, constraint_failure_scor
 from repro.cbp.layers import convert, convert_state, prepare, prepared_layers
 from repro.cbp.levels import LEVELS, ChannelLevels, LayerLevels, nearest_level
 from repro.cbp.multiplier import Multipliers
+from repro.deploy.packed_inference import load_packed_
+from repro.deploy.packed_int8 import compute_in_integers_
 from repro.errors import UserError
-from repro.packed_contents import describe
-from repro.packed_inference import load_packed_
-from repro.packed_int8 import compute_in_integers_
+from repro.packing.describe import describe
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 

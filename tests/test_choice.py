@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from repro.cbp.choice import choose_layers, choose_levels, unscaled_levels
 from repro.cbp.layers import prepare, prepared_layers
 from repro.cbp.levels import LEVELS
+from repro.cbp.selection import choose_layers, choose_levels, unscaled_levels
 from repro.errors import UserError
 
 

@@ -9,9 +9,9 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import CIFAR10, cifar  # type: ignore[import-untyped]
+from torchvision.datasets import CIFAR10, cifar
 
-from datamodules.base import ImageArguments
+from datamodules.base import ImageArguments, find_folder
 from datamodules.cifar import (
     CLASSES,
     SPLITS,
@@ -19,7 +19,6 @@ from datamodules.cifar import (
     VALIDATION_IMAGES,
     CifarDataModule,
     Name,
-    find_folder,
     make_validation,
     md5_by_file,
 )

@@ -15,6 +15,7 @@ import torch
 
 from datamodules import cifar10_dvs
 from datamodules.archives import Archive
+from datamodules.base import Recording
 from datamodules.binning import FrameShape, bin_events
 from datamodules.cifar10_dvs import (
     ARCHIVE,
@@ -29,7 +30,6 @@ from datamodules.cifar10_dvs import (
     split_class,
 )
 from datamodules.errors import DataError
-from datamodules.frame_cache import Recording
 from datamodules.splits import SEED, read_split
 
 SIDE, STEPS = 16, 4

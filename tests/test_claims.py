@@ -7,21 +7,14 @@ import pytest
 from test_rows import make_row, right
 
 from repro.cells import CELLS, Cell
-from repro.claims import (
-    LOSS_PAIRS,
-    RISE_CELL,
-    all_parts,
-    claims_in_words,
-    claims_table,
-    comparable,
-    control_in_words,
-    control_table,
-)
-from repro.groups import grouped
-from repro.rows import Row
-from repro.statistics import paired_difference
-from repro.text_table import Table
-from repro.words import with_interval
+from repro.report.claims import claims_in_words, claims_table
+from repro.report.control import all_parts, control_in_words, control_table
+from repro.report.tier_rows import comparable, grouped
+from repro.report.wording import with_interval
+from repro.results.published import LOSS_PAIRS, RISE_CELL
+from repro.results.row import Row
+from repro.results.statistics import paired_difference
+from repro.table import Table
 
 IMAGES = 1000
 STBP, STBP_NAME = CELLS[1], "stbp/cifar10"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.commit import STAMP, git_state, write_stamp
 from repro.errors import UserError
+from repro.provenance import STAMP, git_state, write_stamp
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from repro.cbp.constraint import add_slope_, constraint, constraint_failure_score
-from repro.cbp.kernels import nearest_on_cpu
+from repro.cbp.cpu import nearest_on_cpu
 from repro.cbp.levels import LEVELS, nearest_level
 from repro.cbp.window import constrained_fraction
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from benchmarks.train_step import CASES, batch, our_module
 from repro import memory
 from repro.cli import main
-from repro.costs import PICOJOULE_AC, PICOJOULE_MAC, Costs, measure
-from repro.costs_file import TOTALS, to_csv
+from repro.deploy.costs import PICOJOULE_AC, PICOJOULE_MAC, Costs, measure
+from repro.deploy.costs_report import TOTALS, to_csv
+from repro.deploy.synaptic_operations import operations
 from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
-from repro.neurons.watch import fired, watching
-from repro.synaptic_operations import operations
+from repro.neurons.observe import observed
 
 NARROW = {"stbp": (4, 1 / 32), "tssl_bp": (5, 1 / 16), "snn_calibration": (6, 1 / 16)}
 NARROW |= {"surrogate": (3, 1 / 8)}
@@ -179,17 +179,16 @@ def whole(method: str) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.parametrize("method", list(CASES))
-def test_watching_changes_no_output(method: str) -> None:
+def test_observing_changes_no_output(method: str) -> None:
     network, inputs = whole(method)
     with torch.no_grad():
         expected, seen = network(inputs), list[Tensor]()
-        with watching(lambda spikes, states: seen.append(spikes)):
+        with observed(network, lambda name, spikes, states: seen.append(spikes)):
             assert torch.equal(network(inputs), expected)
         count = len(seen)
         network(inputs)
-    assert len(seen) == count > 0  # nobody watches any more
+    assert len(seen) == count > 0
     assert all(bool(((spikes == 0) | (spikes == 1)).all()) for spikes in seen)
-    assert fired(inputs) is inputs
 
 
 @pytest.mark.parametrize("method", list(CASES))

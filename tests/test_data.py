@@ -10,10 +10,10 @@ from datamodules.cifar10_dvs import Cifar10DvsDataModule
 from datamodules.digits import DigitsDataModule
 from datamodules.dvs128_gesture import Dvs128GestureDataModule
 from datamodules.imagenet import ImageNetDataModule
+from repro.build import make_data
 from repro.cells import Cell, Tier
-from repro.data import make_data
-from repro.recipe_fields import DATA, SurrogateRecipe
-from repro.recipes import RECIPES
+from repro.recipes.fields import DATA, SurrogateRecipe
+from repro.recipes.shipped import RECIPES
 
 KINDS = {
     "cifar10": CifarDataModule,

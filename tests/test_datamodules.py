@@ -9,17 +9,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from datamodules.augmentation import (
-    PADDING,
-    SIDE,
-    crop_and_flip,
-    draw_crops,
-)
-from datamodules.base import (
-    DataError,
-    ImageDataModule,
-    Statistics,
-)
+from datamodules.augmentation import PADDING, SIDE, crop_and_flip, draw_crops
+from datamodules.base import DataError, ImageDataModule, Statistics
 from datamodules.loaders import BatchLoader, EpochSampler, Part, moved, random_stream
 from datamodules.splits import make_split, read_split, write_split
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from repro.deadline import Deadline, seconds_in
 from repro.errors import OutOfTimeError, UserError
+from repro.run.deadline import Deadline, seconds_in
 
 
 @pytest.mark.parametrize("words", ["", "m", "-3m", "9 m", "1m1h", "0s", "nine"])

@@ -16,8 +16,8 @@ from train_together import CASES, in_float64, train_case
 
 from repro.cells import Cell, RunKey
 from repro.cli import main
-from repro.devices import help_out, is_helper, require_devices, trainer_fields
 from repro.errors import UserError
+from repro.run.ddp import help_out, is_helper, require_devices, trainer_fields
 
 ROOT = Path(__file__).parent.parent
 EQUAL = {"rtol": 1e-6, "atol": 1e-12}
@@ -55,7 +55,7 @@ def alone(
     case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int = 0
 ) -> dict[str, object]:
     """What a single process ends with, by the path of every number."""
-    monkeypatch.setattr("repro.run.Trainer", in_float64)
+    monkeypatch.setattr("repro.run.training.Trainer", in_float64)
     return numbers(train_case(case, folder, devices=1, seed=seed))
 
 
@@ -159,7 +159,7 @@ def test_a_run_on_two_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 KILLED = """
 import os, signal, sys
 from repro.cli import main
-from repro.devices import process_number
+from repro.run.ddp import process_number
 from repro.methods.base import SpikingModule
 
 def kill(self, batch, batch_idx):
@@ -244,8 +244,8 @@ def test_an_error_of_a_helper_is_told_with_its_number(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("repro.devices.PATIENCE", 0.1)
-    monkeypatch.setattr("repro.devices._end_after", lambda first: None)
+    monkeypatch.setattr("repro.run.ddp.PATIENCE", 0.1)
+    monkeypatch.setattr("repro.run.ddp._end_after", lambda first: None)
     assert is_helper(2)
     assert not is_helper(1), "a variable of somebody else's launcher"
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from datamodules.archives import Archive
+from datamodules.base import Recording, find_folder, interleave_classes
 from datamodules.binning import DamagedRecordingError, FrameShape, bin_events
-from datamodules.cifar import find_folder
 from datamodules.dvs128_gesture import (
     ARCHIVES,
     METHOD,
@@ -30,8 +30,6 @@ from datamodules.dvs128_gesture import (
     validation_users,
 )
 from datamodules.errors import DataError
-from datamodules.events import interleave_classes
-from datamodules.frame_cache import Recording
 from datamodules.simulation.figure import frames_figure
 from datamodules.splits import SEED, read_split
 from repro.networks.sew_resnet import sew_net

@@ -1,15 +1,18 @@
 """Plans: operations counted by hand, seconds for every kind of run, absent data named."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from datamodules.errors import DataError
+from repro.build import make_data
+from repro.campaign.estimate import count, estimate
 from repro.cells import RunKey, find_cell
 from repro.cli import main
-from repro.estimate import count, estimate
-from repro.recipes import find_recipe
-from repro.run import Places, make_data, make_module
+from repro.recipes.shipped import find_recipe
+from repro.run.places import Places
+from repro.run.training import make_module
 
 STBP, VGG = find_cell("stbp", "cifar10"), find_cell("snn_calibration", "cifar10")
 
@@ -52,7 +55,7 @@ def test_a_plan_is_printed_and_nothing_is_written(
     told = capsys.readouterr().out
     assert "What is left to run, measured on CPU" in told
     assert "stbp-cifar10-ternary-smoke-s1" in told
-    assert "Total 0.0 hours" in told
+    assert re.search(r"Total \d+\.\d hours", told)
     assert not list(tmp_path.iterdir())
 
 
@@ -62,7 +65,7 @@ def test_absent_data_are_named(
     def nothing(*_: object) -> None:
         raise DataError("cifar10 is not there")
 
-    monkeypatch.setattr("repro.estimate.estimate", nothing)
+    monkeypatch.setattr("repro.campaign.estimate.estimate", nothing)
     words = ["campaign", "--plan", "--tier=desk", "--seeds", "7", "--cells", "stbp/cifar10"]
     assert main(words) == 0
     told = capsys.readouterr().out

@@ -17,13 +17,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from tonic.transforms import ToFrame
 from torch import Tensor
 
-from datamodules.base import PartName
+from datamodules.base import PartName, Recording, interleave_classes
 from datamodules.binning import DamagedRecordingError, FrameShape, bin_events, check_events
 from datamodules.dvs128_gesture import Dvs128GestureDataModule
 from datamodules.errors import DataError
-from datamodules.events import EventDataModule, interleave_classes, shift_and_flip
-from datamodules.frame_cache import Recording
-from datamodules.share import Share
+from datamodules.events import EventDataModule, shift_and_flip
+from datamodules.process_share import Share
 
 SIDE, STEPS, BATCH = 8, 6, 5
 COUNTS = {"train": 12, "val": 4, "test": 6}

@@ -8,7 +8,7 @@ from test_rows import make_row, right
 
 from repro.cells import CELLS
 from repro.errors import UserError
-from repro.figures import accuracy_against_memory_figure
+from repro.report.figure import accuracy_against_memory_figure
 
 
 def panels(path: Path) -> list[str]:

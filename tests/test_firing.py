@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import repro.firing
+import repro.run.evaluation
 from datamodules.base import DataModule
+from repro.build import build_network, make_data
 from repro.cells import CELLS, Cell, find_cell
-from repro.data import make_data
-from repro.firing import firing_rates
-from repro.methods.build import build_network
 from repro.networks.conv7fc3 import StbpNetwork
 from repro.neurons.stbp import scan_plain
-from repro.recipes import find_recipe
+from repro.recipes.shipped import find_recipe
+from repro.run.evaluation import firing_rates
 
 STBP = find_cell("stbp", "cifar10")
 
@@ -49,7 +48,7 @@ def spikes_by_hand(network: StbpNetwork, images: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("images", [500, 20])
 def test_spikes_are_those_of_the_layers(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repro.firing, "IMAGES", images)
+    monkeypatch.setattr(repro.run.evaluation, "IMAGES", images)
     recipe = dataclasses.replace(small(STBP), gain=4.0)
     data = digits(recipe)
     torch.manual_seed(0)

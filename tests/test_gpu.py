@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.train_step import CASES, OurStep, batch
-from repro import arithmetic
-from repro.cbp import constraint, layers, spikes_bf16
+from repro.cbp import constraint, layers, quantiser, spikes_bf16
 from repro.cbp.layers import Arithmetic
 from repro.cells import RunKey, find_cell
-from repro.neurons import integrate_and_fire, normed_plif, stbp, tssl_bp
-from repro.recipes import find_recipe
-from repro.run import Places, run
+from repro.neurons import scan
+from repro.recipes.shipped import find_recipe
+from repro.run import arithmetic
+from repro.run.lifecycle import run
+from repro.run.places import Places
 
 pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,7 +29,7 @@ NARROW = {
     "snn_calibration": (4, 1 / 32),
     "surrogate": (2, 1 / 16),
 }
-USERS = (stbp, integrate_and_fire, tssl_bp, normed_plif, constraint, layers, spikes_bf16)
+USERS = (scan, constraint, quantiser, spikes_bf16)
 SLOW = pytest.mark.slow  # in the interpreter
 every_network = pytest.mark.parametrize("network", sorted(NARROW))
 

@@ -5,9 +5,9 @@ import shlex
 from test_rows import make_row, right
 
 from repro.cells import CELLS, RunKey, find_cell
-from repro.cli import parse_run
-from repro.holes import holes_in_words, missing_runs
-from repro.recipes import RECIPES
+from repro.cli.run import parse_run
+from repro.recipes.shipped import RECIPES
+from repro.report.missing_runs import holes_in_words, missing_runs
 
 STBP = find_cell("stbp", "cifar10")
 ROWS = [make_row(right(15), seed=seed) for seed in (0, 2)]

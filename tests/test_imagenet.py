@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision import transforms  # type: ignore[import-untyped]
+from torchvision import transforms
 
 from datamodules.errors import DataError
 from datamodules.imagenet import (
@@ -20,7 +20,7 @@ from datamodules.imagenet import (
     evaluation_image,
 )
 from datamodules.loaders import random_stream
-from datamodules.share import Share
+from datamodules.process_share import Share
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 TRAIN, HELD_OUT, TEST = 5, 2, 2  # a class

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.neurons.integrate_and_fire import IntegrateAndFire, scan, scan_plain
+from repro.neurons.integrate_and_fire import IntegrateAndFire, scan_plain
+from repro.neurons.scan import integrate_and_fire as scan
 from repro.neurons.surrogate import arctan_slope, arctan_spike
 
 NEURON = IntegrateAndFire()

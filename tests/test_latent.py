@@ -7,13 +7,21 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from test_callback import Linear3, data
 
-import repro.latent
+import repro.run.latent_histograms
 from repro.cbp.callback import Cbp
 from repro.cbp.control import Control
 from repro.cbp.layers import prepared_layers
 from repro.cbp.levels import LEVELS
 from repro.errors import UserError
-from repro.latent import BINS, CENTRES, FILE, PER_SCALE, LatentHistograms, histogram, read_latent
+from repro.run.latent_histograms import (
+    BINS,
+    CENTRES,
+    FILE,
+    PER_SCALE,
+    LatentHistograms,
+    histogram,
+    read_latent,
+)
 
 
 def counted_slowly(weight: torch.Tensor, scale: float) -> list[int]:
@@ -32,7 +40,7 @@ def test_weights_are_counted_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> N
     found = histogram(weight, scale)
     assert found.tolist() == counted_slowly(weight, float(scale))
     assert 0 < int(found.sum()) < weight.numel(), "some weights lie beyond the outermost bins"
-    monkeypatch.setattr(repro.latent, "CHUNK", 10)
+    monkeypatch.setattr(repro.run.latent_histograms, "CHUNK", 10)
     assert torch.equal(histogram(weight, scale), found)
     assert not torch.equal(histogram(weight, 1.25 * scale), found)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.groups import MARKS
-from repro.latex import WRITTEN, escaped, latex
-from repro.text_table import Table
+from repro.report.tier_rows import MARKS
+from repro.table import WRITTEN, Table, escaped, latex
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "results").glob("*.tex"))

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from repro.cbp.layers import convert, prepare
 from repro.cbp.levels import LayerLevels, Levels
 from repro.cli import main
+from repro.deploy.nir_export import DT, codes, to_nir, write_nir
 from repro.errors import UserError
 from repro.networks.alexnet import TsslBpNetwork, alexnet
 from repro.networks.conv7fc3 import StbpNetwork, conv7fc3
 from repro.networks.vgg import spiking_vgg, vgg16
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import TsslBpNeuron, synaptic_filter
-from repro.nir_export import DT, codes, to_nir, write_nir
 
 nir: Any = pytest.importorskip("nir")
 NARROW = 1 / 32

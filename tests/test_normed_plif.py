@@ -7,20 +7,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.neurons.normed_plif import connect, norm_and_fire, norm_and_fire_plain
-from repro.neurons.plif import HardResetNeuron
+from repro.neurons.layer import HardResetLayer
+from repro.neurons.normed_plif import connect, norm_and_fire_plain
+from repro.neurons.scan import norm_and_fire
 
 STEPS = 5
 CONNECTIONS = ["add", "and", "iand"]
 
 
-def layer(tau: float | None, channels: int = 6) -> tuple[nn.BatchNorm2d, HardResetNeuron]:
+def layer(tau: float | None, channels: int = 6) -> tuple[nn.BatchNorm2d, HardResetLayer]:
     torch.manual_seed(3)
     norm = nn.BatchNorm2d(channels).double()
     nn.init.uniform_(norm.weight, 0.5, 2.0)
     nn.init.normal_(norm.bias)
     norm.running_mean.normal_()  # type: ignore[union-attr]
-    return norm, HardResetNeuron(tau).double()
+    return norm, HardResetLayer(tau).double()
 
 
 def inputs(steps: int, channels: int = 6, side: int = 7) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,13 +35,13 @@ def inputs(steps: int, channels: int = 6, side: int = 7) -> tuple[Tensor, Tensor
 def results(
     function: Any,
     given: tuple[Tensor, Tensor, Tensor],
-    made: tuple[nn.BatchNorm2d, HardResetNeuron],
+    made: tuple[nn.BatchNorm2d, HardResetLayer],
     connection: str | None,
 ) -> dict[str, Tensor]:
     norm, neuron = copy.deepcopy(made)
     maps, shortcut = (tensor.clone().requires_grad_() for tensor in given[:2])
     other = (None,) if connection is None else (shortcut, connection)
-    out = function(maps, STEPS, norm, neuron, *other)
+    out = function(maps, STEPS, norm, neuron.leak(), *other)
     out.backward(given[2])
     named = {**dict(norm.named_parameters()), **dict(neuron.named_parameters())}
     found = {name: parameter.grad for name, parameter in named.items()}
@@ -114,7 +115,7 @@ def test_narrow_types_take_the_operations_one_by_one(dtype: torch.dtype) -> None
     """The kernels have no arithmetic for them: bfloat16 reaches NumPy as its bits."""
     maps, shortcut, _ = inputs(STEPS)
     norm, neuron = (module.to(dtype).eval() for module in layer(2.0))
-    given = maps.to(dtype), STEPS, norm, neuron, shortcut.to(dtype)
+    given = maps.to(dtype), STEPS, norm, neuron.leak(), shortcut.to(dtype)
     found = norm_and_fire(*given)
     assert torch.equal(found, norm_and_fire_plain(*given))
     assert (found != shortcut.to(dtype)).any()
@@ -132,6 +133,6 @@ def test_connections_are_those_of_the_paper(connection: Any, table: list[int]) -
 def test_bad_shapes_are_refused() -> None:
     norm, neuron = layer(2.0, 4)
     with pytest.raises(ValueError, match="neither 1 nor T = 5"):
-        norm_and_fire(torch.zeros(3, 1, 4, 2, 2).double(), 5, norm, neuron)
+        norm_and_fire(torch.zeros(3, 1, 4, 2, 2).double(), 5, norm, neuron.leak())
     with pytest.raises(ValueError, match="no variance"):
-        norm_and_fire(torch.zeros(1, 1, 4, 1, 1).double(), 5, norm, neuron)
+        norm_and_fire(torch.zeros(1, 1, 4, 1, 1).double(), 5, norm, neuron.leak())

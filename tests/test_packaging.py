@@ -8,17 +8,29 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from repro import arguments, cli
 from repro.cells import find_cell
+from repro.cli.campaign import CampaignArguments
+from repro.cli.packed import (
+    CostsArguments,
+    ExportArguments,
+    InferArguments,
+    InspectArguments,
+    NirArguments,
+)
+from repro.cli.parsing import parse as parse_words
+from repro.cli.parsing import parse_override
+from repro.cli.reproduce import ReproduceArguments
+from repro.cli.run import parse_known
+from repro.cli.simulate import SimulateArguments
+from repro.cli.sweep import SweepArguments
+from repro.cli.tables import ReportArguments, TablesArguments
 from repro.errors import UserError
-from repro.parsing import parse as parse_words
-from repro.parsing import parse_override
-from repro.quantise_arguments import QuantiseArguments
-from repro.recipes import find_recipe
+from repro.quantise.arguments import QuantiseArguments
+from repro.recipes.shipped import find_recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -27,18 +39,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DOCUMENTS: list[str | Path] = ["README.md", "CONTRIBUTING.md", "sweeps/README.md"]
 DOCUMENTS += (ROOT / "docs").rglob("*.md")
 ARGUMENTS = {
-    "sweep": arguments.SweepArguments,
-    "reproduce": arguments.ReproduceArguments,
-    "campaign": arguments.CampaignArguments,
-    "tables": arguments.TablesArguments,
-    "report": arguments.ReportArguments,
-    "export": arguments.ExportArguments,
-    "inspect": arguments.InspectArguments,
-    "infer": arguments.InferArguments,
-    "costs": arguments.CostsArguments,
-    "nir": arguments.NirArguments,
+    "sweep": SweepArguments,
+    "reproduce": ReproduceArguments,
+    "campaign": CampaignArguments,
+    "tables": TablesArguments,
+    "report": ReportArguments,
+    "export": ExportArguments,
+    "inspect": InspectArguments,
+    "infer": InferArguments,
+    "costs": CostsArguments,
+    "nir": NirArguments,
     "quantise": QuantiseArguments,
-    "simulate": arguments.SimulateArguments,
+    "simulate": SimulateArguments,
 }
 
 
@@ -60,7 +72,7 @@ def parse(command: str) -> None:
     if name == "cells":
         assert not words
     elif name == "run":
-        chosen, overrides = cli.parse_known(words)
+        chosen, overrides = parse_known(words)
         cell = find_cell(chosen.method, chosen.dataset, chosen.network)
         parse_override(find_recipe(cell, chosen.tier), overrides, "run")
     else:

@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from benchmarks import inference, speed_page
 from benchmarks.measure import peak_memory
 from benchmarks.train_step import CASES, batch, our_module
-from repro import packed_kernels
+from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cbp.levels import LEVELS, LayerLevels
 from repro.cells import QUANTISED, RunKey, find_cell
 from repro.cli import main
+from repro.deploy.infer import comparison, evaluate
+from repro.deploy.packed_inference import Loaded, Scratch, load_packed_
+from repro.deploy.packed_run import PackedCell, open_cell
 from repro.errors import UserError
-from repro.infer import comparison, evaluate
 from repro.memory import packed_bytes
-from repro.methods.build import build_network
 from repro.networks.convolution import to_channels_last_
-from repro.packed_cell import PackedCell, open_cell
-from repro.packed_inference import Loaded, Scratch, load_packed_
+from repro.packing import bits as packed_kernels
 from repro.packing import pack, unpack
-from repro.recipes import as_dict, find_recipe, recipe_hash
+from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import as_dict, recipe_hash
 
 NARROW = {
     "stbp": (4, 1 / 8),

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from benchmarks.train_step import batch, our_module
 from repro.cbp.levels import LEVELS
+from repro.deploy.packed_int8 import compute_in_integers_, level_codes
 from repro.networks.convolution import UnfoldedConv2d, to_channels_last_
-from repro.packed_int8 import compute_in_integers_, level_codes
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "plain": (nn.Conv2d(32, 24, 3, padding=1), (5, 32, 9, 7)),

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from repro import memory, packing
 from repro.cbp.levels import LEVELS, LayerLevels
 from repro.errors import UserError
-from repro.packed_contents import describe
+from repro.packing.describe import describe
+from repro.packing.file import _CHUNK
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "packed_format.md"
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -90,7 +91,7 @@ def test_round_trip_is_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", sorted(LEVELS))
-@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, packing._CHUNK - 1, packing._CHUNK + 3])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, _CHUNK - 1, _CHUNK + 3])
 def test_round_trip_of_every_precision_and_length(
     tmp_path: Path, dtype: torch.dtype, name: str, count: int
 ) -> None:

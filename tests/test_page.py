@@ -16,13 +16,14 @@ from test_rows import make_row, right
 from repro.cells import CELLS, SIMULATED
 from repro.cli import main
 from repro.errors import UserError
-from repro.latent import BINS, COLUMNS
-from repro.page.document import DARK, LIGHT, Sources, write_page
-from repro.page.folder import read_folder
-from repro.page.gathering import chosen
-from repro.page.panel import linear, logarithmic
-from repro.published import read_published
-from repro.rows import Row, write_row
+from repro.report.page.document import DARK, LIGHT, Sources, write_page
+from repro.report.page.folder import read_folder
+from repro.report.page.gathering import chosen
+from repro.report.page.panel import linear, logarithmic
+from repro.results.published import read_published
+from repro.results.row import Row
+from repro.results.rows import write_row
+from repro.run.latent_histograms import BINS, COLUMNS
 
 PAPER = Path(__file__).parent.parent / "results" / "paper.csv"
 STBP, VGG = CELLS[1], CELLS[-1]

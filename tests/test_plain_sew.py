@@ -23,7 +23,8 @@ from repro.cbp.layers import LATENT, prepare, prepared_layers
 from repro.cbp.multiplier import Multipliers
 from repro.errors import UserError
 from repro.networks.sew_resnet import SewNet, sew_net
-from repro.neurons.plif import HardResetNeuron, scan_plain
+from repro.neurons.layer import HardResetLayer
+from repro.neurons.plif import scan_plain
 
 EIGHTH, STEPS, SIDE = 1 / 8, 4, 16
 both = pytest.mark.parametrize("precision", PRECISIONS)
@@ -115,7 +116,7 @@ class StandIn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.neurons = HardResetNeuron(2.0)
+        self.neurons = HardResetLayer(2.0)
 
     def forward(self, current: Tensor) -> Tensor:
         return scan_plain(current, len(current), self.neurons.leak())

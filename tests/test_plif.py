@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.neurons.plif import HardResetNeuron, scan_plain
+from repro.neurons.layer import HardResetLayer
+from repro.neurons.plif import scan_plain
 
 STEPS = 7
 
@@ -76,13 +77,13 @@ def test_a_constant_current_is_the_same_at_every_step() -> None:
 
 @pytest.mark.parametrize("tau", [1.5, 2.0, 10.0])
 def test_the_leak_starts_at_one_over_tau(tau: float) -> None:
-    leak = HardResetNeuron(tau).leak()
+    leak = HardResetLayer(tau).leak()
     assert leak is not None
     assert leak.item() == pytest.approx(1 / tau)
 
 
 def test_a_neuron_without_leak_has_no_parameter() -> None:
-    neuron = HardResetNeuron(None)
+    neuron = HardResetLayer(None)
     assert neuron.leak() is None
     assert not list(neuron.parameters())
 
@@ -90,4 +91,4 @@ def test_a_neuron_without_leak_has_no_parameter() -> None:
 @pytest.mark.parametrize("tau", [1.0, 0.5, math.inf, math.nan])
 def test_time_constants_without_a_leak_are_refused(tau: float) -> None:
     with pytest.raises(ValueError, match="give more than 1 step"):
-        HardResetNeuron(tau)
+        HardResetLayer(tau)

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from repro import cli, packing
+from repro import packing
 from repro.cbp.levels import LEVELS, ChannelLevels
+from repro.cli import dispatch as cli
 
 OWN = """
 from pathlib import Path

@@ -17,14 +17,14 @@ import pytest
 from filelock import FileLock
 from test_sweep import CHILD, PARENT, parameters, quick, write
 
-from repro import ray_engine, ray_node
 from repro.cli import main
-from repro.commit import code_checksum
 from repro.errors import UserError
-from repro.ray_engine import RayEngine, connect, require_answer, trouble_of_ray
-from repro.ray_node import Ended, Job, make_on_node
-from repro.rows import read_rows
-from repro.sweep import Run
+from repro.provenance import code_checksum
+from repro.results.rows import read_rows
+from repro.sweep import ray_engine, ray_node
+from repro.sweep.plan import Run
+from repro.sweep.ray_engine import RayEngine, connect, require_answer, trouble_of_ray
+from repro.sweep.ray_node import Ended, Job, make_on_node
 
 ROOT = Path(__file__).parent.parent
 NODE = "0123456789abcdef"
@@ -73,7 +73,9 @@ def test_a_node_with_other_code_or_without_the_folder_makes_nothing(job: Job) ->
 
 def on_another_process(job: Job) -> "subprocess.Popen[bytes]":
     """A process that makes the run, as Ray's worker does, once the run has started."""
-    program = f"from repro.ray_node import *; from pathlib import *; make_on_node({job!r}, '')"
+    program = (
+        f"from repro.sweep.ray_node import *; from pathlib import *; make_on_node({job!r}, '')"
+    )
     program = program.replace("PosixPath", "Path")
     worker = subprocess.Popen(
         [sys.executable, "-c", program],

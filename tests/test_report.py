@@ -13,18 +13,15 @@ import repro.memory
 from repro.cells import CELLS, QUANTISED, Cell
 from repro.errors import UserError
 from repro.memory import Memory
-from repro.memory_table import memory_table
-from repro.published import read_published
-from repro.recipes import RECIPES, recipe_hash
-from repro.report import (
-    LinearModel,
-    computed_memory,
-    current_hashes,
-    generate,
-    read_linear_model,
-    write_tables,
-)
-from repro.rows import Row, read_rows, write_row
+from repro.recipes.shipped import RECIPES
+from repro.recipes.spec import recipe_hash
+from repro.report.linear_model import LinearModel, read_linear_model
+from repro.report.publish import generate, write_tables
+from repro.report.tier_rows import current_hashes
+from repro.report.weight_memory import computed_memory, memory_table
+from repro.results.published import read_published
+from repro.results.row import Row
+from repro.results.rows import read_rows, write_row
 
 PAPER = Path(__file__).parent.parent / "results" / "paper.csv"
 LINEAR = LinearModel("cifar10", 100, 20, 1e-3, 0.4, 0.35, "2b")
@@ -199,7 +196,8 @@ def test_a_recipe_that_is_gone_makes_its_rows_stale(
 ) -> None:
     cell, gone = CELLS[1], CELLS[2]
     monkeypatch.setattr(
-        "repro.report.RECIPES", {name: r for name, r in RECIPES.items() if name[0] != gone}
+        "repro.report.tier_rows.RECIPES",
+        {name: r for name, r in RECIPES.items() if name[0] != gone},
     )
     hashes = current_hashes([*family, make_row(right(3), cell=gone)])
     assert hashes == {

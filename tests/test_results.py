@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.report import write_tables
-from repro.rows import read_rows
+from repro.report.publish import write_tables
+from repro.results.rows import read_rows
 
 ROOT = Path(__file__).parent.parent
 GENERATED = ("*.md", "*.csv", "*.tex", "*.svg")

@@ -12,19 +12,12 @@ import pytest
 
 from repro.cells import CELLS, Cell, RunKey
 from repro.errors import UserError
-from repro.groups import MARKS, grouped, joint_marks, marks
-from repro.recipe_fields import Pipeline
-from repro.rows import (
-    PARENT,
-    STEPS_TAKEN,
-    Row,
-    pack_correct,
-    read_rows,
-    unpack_correct,
-    versions,
-    write_row,
-)
-from repro.statistics import exact_p, mcnemar_p, pair
+from repro.provenance import versions
+from repro.recipes.fields import Pipeline
+from repro.report.tier_rows import MARKS, grouped, joint_marks, marks
+from repro.results.row import PARENT, STEPS_TAKEN, Row, pack_correct, unpack_correct
+from repro.results.rows import read_rows, write_row
+from repro.results.statistics import exact_p, mcnemar_p, pair
 
 STBP = CELLS[1]
 

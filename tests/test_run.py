@@ -18,11 +18,14 @@ from datamodules.errors import DataError
 from repro import packing
 from repro.cells import CELLS, QUANTISED, Cell, Precision, RunKey, find_cell
 from repro.cli import main
-from repro.latent import read_latent
-from repro.recipe_fields import StbpRecipe
-from repro.recipes import RECIPES, find_recipe
-from repro.rows import Row, read_rows
-from repro.run import Places, locked, run
+from repro.recipes.fields import StbpRecipe
+from repro.recipes.shipped import RECIPES, find_recipe
+from repro.results.row import Row
+from repro.results.rows import read_rows
+from repro.run.latent_histograms import read_latent
+from repro.run.lifecycle import run
+from repro.run.places import Places
+from repro.run_folder import locked
 
 ROOT = Path(__file__).parent.parent
 CELL = find_cell("stbp", "cifar10")
@@ -596,7 +599,7 @@ def test_reproduce_goes_on_without_a_cell_that_has_no_data(
         tried.append(str(key.cell))
         raise DataError(f"{key.cell.dataset} is absent")
 
-    monkeypatch.setattr("repro.run.run", no_data)
+    monkeypatch.setattr("repro.run.lifecycle.run", no_data)
     words = ["reproduce", "--tier=paper", f"--runs={tmp_path}", f"--rows={tmp_path}"]
     shutil.copytree(ROOT / "results", tmp_path / "results")
     assert main([*words, f"--results={tmp_path / 'results'}"]) == 1

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from test_rows import make_row, right
 
-from repro.rows import Row, read_rows
-from repro.runs_csv import COLUMNS, LEFT_OUT, runs_csv
+from repro.report.runs_csv import COLUMNS, LEFT_OUT, runs_csv
+from repro.results.row import Row
+from repro.results.rows import read_rows
 
 RESULTS = Path(__file__).parent.parent / "results"
 CSVS = sorted(RESULTS.glob("*.csv"))

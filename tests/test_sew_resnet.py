@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy, max_pool2d
 
 from repro.cbp.layers import choose_layers, prepare
 from repro.networks.sew_resnet import BLOCKS, SewBlock, SewNet, sew_net, sew_resnet
-from repro.neurons import normed_plif
+from repro.neurons import scan
+from repro.neurons.normed_plif import norm_and_fire_plain
 
 
 def frames(steps: int = 8, side: int = 32, seed: int = 0) -> Tensor:
@@ -66,7 +67,7 @@ def test_kernel_and_plain_operations_make_the_same_network(
         return [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
 
     fast = gradients()
-    monkeypatch.setattr("repro.networks.sew_resnet.norm_and_fire", normed_plif.norm_and_fire_plain)
+    monkeypatch.setattr(scan, "norm_and_fire", norm_and_fire_plain)
     for found, expected in zip(fast, gradients(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
         assert expected.any()

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import datamodules.shards as shards
+import repro.campaign.cifar_shards as shards
 from datamodules.cifar import READERS, md5_by_file
 from datamodules.errors import DataError
-from datamodules.shards import decode, encode, restore, write_shards
+from repro.campaign.cifar_shards import decode, encode, restore, write_shards
 
 
 def some_pixels(count: int, seed: int = 0) -> np.ndarray:

@@ -6,9 +6,9 @@ import pytest
 from test_rows import make_row, right
 
 from repro.cells import CELLS, Cell, RunKey
-from repro.claims import claims_table
-from repro.recipes import RECIPES, find_recipe
-from repro.shortened import shorten
+from repro.recipes.paper_short import shorten
+from repro.recipes.shipped import RECIPES, find_recipe
+from repro.report.claims import claims_table
 
 SHORT = [cell for cell in CELLS if (cell, "paper_short") in RECIPES]
 

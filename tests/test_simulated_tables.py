@@ -8,9 +8,11 @@ import pytest
 from test_rows import make_row, right
 
 from repro.cells import CELLS, SIMULATED, RunKey, find_cell
-from repro.figures import accuracy_against_memory_figure
-from repro.report import LinearModel, generate, simulated_tables, tier_tables
-from repro.rows import Row, write_row
+from repro.report.figure import accuracy_against_memory_figure
+from repro.report.linear_model import LinearModel
+from repro.report.publish import generate, simulated_tables, tier_tables
+from repro.results.row import Row
+from repro.results.rows import write_row
 
 SIM, REAL = SIMULATED[1], find_cell("surrogate", "cifar10_dvs")
 LINEAR = LinearModel("cifar10_dvs_sim", 100, 20, 1e-3, 0.4, 0.35, "2b")

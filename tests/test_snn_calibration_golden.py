@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.calibration import (
+from repro.cbp.layers import prepare
+from repro.methods.calibration import (
     calibrate_,
     convert,
     find_thresholds,
@@ -18,7 +19,6 @@ from repro.calibration import (
     potential,
     rescaled,
 )
-from repro.cbp.layers import prepare
 from repro.networks.vgg import AveragePool, SpikingVgg, Vgg
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from repro.cbp.layers import convert, prepare, prepared_layers
 from repro.methods.base import predictions
 from repro.networks.conv7fc3 import StbpNetwork, conv7fc3
-from repro.neurons.stbp import StbpNeuron, scan
+from repro.neurons.stbp import StbpNeuron
 
 
 def prepared(arithmetic: str, precision: str) -> StbpNetwork:
@@ -23,7 +23,7 @@ def spikes_by_layer(network: StbpNetwork, images: Tensor) -> list[Tensor]:
     current, kept = first(images).unsqueeze(0), []
     for layer in [*rest, None]:
         dtype = getattr(layer, "input_dtype", current.dtype)
-        spikes = scan(current, network.time_steps, network.neuron, dtype)
+        spikes = network.fire(current, network.time_steps, dtype)
         kept.append(spikes.detach().float())
         if layer is not None:
             spikes = spikes.flatten(0, 1)

@@ -6,7 +6,7 @@ from math import comb, sqrt
 import numpy as np
 import pytest
 
-from repro.statistics import (
+from repro.results.statistics import (
     Difference,
     Paired,
     Spread,

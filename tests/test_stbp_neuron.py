@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from repro.neurons.stbp import StbpNeuron, scan, scan_plain
+from repro.neurons.scan import stbp as scan
+from repro.neurons.stbp import StbpNeuron, scan_plain
 
 NEURON = StbpNeuron(decay=0.25)
 

@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
-from repro import local_engine, sweep, sweep_file
 from repro.cells import CELLS, SIMULATED, RunKey
-from repro.cli import main, parse_known, resolve
+from repro.cli import main
+from repro.cli.parsing import plain_flag
+from repro.cli.run import parse_known
+from repro.cli.sweep import resolve
 from repro.errors import UserError
-from repro.local_engine import LocalEngine
-from repro.parsing import plain_flag
-from repro.recipes import RECIPES
-from repro.rows import read_rows
-from repro.sweep import Outcome, Run, Sweep, plan
-from repro.sweep_file import SweepFile, expand, load
+from repro.recipes.shipped import RECIPES
+from repro.results.rows import read_rows
+from repro.sweep import local_engine, sweep, sweep_file
+from repro.sweep.local_engine import LocalEngine
+from repro.sweep.plan import Run, plan
+from repro.sweep.sweep import Outcome, Sweep
+from repro.sweep.sweep_file import SweepFile, expand, load
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -505,7 +508,7 @@ def endless(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 def test_an_interrupt_stops_the_runs_and_the_sweep_goes_on_later(
     endless: "subprocess.Popen[str]", tmp_path: Path, number: signal.Signals
 ) -> None:
-    from repro.run import locked
+    from repro.run_folder import locked
 
     folder = tmp_path / "runs" / PARENT
     while not (folder / "last.ckpt").exists():

@@ -10,13 +10,17 @@ from test_rows import make_row, right
 
 from repro.cells import CELLS, QUANTISED
 from repro.errors import UserError
-from repro.memory_table import file_table, memory_table
-from repro.published import Published, read_published
-from repro.rows import Row
-from repro.statistics import difference_interval, pair, paired_difference
-from repro.tables import accuracy_table, comparison_table, conversion_table, summary_in_words
-from repro.text_table import Table
-from repro.words import with_interval
+from repro.report.accuracy import accuracy_table
+from repro.report.comparison import comparison_table
+from repro.report.conversion import conversion_table
+from repro.report.saved_files import file_table
+from repro.report.summary import summary_in_words
+from repro.report.weight_memory import memory_table
+from repro.report.wording import with_interval
+from repro.results.published import Published, read_published
+from repro.results.row import Row
+from repro.results.statistics import difference_interval, pair, paired_difference
+from repro.table import Table
 
 PAPER = Path(__file__).parent.parent / "results" / "paper.csv"
 FP32_FOUND, BINARY_FOUND, TERNARY_FOUND = 6, 4, 0

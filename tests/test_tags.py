@@ -6,11 +6,11 @@ import pytest
 from test_rows import make_row, right
 
 from repro.cells import CELLS, SIMULATED, Cell, RunKey, find_cell
-from repro.recipes import find_recipe
-from repro.report import simulated_tables, tier_tables
-from repro.rows import Row
-from repro.tags import tables_of, tags_of
-from repro.text_table import Table
+from repro.recipes.shipped import find_recipe
+from repro.report.publish import simulated_tables, tier_tables
+from repro.results.row import Row
+from repro.table import Table
+from repro.tracking.tags import tables_of, tags_of
 
 STBP = find_cell("stbp", "cifar10")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from repro.text_table import Table
+from repro.table import Table
 
 
 def test_markdown_is_aligned_and_csv_reads_back() -> None:

@@ -17,7 +17,7 @@ from benchmarks import speed_page, threshold_search, train_step
 from benchmarks.measure import growth_of_call, peak_memory
 from benchmarks.train_step import CASES, FORMS, OurStep, batch, main, our_module, plain_step
 from repro.cbp.layers import LATENT, Arithmetic
-from repro.run import make_cbp
+from repro.run.training import make_cbp
 
 NARROW = {
     "stbp": (4, 1 / 32),

@@ -31,7 +31,7 @@ def machine_code(kernel: Any, real: str, **forms: Any) -> str:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from repro.neurons.triton_rows import LAUNCH
+    from repro.neurons.gpu.memory import LAUNCH
 
     types = {"REAL": tl.float64 if real == "fp64" else tl.float32, "BLOCK": 1024}
     narrow = ("spikes", "grad_spikes", "table", "out")
@@ -56,11 +56,10 @@ def machine_code(kernel: Any, real: str, **forms: Any) -> str:
 
 def main() -> None:
     """Compile all, and see that the forward scans fuse no product and sum."""
-    from repro.cbp import triton_kernels as cbp
-    from repro.neurons import triton_integrate_and_fire as fire
-    from repro.neurons import triton_plif as plif
-    from repro.neurons import triton_stbp as stbp
-    from repro.neurons import triton_tssl_bp as tssl
+    from repro.cbp import gpu as cbp
+    from repro.neurons.gpu import integrate_and_fire as fire
+    from repro.neurons.gpu import plif, stbp
+    from repro.neurons.gpu import tssl_bp as tssl
 
     count = 0
     for real in ("fp32", "fp64"):

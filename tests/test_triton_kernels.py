@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from repro.cbp import constraint as constraints
-from repro.cbp import layers
+from repro.cbp import quantiser
 from repro.cbp.constraint import constraint
 from repro.cbp.levels import LEVELS, nearest_level
 from repro.cbp.window import constrained_fraction
@@ -18,7 +18,7 @@ SHAPE = (17, 11, 3, 3)  # more than one block, and no multiple of one
 @pytest.fixture
 def _triton_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constraints, "takes_triton", lambda tensor: True)
-    monkeypatch.setattr(layers, "takes_triton", lambda tensor: True)
+    monkeypatch.setattr(quantiser, "takes_triton", lambda tensor: True)
 
 
 def draw(dtype: torch.dtype, precision: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -46,7 +46,7 @@ def plain(
 def from_triton(
     grad: Tensor, weight: Tensor, multiplier: Tensor, levels: Tensor, fraction: float, clip: float
 ) -> tuple[Tensor, Tensor]:
-    from repro.cbp import triton_kernels
+    from repro.cbp import gpu as triton_kernels
 
     assert triton_kernels.fits(weight, grad, multiplier)
     grad = grad.clone(memory_format=torch.preserve_format)
@@ -85,7 +85,7 @@ def test_what_is_no_number_stays_visible() -> None:
 @pytest.mark.parametrize("precision", sorted(LEVELS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_quantised_weights_equal_the_plain_ones(dtype: torch.dtype, precision: str) -> None:
-    from repro.cbp import triton_kernels
+    from repro.cbp import gpu as triton_kernels
 
     _, weight, _, levels = draw(dtype, precision)
     found = triton_kernels.nearest_on_gpu(weight, levels)
@@ -101,7 +101,7 @@ def test_quantised_weights_equal_the_plain_ones(dtype: torch.dtype, precision: s
 
 @pytest.mark.usefixtures("_triton_takes_all")
 def test_what_does_not_fit_goes_the_plain_way() -> None:
-    from repro.cbp import triton_kernels
+    from repro.cbp import gpu as triton_kernels
 
     grad, weight, multiplier, _ = (t.to("meta") for t in draw(torch.float32, "binary"))
     assert triton_kernels.fits(weight, grad, multiplier)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro import gpu
-from repro.neurons import integrate_and_fire, normed_plif, plif, stbp, tssl_bp
+from repro.device import triton_support as gpu
+from repro.neurons import integrate_and_fire, normed_plif, plif, scan, stbp, tssl_bp
 from repro.neurons.integrate_and_fire import IntegrateAndFire
+from repro.neurons.layer import HardResetLayer
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import TsslBpNeuron
 
@@ -27,8 +28,7 @@ Scan = Callable[..., Tensor]
 @pytest.fixture(autouse=True)
 def _triton_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The dispatch to Triton, also for tensors that the interpreter works on."""
-    for module in (stbp, integrate_and_fire, tssl_bp, normed_plif):
-        monkeypatch.setattr(module, "takes_triton", lambda tensor: True)
+    monkeypatch.setattr(scan, "takes_triton", lambda tensor: True)
 
 
 def scan_of(neuron: str, plain: bool, **changes: Any) -> Scan:
@@ -36,17 +36,17 @@ def scan_of(neuron: str, plain: bool, **changes: Any) -> Scan:
     kind: Any = {"stbp": STBP, "fire": FIRE, "initial": FIRE, "tssl": TSSL}.get(neuron)
     kind = changes.pop("kind", kind)
     if neuron == "stbp":
-        take = stbp.scan_plain if plain else stbp.scan
+        take = stbp.scan_plain if plain else scan.stbp
         return lambda current: take(current, STEPS, kind)
     if neuron in ("fire", "initial"):
         if plain:
             return lambda current, *v: integrate_and_fire.scan_plain(current, STEPS, kind, *v)
-        return lambda current, *v: integrate_and_fire.scan(current, STEPS, kind, *v)
+        return lambda current, *v: scan.integrate_and_fire(current, STEPS, kind, *v)
     if neuron == "tssl":
         if plain:
             return lambda current: tssl_bp.scan_plain(current, STEPS, kind, gain=1.1)
-        return lambda current: tssl_bp.scan(current, STEPS, kind, 1.1)
-    from repro.neurons import triton_plif
+        return lambda current: scan.tssl_bp(current, STEPS, kind, 1.1)
+    from repro.neurons.gpu import plif as triton_plif
 
     if neuron == "plif":
         take = plif.scan_plain if plain else triton_plif.scan
@@ -71,9 +71,9 @@ def inputs(neuron: str, dtype: torch.dtype, constant: bool, layout: str) -> list
     return [tensor.to(DEVICE).requires_grad_() for tensor in (current, *more)]
 
 
-def run(scan: Scan, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def run(fire: Scan, tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Spikes, and gradients of a loss that weighs every spike."""
-    spikes = scan(*tensors)
+    spikes = fire(*tensors)
     generator = torch.Generator().manual_seed(8)
     weights = torch.randn(spikes.shape, generator=generator, dtype=spikes.dtype).to(DEVICE)
     return spikes, list(torch.autograd.grad((spikes * weights).sum(), tensors))
@@ -128,15 +128,15 @@ def test_a_sew_layer_equals_the_plain_one(tau: float | None, connection: Any) ->
     maps = torch.randn(STEPS, *SHAPE, generator=generator, dtype=torch.float64)
     other = torch.randint(0, 3, maps.shape, generator=generator).to(maps.dtype)
     results = []
-    for layer in (normed_plif.norm_and_fire, normed_plif.norm_and_fire_plain):
+    for layer in (scan.norm_and_fire, normed_plif.norm_and_fire_plain):
         torch.manual_seed(2)
-        norm, neuron = nn.BatchNorm2d(SHAPE[1]), plif.HardResetNeuron(tau)
+        norm, neuron = nn.BatchNorm2d(SHAPE[1]), HardResetLayer(tau)
         nn.init.uniform_(norm.weight, 1, 2)
         nn.init.uniform_(norm.bias)
         both = nn.ModuleList([norm, neuron]).double().to(DEVICE)
         tensors = [t.to(DEVICE, copy=True).requires_grad_() for t in (maps, other)]
         shortcut = tensors[1] if connection else None
-        out = layer(tensors[0], STEPS, norm, neuron, shortcut, connection or "add")
+        out = layer(tensors[0], STEPS, norm, neuron.leak(), shortcut, connection or "add")
         wanted = [*tensors[: 2 if connection else 1], *both.parameters()]
         gradients = torch.autograd.grad((out * maps.to(DEVICE).cos()).sum(), wanted)
         results.append((out, list(gradients), norm.running_mean))
@@ -164,7 +164,7 @@ def test_currents_of_16_bits_give_what_their_float32_values_give(dtype: torch.dt
 
 def test_spikes_in_bfloat16_take_gradients_in_bfloat16() -> None:
     (current,) = inputs("stbp", torch.float32, False, "contiguous")
-    spikes = stbp.scan(current, STEPS, STBP, torch.bfloat16)
+    spikes = scan.stbp(current, STEPS, STBP, torch.bfloat16)
     weights = torch.randn(spikes.shape, dtype=torch.bfloat16, device=DEVICE)
     (gradient,) = torch.autograd.grad(spikes, current, weights)
     plain = stbp.scan_plain(current, STEPS, STBP)
@@ -177,7 +177,7 @@ def test_spikes_in_bfloat16_take_gradients_in_bfloat16() -> None:
 def test_a_current_with_gaps_is_taken() -> None:
     (current,) = inputs("stbp", torch.float64, False, "contiguous")
     strided = current[..., ::2]
-    found = stbp.scan(strided, STEPS, STBP)
+    found = scan.stbp(strided, STEPS, STBP)
     assert torch.equal(found, stbp.scan_plain(strided, STEPS, STBP))
 
 
@@ -190,7 +190,7 @@ def test_tensors_on_the_cpu_are_not_for_triton(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_compiler_that_fails_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from repro import triton_probe
+    from repro.device import triton_probe
 
     def fail(device: torch.device) -> None:
         raise RuntimeError("no C compiler")

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from repro.cbp.layers import prepare, prepared_layers
 from repro.networks.alexnet import SumPool, TsslBpNetwork
+from repro.neurons.scan import tssl_bp as scan
 from repro.neurons.tssl_bp import (
     TsslBpNeuron,
-    scan,
     scan_plain,
     spike_kernel_loss,
     synaptic_filter,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.neurons.scan import tssl_bp as scan
 from repro.neurons.tssl_bp import (
     TsslBpNeuron,
-    scan,
     scan_plain,
     spike_kernel_loss,
     synaptic_filter,

@@ -12,10 +12,11 @@ from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import CHANNELS, AveragePool, SpikingVgg, Vgg, spiking_vgg, vgg16
 from repro.neurons.integrate_and_fire import scan_plain
-from repro.packed_contents import describe
 from repro.packing import pack
-from repro.recipe_fields import SnnCalibrationRecipe
-from repro.recipes import as_dict, find_recipe
+from repro.packing.describe import describe
+from repro.recipes.fields import SnnCalibrationRecipe
+from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import as_dict
 
 NARROW = 1 / 16
 STEPS = 4

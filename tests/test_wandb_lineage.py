@@ -28,12 +28,14 @@ from wandb_artifacts import WandbArtifact, place_of
 from wandb_cli import WandbCli
 from wandb_standin import Standin, WandbRun
 
-from repro import packing, wandb_lineage
+from repro import packing
 from repro.cells import RunKey
 from repro.cli import main
 from repro.errors import UserError
-from repro.rows import Row, row_to_text
-from repro.wandb_lineage import NoAnswerError, checked, fetch_parent, in_time, log_origin
+from repro.results.row import Row
+from repro.results.rows import row_to_text
+from repro.tracking import lineage as wandb_lineage
+from repro.tracking.lineage import NoAnswerError, checked, fetch_parent, in_time, log_origin
 
 PARENT, CHILD = "stbp-cifar10-fp32-smoke-s0", "stbp-cifar10-binary-smoke-s0"
 END = 120  # s: so long the end of a run may take

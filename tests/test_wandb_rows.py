@@ -8,9 +8,11 @@ from test_rows import make_row, right
 
 from repro.cli import main
 from repro.errors import UserError
-from repro.recipes import RECIPES, recipe_hash
-from repro.rows import Row, row_to_text
-from repro.wandb_rows import choose, read_wandb_rows
+from repro.recipes.shipped import RECIPES
+from repro.recipes.spec import recipe_hash
+from repro.results.row import Row
+from repro.results.rows import row_to_text
+from repro.tracking.project_rows import choose, read_wandb_rows
 
 
 def run(row: Row | None, number: int, **changes: Any) -> SimpleNamespace:

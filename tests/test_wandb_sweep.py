@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import sweep_smoke
-import yaml  # type: ignore[import-untyped]
+import yaml
 from wandb_cli import ROOT, WandbCli
 from wandb_standin import Standin, WandbRun, WandbSweep
 
 from repro.cli import main
-from repro.rows import Row, read_rows
-from repro.sweep_file import expand, load
+from repro.results.row import Row
+from repro.results.rows import read_rows
+from repro.sweep.sweep_file import expand, load
 
 PARENTS, CHILDREN = (ROOT / f"tests/sweeps/tiny_{name}.yaml" for name in ("fp32", "cbp"))
 SYNC = re.compile(r"^cbp-qsnn: W&B d.*; later: wandb sync (.*)$", re.MULTILINE)

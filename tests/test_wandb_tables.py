@@ -10,7 +10,8 @@ from wandb_cli import ROOT, WandbCli
 from wandb_projects import ENTITY
 from wandb_standin import Standin, WandbRun
 
-from repro.rows import Row, read_rows, row_to_text
+from repro.results.row import Row
+from repro.results.rows import read_rows, row_to_text
 
 PROJECT = f"wandb:{ENTITY}/cbp-qsnn"
 RESULTS = ROOT / "results"

@@ -4,8 +4,9 @@ import pytest
 from test_rows import make_row, right
 
 from repro.cells import CELLS
-from repro.statistics import Difference, exact_p
-from repro.words import moved, run_in_words
+from repro.report.run_summary import run_in_words
+from repro.report.wording import moved
+from repro.results.statistics import Difference, exact_p
 
 VGG = CELLS[-1]
 

@@ -9,12 +9,7 @@ from tonic.io import read_aedat4
 
 from datamodules.errors import DataError
 from datamodules.simulation.camera import EVENT, Array
-from datamodules.simulation.writers import (
-    events_sha256,
-    gesture_rows,
-    write_aedat4,
-    write_gesture,
-)
+from datamodules.simulation.writers import events_sha256, gesture_rows, write_aedat4, write_gesture
 
 
 def some_events(count: int, seed: int = 0) -> Array:

@@ -1,4 +1,4 @@
-"""Small float64 trainings on one process or two, through ``repro.run.train``; for test_devices.
+"""Small float64 trainings on one process or two, through ``repro.run.training``; for test_devices.
 
 ``python tests/train_together.py FOLDER`` runs every case on two processes, which Lightning starts
 from this same command line, and leaves what each process ended with.
@@ -14,13 +14,13 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 import repro.methods.base
-import repro.run
+import repro.run.training
 from datamodules.digits import DigitsDataModule
 from repro.cells import Precision, RunKey, find_cell
-from repro.devices import process_number
-from repro.recipe_fields import Recipe
-from repro.recipes import find_recipe
-from repro.run import make_module, train
+from repro.recipes.fields import Recipe
+from repro.recipes.shipped import find_recipe
+from repro.run.ddp import process_number
+from repro.run.training import make_module, train
 
 # The last batch has 11 images: shares of 5 and 6. One process has no image of the last batches of
 # 1 validation image and of 1 test image.
@@ -90,7 +90,7 @@ def in_float64(**fields: Any) -> Trainer:
 
 def main(folder: Path) -> None:
     """Run all cases on two processes."""
-    repro.run.Trainer = in_float64  # type: ignore[misc,assignment]
+    repro.run.training.Trainer = in_float64  # type: ignore[misc,assignment]
     weighted = repro.methods.base.gradient_factor
     for case in CASES:
         unweighted = case.endswith("unweighted")

@@ -30,7 +30,7 @@ from typing import Any, Final
 
 import wandb_artifacts
 import wandb_projects
-import yaml  # type: ignore[import-untyped]
+import yaml
 from wandb_projects import ENTITY, coded, resumed
 
 Json = dict[str, Any]

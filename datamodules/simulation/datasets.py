@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import interpolate
 
-from datamodules.cifar import find_folder, read_verified
+from datamodules.base import find_folder
+from datamodules.cifar import read_verified
 from datamodules.digits import SCALE, read_digits
 from datamodules.errors import DataError
 from datamodules.simulation.camera import Camera, random_generator, record

@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from datamodules.cifar import find_folder
+from datamodules.base import find_folder
 from datamodules.errors import DataError
 from datamodules.simulation.datasets import DESCRIPTION, SIMULATED, Simulation, Take
 from datamodules.simulation.writers import events_sha256, write_aedat4, write_gesture

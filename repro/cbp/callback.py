@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
-from repro.cbp.choice import LevelChoice
 from repro.cbp.layers import Arithmetic, Scale, prepare, prepared_layers
 from repro.cbp.levels import Levels
 from repro.cbp.multiplier import AscentRule, Multipliers
+from repro.cbp.selection import LevelChoice
 from repro.errors import UserError
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from repro.cbp.window import NO_WINDOW
-from repro.gpu import takes_triton
+from repro.device.dense import is_dense
+from repro.device.triton_support import takes_triton
 
 PIECE = 1 << 20  # weights worked on at a time where an operation needs temporaries
 
@@ -80,13 +81,13 @@ def add_slope_(
         The layer's part of the Lagrangian, summed in float64; on a GPU it stays there.
     """
     if levels.dim() == 1 and takes_triton(weight):
-        from repro.cbp import triton_kernels
+        from repro.cbp import gpu as triton_kernels
 
         if triton_kernels.fits(weight, grad, multiplier):
             same = grad, weight, multiplier, levels
             return triton_kernels.add_slope_on_gpu_(*same, fraction, clip)
     if weight.device.type == "cpu" and levels.dim() == 1:
-        from repro.cbp import kernels
+        from repro.cbp import cpu as kernels
 
         return kernels.add_slope_on_cpu_(grad, weight, multiplier, levels, fraction, clip)
     value, slope = constraint(weight, levels, fraction)
@@ -117,16 +118,6 @@ def pieces(tensor: Tensor) -> tuple[Tensor, ...]:
         return (tensor,)
     flat = tensor.detach().as_strided((tensor.numel(),), (1,))
     return torch.split(flat, PIECE)
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Say whether the tensor fills its memory without gaps or overlaps, in any order of axes."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride != expected:
-            return False
-        expected *= size
-    return True
 
 
 def constraint_failure_score(layers: Iterable[tuple[Tensor, Tensor]]) -> float:

@@ -4,8 +4,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from repro.cbp.callback import Cbp
-from repro.cbp.choice import choose_layers, choose_levels
 from repro.cbp.multiplier import AscentRule
+from repro.cbp.selection import choose_layers, choose_levels
 
 
 class Control(Cbp):

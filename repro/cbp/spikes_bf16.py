@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from repro.gpu import takes_triton
+from repro.device.triton_support import takes_triton
 
 BF16 = torch.bfloat16
 
@@ -70,10 +70,10 @@ class _ScaledProduct(torch.autograd.Function):
 
 def _codes(latent: Tensor, values: Tensor, scale: Tensor) -> Tensor:
     """Return the unscaled levels of latent weights, in bfloat16."""
-    from repro.cbp.layers import quantise
+    from repro.cbp.quantiser import quantise
 
     if takes_triton(latent):
-        from repro.cbp import triton_kernels
+        from repro.cbp import gpu as triton_kernels
 
         return triton_kernels.nearest_on_gpu(latent, values, (values / scale).to(BF16))
     return torch.div(quantise(latent, values), scale).to(BF16)

@@ -10,10 +10,10 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
-from repro.methods.processes import gradient_factor, rank, total, world_size
-from repro.recipe_fields import ImageRecipe, Optimiser
+from repro.cells import Phase
+from repro.methods.distributed import gradient_factor, rank, total, world_size
+from repro.recipes.fields import ImageRecipe, Optimiser
 
-Phase = Literal["ann", "pretrain", "cbp"]
 PARTS = ("val", "test")  # order of the loaders that a datamodule evaluates every epoch
 
 

@@ -1,14 +1,15 @@
 """SNN-Calibration: an ANN is trained, converted to a spiking network, and that trained on by CBP.
 
-The conversion itself is ``repro.calibration`` (Li et al., ICML 2021).
+The conversion itself is ``repro.methods.calibration`` (Li et al., ICML 2021).
 """
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from repro.methods.base import Phase, SpikingModule
+from repro.cells import Phase
+from repro.methods.base import SpikingModule
 from repro.networks.vgg import spiking_vgg, vgg16
-from repro.recipe_fields import SnnCalibrationRecipe
+from repro.recipes.fields import SnnCalibrationRecipe
 
 
 class SnnCalibration(SpikingModule):

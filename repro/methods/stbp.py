@@ -3,10 +3,11 @@
 from torch import Tensor
 from torch.nn.functional import mse_loss, one_hot
 
-from repro.methods.base import Phase, SpikingModule
+from repro.cells import Phase
+from repro.methods.base import SpikingModule
 from repro.networks.conv7fc3 import conv7fc3
 from repro.neurons.stbp import StbpNeuron
-from repro.recipe_fields import StbpRecipe
+from repro.recipes.fields import StbpRecipe
 
 
 class Stbp(SpikingModule):

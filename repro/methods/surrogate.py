@@ -5,9 +5,10 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from repro.methods.base import Phase, SpikingModule
+from repro.cells import Phase
+from repro.methods.base import SpikingModule
 from repro.networks.sew_resnet import sew_net, sew_resnet
-from repro.recipe_fields import SurrogateRecipe
+from repro.recipes.fields import SurrogateRecipe
 
 
 class Surrogate(SpikingModule):

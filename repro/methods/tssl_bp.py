@@ -5,10 +5,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from repro.methods.base import Phase, SpikingModule
+from repro.cells import Phase
+from repro.methods.base import SpikingModule
 from repro.networks.alexnet import alexnet
 from repro.neurons.tssl_bp import TsslBpNeuron, spike_kernel_loss, target_train
-from repro.recipe_fields import TsslBpRecipe
+from repro.recipes.fields import TsslBpRecipe
 
 
 class TsslBp(SpikingModule):

@@ -6,7 +6,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from repro.neurons.tssl_bp import TsslBpNeuron, scan, synaptic_filter
+from repro.neurons.layer import TsslBpLayer
+from repro.neurons.tssl_bp import TsslBpNeuron, synaptic_filter
 
 CHANNELS: Final = (96, 256, 384, 384, 256)
 POOLED_AFTER: Final = (2, 3)  # convolutions, counted from 1, that a pooling follows
@@ -55,7 +56,10 @@ class TsslBpNetwork(nn.Module):
         time_steps: T.
         neuron: Constants of every neuron.
         dropout: Fraction of the inputs of every layer but the first that are 0 in training.
+        fire: The neurons.
     """
+
+    fire: TsslBpLayer
 
     def __init__(
         self,
@@ -75,6 +79,8 @@ class TsslBpNetwork(nn.Module):
             if not isinstance(layer, SumPool) and layer.bias is not None:
                 raise ValueError(f"{name} has a bias, which the synapses would filter: bias=False")
             self.add_module(name, layer)
+        # Not among the children: these are layers and poolings, in their order.
+        self.__dict__["fire"] = TsslBpLayer(neuron)
         ends = [list(layers.values())[i] for i in (0, -1)]
         if any(isinstance(layer, SumPool) for layer in ends):
             raise ValueError("a pooling stands between layers, not first or last")
@@ -91,7 +97,7 @@ class TsslBpNetwork(nn.Module):
                 pools.append(layer)
                 continue
             dtype = getattr(layer, "input_dtype", current.dtype)
-            spikes = scan(current, self.time_steps, self.neuron, gain, dtype).flatten(0, 1)
+            spikes = self.fire(current, self.time_steps, gain, dtype).flatten(0, 1)
             gain = 1.0
             for pool in pools:
                 spikes, gain = pool(spikes), gain * pool.factor
@@ -101,7 +107,7 @@ class TsslBpNetwork(nn.Module):
             if isinstance(layer, nn.Linear):
                 spikes = spikes.flatten(1)
             current = layer(spikes).unflatten(0, (self.time_steps, -1))
-        spikes = scan(current, self.time_steps, self.neuron, gain)
+        spikes = self.fire(current, self.time_steps, gain)
         return synaptic_filter(spikes, self.neuron.tau_s)
 
     def _drop(self, spikes: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from repro.networks.convolution import UnfoldedConv2d
-from repro.neurons.stbp import StbpNeuron, scan
+from repro.neurons.layer import StbpLayer
+from repro.neurons.stbp import StbpNeuron
 
 CHANNELS: Final = (128, 256, 256, 512, 512, 1024, 2048)
 STRIDES: Final = (1, 2, 1, 2, 1, 1, 2)
@@ -25,7 +26,10 @@ class StbpNetwork(nn.Module):
     Attributes:
         time_steps: T.
         neuron: Constants of every neuron.
+        fire: The neurons.
     """
+
+    fire: StbpLayer
 
     def __init__(
         self, layers: Mapping[str, nn.Conv2d | nn.Linear], time_steps: int, neuron: StbpNeuron
@@ -35,6 +39,8 @@ class StbpNetwork(nn.Module):
         self.time_steps, self.neuron = time_steps, neuron
         for name, layer in layers.items():
             self.add_module(name, layer)
+        # Not among the children: these are the layers with weights, in their order.
+        self.__dict__["fire"] = StbpLayer(neuron)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the output neurons' spikes ``[T, B, K]`` for images ``[B, C, H, W]``.
@@ -45,11 +51,12 @@ class StbpNetwork(nn.Module):
         current = first(images).unsqueeze(0)
         for layer in rest:
             dtype = getattr(layer, "input_dtype", current.dtype)
-            spikes = scan(current, self.time_steps, self.neuron, dtype).flatten(0, 1)
+            spikes = self.fire(current, self.time_steps, dtype).flatten(0, 1)
             if isinstance(layer, nn.Linear):
                 spikes = spikes.flatten(1)
             current = layer(spikes).unflatten(0, (self.time_steps, -1))
-        return scan(current, self.time_steps, self.neuron)
+        output: Tensor = self.fire(current, self.time_steps)
+        return output
 
 
 def conv7fc3(

@@ -12,8 +12,8 @@ from typing import Final, Literal
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from repro.neurons.normed_plif import Connection, norm_and_fire
-from repro.neurons.plif import HardResetNeuron
+from repro.neurons.layer import HardResetLayer
+from repro.neurons.normed_plif import Connection
 
 EventNetwork = Literal["sew_7b", "sew_wide_7b"]
 ImageNetwork = Literal["sew_resnet18", "sew_resnet34"]
@@ -43,9 +43,9 @@ class NeuronKind:
 
     tau: float | None
 
-    def layer(self) -> HardResetNeuron:
+    def layer(self) -> HardResetLayer:
         """Return the neurons of one layer."""
-        return HardResetNeuron(self.tau)
+        return HardResetLayer(self.tau)
 
 
 def _unfold(folded: Tensor, steps: int) -> Tensor:
@@ -63,7 +63,7 @@ class Layer(nn.Module):
         neuron: One leak for the layer.
     """
 
-    def __init__(self, conv: nn.Conv2d, neuron: HardResetNeuron) -> None:
+    def __init__(self, conv: nn.Conv2d, neuron: HardResetLayer) -> None:
         """Take the convolution and the neurons."""
         super().__init__()
         self.conv, self.norm, self.neuron = conv, nn.BatchNorm2d(conv.out_channels), neuron
@@ -84,7 +84,8 @@ class Layer(nn.Module):
             connection: How.
         """
         maps = _unfold(self.conv(spikes.flatten(0, 1)), spikes.shape[0])
-        return norm_and_fire(maps, time_steps, self.norm, self.neuron, shortcut, connection)
+        out: Tensor = self.neuron(maps, time_steps, self.norm, shortcut, connection)
+        return out
 
 
 class SewBlock(nn.Module):

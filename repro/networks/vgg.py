@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from repro.errors import UserError
-from repro.neurons.integrate_and_fire import IntegrateAndFire, scan
+from repro.neurons.integrate_and_fire import IntegrateAndFire
+from repro.neurons.layer import IntegrateAndFireLayer
 
 AVERAGE: Final = 0  # among the channels: not a convolution but a 2x2 average
 CHANNELS: Final = (
@@ -124,6 +125,7 @@ class SpikingVgg(nn.Module):
         self.features = nn.Sequential(*features)
         self.classifier, self.dropout = classifier, dropout
         self.time_steps, self.neuron = time_steps, IntegrateAndFire()
+        self.neurons = IntegrateAndFireLayer(self.neuron)
         if potentials and len(potentials) != len(features):
             raise UserError(f"{len(potentials)} initial potentials for {len(features)} layers")
         for i, potential in enumerate(potentials):
@@ -142,8 +144,8 @@ class SpikingVgg(nn.Module):
                 up where a backward pass follows.
             dtype: Of the spikes; that of ``current`` if None.
         """
-        initial = self.potential(layer)
-        return scan(current, self.time_steps, self.neuron, initial, dtype, overwrite=True)
+        spikes: Tensor = self.neurons(current, self.time_steps, self.potential(layer), dtype)
+        return spikes
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the classifier's output ``[T, B, K]`` for images ``[B, C, H, W]``.

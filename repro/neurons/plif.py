@@ -5,11 +5,10 @@ spiking neural networks*, ICCV 2021, equations 1 to 3 and 9; Fang et al., *Deep 
 spiking neural networks* (SEW-ResNet), NeurIPS 2021, whose networks have these neurons.
 """
 
-import math
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from repro.neurons.surrogate import arctan_spike
 
@@ -47,31 +46,3 @@ def scan_plain(current: Tensor, time_steps: int, leak: Tensor | None) -> Tensor:
         potential, spikes = step(now, potential, leak)
         train.append(spikes)
     return torch.stack(train)
-
-
-class HardResetNeuron(nn.Module):
-    """The neurons of one layer: PLIF, whose leak is learnt and shared by all of them, or IF.
-
-    Attributes:
-        w: Scalar parameter of a PLIF neuron, ``leak = sigmoid(w)``; None of an IF neuron.
-    """
-
-    w: nn.Parameter | None
-
-    def __init__(self, tau: float | None) -> None:
-        """Start with that time constant.
-
-        Args:
-            tau: Initial time constant of the membrane, in steps, above 1; None for an IF neuron.
-
-        Raises:
-            ValueError: ``tau`` is not above 1.
-        """
-        super().__init__()
-        if tau is not None and not 1 < tau < math.inf:
-            raise ValueError(f"tau is {tau}: give more than 1 step")
-        self.w = None if tau is None else nn.Parameter(torch.tensor(-math.log(tau - 1)))
-
-    def leak(self) -> Tensor | None:
-        """Return the scalar ``1 / tau``, None of an IF neuron."""
-        return None if self.w is None else self.w.sigmoid()

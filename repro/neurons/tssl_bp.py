@@ -12,16 +12,10 @@ the constants below stand.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
-
-from repro.gpu import takes_triton
-from repro.neurons.watch import fired
-
-if TYPE_CHECKING:
-    from repro.neurons.tssl_bp_kernels import Constants
 
 GREATEST_SLOPE: Final = 8.0  # code: 1/d of a spike is clamped to 8
 WIDTH: Final = 0.2  # code: of the logistic surrogate where no spike is near
@@ -200,100 +194,3 @@ def scan_plain(current: Tensor, time_steps: int, neuron: TsslBpNeuron, gain: flo
     """
     spikes: Tensor = _PlainScan.apply(current, time_steps, neuron, gain)  # type: ignore[no-untyped-call]
     return spikes
-
-
-def _constants(neuron: TsslBpNeuron, gain: float, dtype: torch.dtype) -> "Constants":
-    """Return the kernels' constants in ``dtype``, float32 or float64."""
-    import numpy as np
-
-    from repro.neurons.tssl_bp_kernels import Constants
-
-    real = np.float64 if dtype == torch.float64 else np.float32
-    return Constants(
-        kept=real(1 - 1 / neuron.tau_s),
-        weight=real(gain / neuron.tau_s),
-        leak=real(1 / neuron.tau_m),
-        remains=real(1 - 1 / neuron.tau_m),
-        tau_s=real(neuron.tau_s),
-        threshold=real(neuron.threshold),
-        recent=real(RECENT / neuron.tau_s),
-        greatest_slope=real(GREATEST_SLOPE),
-        per_width=real(1 / (8 * WIDTH)),
-        end=real((GREATEST_ARGUMENT / 8) ** 2),
-        peak=real(1 / (2 * WIDTH)),
-        zero=real(0),
-        one=real(1),
-        two=real(2),
-    )
-
-
-class _Scan(torch.autograd.Function):
-    """The scan in one kernel per direction; only the current is kept for the backward pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        current: Tensor,
-        time_steps: int,
-        neuron: TsslBpNeuron,
-        gain: float,
-        spike_dtype: torch.dtype,
-    ) -> Tensor:
-        from repro.neurons import tssl_bp_kernels as kernels
-
-        shape = (time_steps, *current.shape[1:])
-        strides = (current[0].numel(), *current.stride()[1:])
-        spikes = torch.empty_strided(shape, strides, dtype=spike_dtype)
-        ctx.constants = _constants(neuron, gain, current.dtype)
-        kernels.forward(current, ctx.constants, spikes)
-        ctx.save_for_backward(current)
-        return spikes
-
-    @staticmethod
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor, None, None, None, None]:  # noqa: ANN401
-        from repro.neurons import tssl_bp_kernels as kernels
-
-        (current,) = ctx.saved_tensors
-        if current.dtype != torch.float32:  # the kernel widens bfloat16 to float32 alone
-            grad_spikes = grad_spikes.to(current.dtype)
-        strides = (current[0].numel(), *current.stride()[1:])
-        if grad_spikes.stride() != strides:
-            empty = torch.empty_strided(grad_spikes.shape, strides, dtype=grad_spikes.dtype)
-            grad_spikes = empty.copy_(grad_spikes)
-        grad = torch.empty_strided(current.shape, strides, dtype=current.dtype)
-        kernels.backward(grad_spikes, current, ctx.constants, grad)
-        return grad, None, None, None, None
-
-
-def scan(
-    current: Tensor,
-    time_steps: int,
-    neuron: TsslBpNeuron,
-    gain: float = 1.0,
-    spike_dtype: torch.dtype | None = None,
-) -> Tensor:
-    """Return the spikes ``[T, ...]``; equal to ``scan_plain``, faster.
-
-    Args:
-        current: ``[T, ...]``, or ``[1, ...]`` for a current that is the same at every step; float32
-            or float64, dense with time outermost (contiguous or channels-last).
-        time_steps: T.
-        neuron: Constants.
-        gain: Factor on the current.
-        spike_dtype: Type of the spikes; that of ``current`` if None. The potential stays in the
-            type of ``current``.
-
-    Raises:
-        ValueError: ``current`` has neither 1 nor T steps.
-    """
-    if current.shape[0] not in (1, time_steps):
-        raise ValueError(f"current has {current.shape[0]} steps, neither 1 nor T = {time_steps}")
-    spike_dtype = spike_dtype or current.dtype
-    if takes_triton(current):
-        from repro.neurons import triton_tssl_bp
-
-        return fired(triton_tssl_bp.scan(current, time_steps, neuron, gain, spike_dtype), STATES)
-    if current.device.type != "cpu":
-        return fired(scan_plain(current, time_steps, neuron, gain).to(spike_dtype), STATES)
-    spikes: Tensor = _Scan.apply(current, time_steps, neuron, gain, spike_dtype)  # type: ignore[no-untyped-call]
-    return fired(spikes, STATES)

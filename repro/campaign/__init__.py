@@ -1,0 +1,1 @@
+"""A whole tier in slices of time, on one machine after another."""

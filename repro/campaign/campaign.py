@@ -1,0 +1,244 @@
+"""A table in slices: the most valuable unfinished run goes on until shortly before the time is up.
+
+Every call ends in a state from which the next one continues, here or on another machine: runs
+resume from their last epoch, and `repro.campaign.transfer` packs what the next machine needs.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from datamodules.errors import DataError
+from repro.campaign.transfer import epochs_in, pack
+from repro.cells import Cell, RunKey, Tier, find_cell
+from repro.errors import DivergedError, OutOfTimeError, UserError
+from repro.files import write_atomically
+from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import recipe_hash
+from repro.results.rows import read_row
+
+# The headline first; event cells need data that a person must fetch, so they come when asked for.
+PRIORITY: Final[tuple[Cell, ...]] = (
+    find_cell("snn_calibration", "cifar100"),
+    find_cell("snn_calibration", "cifar10"),
+    find_cell("tssl_bp", "cifar10"),
+    find_cell("stbp", "cifar10"),
+    find_cell("stbp", "cifar100"),
+)
+# Of the time, for what comes behind the last epoch: export, evaluation, packing.
+RESERVE: Final = 30.0  # s
+SHARE: Final = 0.1  # of the budget; the smaller of the two
+FAILED: Final = "failed.json"
+
+Make = Callable[[RunKey, float | None], None]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Which runs are wanted, where they are, in what order.
+
+    Attributes:
+        cells: Cells in order of their value.
+        tier: Their tier.
+        seeds: Seeds; all cells' first one comes before the second one of any.
+        runs: Folder of run folders.
+        rows: Folder of rows.
+        commit: Commit of the code; a run that failed is tried again by other code only.
+    """
+
+    cells: Sequence[Cell]
+    tier: Tier
+    seeds: Sequence[int]
+    runs: Path
+    rows: Path
+    commit: str
+
+    def __post_init__(self) -> None:
+        """Refuse a cell that has no recipe at the tier."""
+        for cell in self.cells:
+            find_recipe(cell, self.tier)
+
+    def all_runs(self) -> list[RunKey]:
+        """Return all runs, the most valuable first, parents before children."""
+        return [
+            RunKey(cell, precision, seed, self.tier)
+            for seed in self.seeds
+            for cell in self.cells
+            for precision in cell.precisions
+        ]
+
+    def has_row(self, key: RunKey) -> bool:
+        """Return whether the run's row is there and of its recipe."""
+        path = self.rows / f"{key}.json"
+        recipe = find_recipe(key.cell, key.tier)
+        return path.exists() and read_row(path).recipe_hash == recipe_hash(recipe, key.precision)
+
+    def has_weights(self, key: RunKey) -> bool:
+        """Return whether a child could start from the run."""
+        return self.has_row(key) and (self.runs / str(key) / "model.safetensors").exists()
+
+    def next_of(self, key: RunKey) -> RunKey:
+        """Return the first run that must be made for this one: itself, or an ancestor."""
+        parent = key.parent()
+        return key if parent is None or self.has_weights(parent) else self.next_of(parent)
+
+    def failure(self, key: RunKey) -> str | None:
+        """Return why this code could not make the run; None if it has not failed."""
+        path = self.runs / str(key) / FAILED
+        recipe = find_recipe(key.cell, key.tier)
+        if not path.exists():
+            return None
+        noted = json.loads(path.read_text("utf-8"))
+        now = [self.commit, recipe_hash(recipe, key.precision)]
+        return str(noted["why"]) if [noted["commit"], noted["recipe_hash"]] == now else None
+
+    def note_failure(self, key: RunKey, why: str) -> None:
+        """Remember that this code cannot make the run, so that the next call does not try."""
+        noted = {
+            "why": why,
+            "commit": self.commit,
+            "recipe_hash": recipe_hash(find_recipe(key.cell, key.tier), key.precision),
+        }
+        write_atomically(self.runs / str(key) / FAILED, json.dumps(noted, indent=1) + "\n")
+
+
+@dataclass
+class Slice:
+    """What one call did.
+
+    Attributes:
+        done: Runs that got their row in this call.
+        unfinished: The run under way when the time was up.
+        short: How much time it lacked at least, s; known only where not one epoch was finished.
+        failed: Runs that cannot be made, and why; those that start from them are left out.
+        without_data: Cells whose data are not to be had, and why.
+    """
+
+    done: list[RunKey] = field(default_factory=list)
+    unfinished: RunKey | None = None
+    short: float | None = None
+    failed: dict[RunKey, str] = field(default_factory=dict)
+    without_data: dict[Cell, str] = field(default_factory=dict)
+
+
+def reserve(budget: float) -> float:
+    """Return how much of a budget is kept for what comes behind the last epoch, s.
+
+    >>> reserve(540), reserve(60)
+    (30.0, 6.0)
+    """
+    return min(RESERVE, SHARE * budget)
+
+
+def run_slice(campaign: Campaign, make: Make, deadline: float | None) -> Slice:
+    """Make as many runs as the time allows, and go on with one more.
+
+    Args:
+        campaign: What is wanted.
+        make: Makes the row of a run until a deadline; raises OutOfTimeError where that comes first.
+        deadline: When the time is up, by ``time.monotonic``, s; None for never.
+    """
+    found = Slice()
+    while (key := next(_open(campaign, found), None)) is not None:
+        start = time.monotonic()
+        if deadline is not None and start >= deadline:
+            found.unfinished = key
+            break
+        print(f"[{_position(campaign, key)}] {key}", flush=True)
+        epochs = _epochs(campaign, key)
+        try:
+            make(key, deadline)
+            found.done.append(key)
+        except OutOfTimeError as error:
+            found.unfinished = key
+            if _epochs(campaign, key) == epochs and not found.done:
+                found.short = error.lacking
+            break
+        except DataError as error:
+            found.without_data[key.cell] = str(error)
+            print(f"not run: {error}", file=sys.stderr)
+        except UserError as error:
+            found.failed[key] = str(error)
+            if isinstance(error, DivergedError):
+                campaign.note_failure(key, str(error))
+            print(f"failed: {error}", file=sys.stderr)
+    return found
+
+
+def _open(campaign: Campaign, found: Slice) -> Iterator[RunKey]:
+    """Yield the runs to be made, the next one first."""
+    for wanted in campaign.all_runs():
+        if wanted.cell in found.without_data or campaign.has_row(wanted):
+            continue
+        key = campaign.next_of(wanted)
+        if key in found.failed:
+            continue
+        if (why := campaign.failure(key)) is not None:
+            found.failed[key] = why
+            continue
+        yield key
+
+
+def _position(campaign: Campaign, key: RunKey) -> str:
+    """Return the number of a run among all, from 1."""
+    keys = campaign.all_runs()
+    return f"{keys.index(key) + 1}/{len(keys)}"
+
+
+def _epochs(campaign: Campaign, key: RunKey) -> int:
+    """Return how many epochs of a run are finished."""
+    return epochs_in(campaign.runs / str(key) / "metrics.csv")
+
+
+def slice_in_words(campaign: Campaign, found: Slice) -> str:
+    """Return what a call did, what is under way, and what is left."""
+    keys = campaign.all_runs()
+    there = sum(map(campaign.has_row, keys))
+    said = [f"{len(found.done)} runs done in this call, {there} of {len(keys)} in all"]
+    if found.unfinished is not None:
+        key = found.unfinished
+        recipe = find_recipe(key.cell, key.tier)
+        epochs = recipe.cbp.epochs if key.has_cbp_phase else recipe.epochs
+        said.append(f"under way: {key}, {_epochs(campaign, key)} of {epochs} epochs")
+        if found.short is not None:
+            said.append(
+                f"not one epoch of it fits: give at least {found.short:.0f} s more by --time-budget"
+            )
+    said += [f"failed: {key}: {why}" for key, why in found.failed.items()]
+    said += [f"not run: {cell}: {why}" for cell, why in found.without_data.items()]
+    if there < len(keys) and found.unfinished is None:
+        said.append("nothing more can be made here")
+    elif there < len(keys):
+        said.append("the same command goes on")
+    return "\n".join(said)
+
+
+def packed_in_words(campaign: Campaign, found: Slice, out: Path, limit: int) -> str:
+    """Pack what travels; return what does and what does not.
+
+    Args:
+        campaign: Whose runs.
+        found: What the call did.
+        out: Folder of the parts.
+        limit: MiB of all parts.
+    """
+    names = [str(key) for key in campaign.all_runs()]
+    names = [
+        n for n in names if (campaign.runs / n).exists() or (campaign.rows / f"{n}.json").exists()
+    ]
+    unfinished = str(found.unfinished) if found.unfinished else None
+    packed = pack(
+        names, campaign.runs, campaign.rows, out, limit=limit * 2**20, unfinished=unfinished
+    )
+    size = sum(path.stat().st_size for path in packed.parts)
+    said = [f"{out}: {len(packed.parts)} files, {size / 2**20:.1f} MiB"]
+    said += [f"  {name}: {', '.join(kinds)}" for name, kinds in packed.carried.items() if kinds]
+    said += [
+        f"  {name}: {size / 2**20:.0f} MiB stay here, over the limit of {limit} MiB"
+        for name, size in packed.left.items()
+    ]
+    return "\n".join(said)

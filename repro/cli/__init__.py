@@ -1,0 +1,5 @@
+"""The command line: a file per command group, and `main`."""
+
+from repro.cli.dispatch import main
+
+__all__ = ["main"]

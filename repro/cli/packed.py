@@ -1,0 +1,148 @@
+"""Commands on packed files: ``export``, ``inspect``, ``infer``, ``costs``, ``nir``."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from repro.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Write a run's packed weight file: 1 bit a binary weight, 2 bits a ternary one.
+
+    Attributes:
+        run: Run folder, for example runs/stbp-cifar10-binary-desk-s0.
+        out: File to write; by default the run's name in this folder.
+        epoch: The epoch picked on validation, or the last one.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+    epoch: Literal["selected", "last"] = "selected"
+
+
+@dataclass(frozen=True)
+class InspectArguments:
+    """Print layers, levels, bytes and ratio of a packed weight file, its checksum verified.
+
+    Attributes:
+        file: A file written by export.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class InferArguments:
+    """Evaluate a cell's packed file on the test images, weights packed until a layer needs them.
+
+    Attributes:
+        file: A file written by export, or the folder of a finished run.
+        images: First test images used; 0 for as many as the recipe says.
+        batch_size: Images at a time; by default the recipe's.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+        arithmetic: float32 gives the unpacked network's outputs bit for bit; int8 counts spikes in
+            integers, which is faster on most processors, and rounds otherwise.
+        compare: Also run the unpacked network, and compare.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    images: int = 0
+    batch_size: int | None = None
+    data_dir: Path | None = None
+    arithmetic: Literal["float32", "int8"] = "float32"
+    compare: bool = False
+
+
+@dataclass(frozen=True)
+class CostsArguments:
+    """Print spikes, synaptic operations, energy estimate and memory per inference of a packed file.
+
+    Attributes:
+        file: A file written by export, or the folder of a finished run.
+        images: First test images measured.
+        batch_size: Images at a time; by default the recipe's.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+        out: Also write the numbers there: JSON, or CSV where the name ends so.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    images: int = 100
+    batch_size: int | None = None
+    data_dir: Path | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class NirArguments:
+    """Write the network of a packed file as a NIR graph, for other frameworks and chips.
+
+    Weights of quantised layers are whole numbers; scale, bits and levels stand in the metadata.
+
+    Attributes:
+        file: A file written by export, or the folder of a finished run, of stbp or tssl_bp.
+        out: File to write; by default the run's name in this folder.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    out: Path | None = None
+
+
+def command_export(arguments: Sequence[str]) -> int:
+    """Write a packed file and print what is in it."""
+    chosen = parse(ExportArguments, arguments)
+    from repro.packing.describe import describe
+    from repro.run.export import export
+
+    out = chosen.out or Path(f"{chosen.run.resolve().name}.safetensors")
+    print(describe(export(chosen.run, out, chosen.epoch)))
+    return 0
+
+
+def command_inspect(arguments: Sequence[str]) -> int:
+    """Print what is in a packed file."""
+    chosen = parse(InspectArguments, arguments)
+    from repro.packing.describe import describe
+
+    print(describe(chosen.file))
+    return 0
+
+
+def command_infer(arguments: Sequence[str]) -> int:
+    """Evaluate a packed file and print what came of it."""
+    chosen = parse(InferArguments, arguments)
+    from repro.deploy.infer import infer_in_words
+    from repro.deploy.packed_run import open_cell
+
+    cell = open_cell(chosen.file, chosen.images, chosen.batch_size, chosen.data_dir)
+    print(infer_in_words(cell, chosen.arithmetic, chosen.compare))
+    return 0
+
+
+def command_costs(arguments: Sequence[str]) -> int:
+    """Print what an inference costs; write it where asked to."""
+    chosen = parse(CostsArguments, arguments)
+    from repro.deploy.costs_report import costs_in_words, measure_cell, require_kind, write_costs
+    from repro.deploy.packed_run import open_cell
+
+    require_kind(chosen.out)
+    cell = open_cell(chosen.file, chosen.images, chosen.batch_size, chosen.data_dir)
+    costs = measure_cell(cell)
+    print(costs_in_words(costs, shutil.get_terminal_size().columns))
+    if chosen.out is not None:
+        write_costs(chosen.out, costs)
+    return 0
+
+
+def command_nir(arguments: Sequence[str]) -> int:
+    """Write a NIR graph and say in words what is in it."""
+    chosen = parse(NirArguments, arguments)
+    from repro.deploy.nir_export import export_nir
+
+    print(export_nir(chosen.file, chosen.out))
+    return 0

@@ -1,0 +1,173 @@
+"""``run``: one run to its row."""
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from repro.cells import Precision, RunKey, Tier, find_cell
+from repro.cli.parsing import parse, parse_override
+from repro.errors import MissingParentError, UserError
+
+if TYPE_CHECKING:
+    from repro.recipes.fields import Recipe
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """Train one run to its row; the same command again resumes it.
+
+    Every field of the recipe can be changed after these arguments: see --help with a cell.
+
+    Attributes:
+        method: tssl_bp, stbp, surrogate or snn_calibration.
+        dataset: cifar10, cifar100, dvs128_gesture, cifar10_dvs, imagenet, or simulated
+            dvs128_gesture_sim or cifar10_dvs_sim.
+        network: Only where a method has two networks on a data set.
+        precision: fp32 pre-trains (or, for snn_calibration, converts the run called ann); binary,
+            ternary and fp32_control, which trains on as long with FP32 weights, start from the fp32
+            run of the same seed.
+        tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
+            cores, smoke in seconds.
+        seed: 0 and up.
+        runs: Folder of run folders.
+        rows: Folder of rows.
+        data_dir: Data sets; by default the variable CBP_DATA, else data.
+        skip_damaged: Leave damaged recordings of events out; the row says how many.
+        wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
+        wandb_project: Project there.
+        devices: GPUs that train the run together, each on its share of every batch; without a GPU,
+            processes. A conversion takes one.
+        ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
+            --rows, away from the tables; the parent is still the one of the tables.
+    """
+
+    method: str
+    dataset: str
+    network: str | None = None
+    precision: Precision = "fp32"
+    tier: Tier = "smoke"
+    seed: int = 0
+    runs: Path = Path("runs")
+    rows: Path = Path("results/rows")
+    data_dir: Path | None = None
+    skip_damaged: bool = False
+    wandb: Literal["online", "offline", "off"] = "off"
+    wandb_project: str = "cbp-qsnn"
+    devices: int = 1
+    ablation: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an ablation that is no plain folder name, and no device."""
+        if self.devices < 1:
+            raise UserError(f"devices is {self.devices}: give 1 or more")
+        if self.ablation is not None and not re.fullmatch(r"[a-z0-9_-]{1,40}", self.ablation):
+            raise UserError(
+                f"ablation is {self.ablation!r}: give up to 40 small letters, digits, _ and -"
+            )
+
+
+# A run that W&B starts again gets all that it knows of it as arguments, not only the grid point.
+OF_WANDB: Final = ("--_wandb", "--key", "--origin", "--recipe")
+
+
+def command_run(arguments: Sequence[str]) -> int:
+    """Train one run and say in words what came of it."""
+    chosen, key, recipe = parse_run(arguments)
+
+    from repro.interrupts import ending_like_ctrl_c
+    from repro.report.run_summary import run_in_words
+    from repro.run.ddp import help_out, is_helper
+    from repro.run.lifecycle import assist, run
+    from repro.run.places import Places
+
+    runs, rows = folders(chosen, key, recipe)
+    places = Places(runs, rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
+    places = replace(
+        places,
+        parent_runs=chosen.runs,
+        parent_rows=chosen.rows,
+        ablation=chosen.ablation,
+        skip_damaged=chosen.skip_damaged,
+        devices=chosen.devices,
+    )
+    if is_helper(chosen.devices):
+        return help_out(lambda: assist(key, recipe, places))
+    if chosen.devices > 1 and sys.argv[1:] != ["run", *arguments]:
+        raise UserError("several devices take a command line: python -m repro run")
+    try:
+        with ending_like_ctrl_c():
+            print(run_in_words(run(key, recipe, places)))
+    except MissingParentError as error:
+        parent = key.parent()
+        assert parent is not None
+        made_by = parent_command(arguments, parent.precision)
+        raise UserError(f"{key} starts from {parent}, not there yet: {made_by}") from error
+    return 0
+
+
+def parent_command(words: Sequence[str], precision: Precision) -> str:
+    """Return the command that makes the parent of the run that these words name.
+
+    >>> words = ["--method", "stbp", "--precision", "binary", "--cbp.lr", "1", "--width=2"]
+    >>> parent_command(words, "fp32")
+    'python -m repro run --method stbp --width=2 --precision fp32'
+    """
+    kept: list[str] = []
+    dropping = False
+    for word in words:
+        if word.startswith("--"):
+            dropping = word.startswith(
+                ("--precision", "--cbp.", "--no-cbp.", "--ablation", *OF_WANDB)
+            )
+        if not dropping:
+            kept.append(word)
+    return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", precision])
+
+
+def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, RunKey, "Recipe"]:
+    """Return the parsed arguments of ``run``, the name of the run and its recipe."""
+    from repro.recipes.shipped import find_recipe
+
+    chosen, overrides = parse_known(arguments)
+    key = RunKey(
+        find_cell(chosen.method, chosen.dataset, chosen.network),
+        chosen.precision,
+        chosen.seed,
+        chosen.tier,
+    )
+    shipped = find_recipe(key.cell, key.tier)
+    recipe = parse_override(shipped, overrides, f"run of {key.cell}")
+    if recipe.data != shipped.data:
+        raise UserError(
+            f"data is {recipe.data}: a run of {key.cell} at the {key.tier} tier reads "
+            f"{shipped.data}, and no table mixes data sets"
+        )
+    return chosen, key, recipe
+
+
+def folders(chosen: RunArguments, key: RunKey, recipe: "Recipe") -> tuple[Path, Path]:
+    """Return the folder of run folders and that of rows; an ablation has them for each recipe."""
+    if chosen.ablation is None:
+        return chosen.runs, chosen.rows
+    from repro.recipes.spec import recipe_hash
+
+    apart = Path(chosen.ablation, recipe_hash(recipe, key.precision))
+    return chosen.runs / apart, chosen.rows / apart
+
+
+def parse_known(arguments: Sequence[str]) -> tuple[RunArguments, list[str]]:
+    """Return the parsed arguments and the words that belong to the recipe."""
+    words = [word for word in arguments if word.partition("=")[0] not in OF_WANDB]
+    with_cell = {"--method", "--dataset"} <= {word.split("=")[0] for word in words}
+    if with_cell:  # --help then shows the recipe
+        asked = [word for word in words if word in ("-h", "--help")]
+        words = [word for word in words if word not in asked]
+    else:
+        asked = []
+    known: Any = parse(RunArguments, words, return_unknown_args=True)
+    chosen, rest = known
+    return chosen, [*rest, *asked]

@@ -1,0 +1,49 @@
+"""``simulate``: recordings of a simulated event camera."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from repro.cli.parsing import parse
+
+
+@dataclass(frozen=True)
+class SimulateArguments:
+    """Make recordings of a simulated event camera, in the files that the real data sets have.
+
+    Runs make what they need by themselves; this command shows it, or spreads it over processes.
+
+    Attributes:
+        name: cifar10_dvs_sim, digits_dvs_sim, dvs128_gesture_sim or gesture_smoke_sim.
+        data_dir: Data sets; by default the variable CBP_DATA, else data. The recordings go to a
+            folder of that name there; CIFAR-10 is read there.
+        recordings_per_class: Of images; by default as many as the data set is described with.
+        jobs: Processes.
+        figure: PNG or SVG to draw: frames of every class over time.
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    data_dir: Path | None = None
+    recordings_per_class: int | None = None
+    jobs: int = 1
+    figure: Path | None = None
+
+
+def command_simulate(arguments: Sequence[str]) -> int:
+    """Simulate a data set and say in words what came of it."""
+    chosen = parse(SimulateArguments, arguments)
+    from datamodules.simulation.simulate import simulate_in_words
+
+    print(
+        simulate_in_words(
+            chosen.name,
+            data_dir=chosen.data_dir,
+            recordings_per_class=chosen.recordings_per_class,
+            jobs=chosen.jobs,
+            figure=chosen.figure,
+        )
+    )
+    return 0

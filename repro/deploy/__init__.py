@@ -1,0 +1,1 @@
+"""What happens to a packed file: inference, costs, other formats."""

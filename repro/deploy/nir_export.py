@@ -1,0 +1,300 @@
+"""A quantised network as a graph of the Neuromorphic Intermediate Representation (NIR).
+
+Weights of a quantised layer are whole numbers, its levels' codes; the layer's scale is in the
+neurons behind it. LIF neurons have it in their threshold and need not multiply; current-based ones,
+in the weight of their input. Each such node says scale, bits and levels in its metadata.
+
+NIR describes neurons in continuous time; a framework steps them by forward Euler. The graph is made
+for steps of ``dt``, in which the equations are those of ``repro.neurons``. What NIR has no equation
+for is an error that names it.
+
+References:
+    Pedersen et al., *Neuromorphic intermediate representation: a unified instruction set for
+    interoperable brain-inspired computing*, Nature Communications 15:8122 (2024).
+"""
+
+import io
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from repro import packing
+from repro.build import build_network
+from repro.cbp.levels import LayerLevels, Levels
+from repro.deploy.packed_run import origin_of
+from repro.errors import UserError
+from repro.files import write_atomically
+from repro.networks.alexnet import SumPool, TsslBpNetwork
+from repro.networks.conv7fc3 import StbpNetwork
+from repro.networks.sew_resnet import SewNet, SewResNet
+from repro.networks.vgg import SpikingVgg, Vgg
+from repro.recipes.spec import phase_of
+from repro.run.evaluation import load_weights
+
+if TYPE_CHECKING:
+    import nir
+
+DT: Final = 1e-4  # s; the step that snnTorch and others take for granted
+MAXIMA: Final = "it takes maxima of spikes (max-pooling), which NIR has no node for"
+# Why a network has no graph. NIR's neurons reset to a value.
+REASONS: Final[Mapping[type[nn.Module], str]] = {
+    Vgg: "an ANN has no neurons that spike: export the spiking network",
+    SpikingVgg: "its neurons lose their threshold by firing and start each step with a shift; "
+    "NIR's neurons reset to a value, and have neither",
+    SewNet: MAXIMA,
+    SewResNet: MAXIMA,
+}
+
+
+def to_nir(
+    network: nn.Module,
+    levels: Mapping[str, Levels],
+    shape: tuple[int, int, int] = (3, 32, 32),
+    dt: float = DT,
+) -> "nir.NIRGraph":
+    """Return the graph of a network whose input is given again at every time step.
+
+    Args:
+        network: `StbpNetwork` or `TsslBpNetwork` with plain layers, weights at their levels.
+        levels: Levels of the quantised layers by the name of their weight, as `packing.unpack`
+            returns them.
+        shape: Of the input, ``[C, H, W]``.
+        dt: Time step, s.
+
+    Returns:
+        Nodes in a row, from ``input`` to ``output``, the spikes of the last neurons.
+
+    Raises:
+        UserError: NIR cannot express the network, or ``nir`` is not installed.
+    """
+    nir = import_nir()
+    if not isinstance(network, StbpNetwork | TsslBpNetwork):
+        reason = REASONS.get(type(network), "it is none of this program's networks")
+        raise UserError(
+            f"{type(network).__name__} has no NIR graph: {reason}; stbp and tssl_bp have one"
+        )
+    row: dict[str, Any] = {"input": nir.Input({"input": np.array(shape)})}
+    shapes = _shapes(network, shape)
+    gain, flat = 1.0, False
+    for name, layer in network.named_children():
+        if isinstance(layer, SumPool):
+            row[name] = _average(nir)
+            gain *= 4 * layer.factor  # NIR's readers know averages, not all of them sums
+            continue
+        if isinstance(layer, nn.Linear) and not flat:
+            row["flatten"] = nir.Flatten({"input": np.array(shapes[name][0])}, 0, 2)
+            flat = True
+        layer_levels = _single(name, levels.get(f"{name}.weight"))
+        row[name] = _synapses(nir, layer, layer_levels, shapes[name][0])
+        factor = gain * code_scale(layer_levels)
+        row[f"{name}_neurons"] = _neurons(nir, network, shapes[name][1], factor, dt)
+        gain = 1.0
+    row["output"] = nir.Output({"output": np.array(shapes[name][1])})
+    names = list(row)
+    edges = list(itertools.pairwise(names))
+    return nir.NIRGraph(nodes=row, edges=edges, metadata=_about(network, dt))
+
+
+def import_nir() -> Any:  # noqa: ANN401  (a module without type information)
+    """Return the package ``nir``.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import nir
+    except ImportError as error:
+        raise UserError("nir is not installed: pip install -c constraints.txt '.[nir]'") from error
+    return nir
+
+
+Shapes = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def _shapes(network: nn.Module, shape: tuple[int, int, int]) -> Shapes:
+    """Return input and output shape of every child, without batch, found by one silent image."""
+    found: Shapes = {}
+    maps = torch.zeros(1, *shape)
+    with torch.no_grad():
+        for name, layer in network.named_children():
+            before = tuple(maps.shape[1:])
+            maps = maps.flatten(1) if isinstance(layer, nn.Linear) else maps
+            maps = layer(maps)
+            found[name] = before, tuple(maps.shape[1:])
+    return found
+
+
+def _single(name: str, layer_levels: Levels | None) -> LayerLevels | None:
+    """Return the levels of a layer that has one scale.
+
+    Raises:
+        UserError: It has a scale per channel.
+    """
+    if layer_levels is None or isinstance(layer_levels, LayerLevels):
+        return layer_levels
+    raise UserError(f"{name} has a scale per channel: quantise with one per layer to export to NIR")
+
+
+def code_scale(layer_levels: LayerLevels | None) -> float:
+    """Return the weight that code 1 stands for; 1 for a layer that is not quantised."""
+    return 1.0 if layer_levels is None else layer_levels.scale * _unit(layer_levels)
+
+
+def _unit(layer_levels: LayerLevels) -> float:
+    """Return the smallest unscaled level above 0."""
+    return min(abs(level) for level in layer_levels.levels if level)
+
+
+def codes(weight: Tensor, layer_levels: LayerLevels) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return ``weight / scale`` in units of the smallest level: whole numbers, float32.
+
+    Raises:
+        UserError: A weight is no level.
+    """
+    values = layer_levels.values(weight.dtype)
+    index = torch.searchsorted(values, weight.detach().contiguous()).clamp(max=len(values) - 1)
+    if not torch.equal(values[index], weight.detach()):
+        raise UserError("a weight of a quantised layer is no level: convert the network first")
+    whole = torch.tensor(layer_levels.levels) / _unit(layer_levels)
+    return np.asarray(whole[index].numpy(), np.float32)
+
+
+def _synapses(
+    nir: Any,  # noqa: ANN401
+    layer: nn.Module,
+    layer_levels: LayerLevels | None,
+    shape: tuple[int, ...],
+) -> "nir.NIRNode":
+    """Return the node of a convolution or linear layer; whole numbers where it is quantised."""
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    about: dict[str, Any] = {}
+    scale = code_scale(layer_levels)
+    if layer_levels is None:
+        weight = layer.weight.detach().numpy()
+    else:
+        weight = codes(layer.weight, layer_levels)
+        about = {"scale": scale, "bits": layer_levels.bits, "levels": list(layer_levels.levels)}
+    bias = np.zeros(len(weight), np.float32)
+    if layer.bias is not None:
+        bias = (layer.bias.detach().double() / scale).float().numpy()
+    if isinstance(layer, nn.Linear):
+        return nir.Affine(weight=weight, bias=bias, metadata=about)
+    return nir.Conv2d(
+        input_shape=shape[1:],
+        weight=weight,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        bias=bias,
+        metadata=about,
+    )
+
+
+def _average(nir: Any) -> "nir.NIRNode":  # noqa: ANN401
+    """Return the node of an average over 2x2 spikes."""
+    two, none = np.array([2, 2]), np.array([0, 0])
+    return nir.AvgPool2d(kernel_size=two, stride=two, padding=none)
+
+
+def _neurons(
+    nir: Any,  # noqa: ANN401
+    network: StbpNetwork | TsslBpNetwork,
+    shape: tuple[int, ...],
+    scale: float,
+    dt: float,
+) -> "nir.NIRNode":
+    """Return the node of a layer's neurons.
+
+    STBP's are LIF: ``v += dt/tau (R I - v)`` with ``tau = dt/(1 - decay)`` and R 1 is ``decay v +
+    (1 - decay) I``, the training's ``decay v + scale I`` in another unit; the threshold is in that
+    unit, too. R stays 1 because norse leaves it out and spikingjelly refuses others. TSSL-BP's are
+    current-based LIF: the synaptic filter has ``tau_s``, takes ``scale`` times its input and weighs
+    it by ``1/tau_s``, the membrane has ``tau_m``.
+
+    Args:
+        nir: The package.
+        network: Its neurons.
+        shape: Of the layer's maps.
+        scale: Factor on the current.
+        dt: Time step, s.
+    """
+
+    def everywhere(value: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.full(shape, value)
+
+    if isinstance(network, StbpNetwork):
+        leak = 1 - network.neuron.decay
+        return nir.LIF(
+            tau=everywhere(dt / leak),
+            r=everywhere(1.0),
+            v_leak=everywhere(0.0),
+            v_threshold=everywhere(network.neuron.threshold * leak / scale),
+            v_reset=everywhere(0.0),
+        )
+    neuron = network.neuron
+    return nir.CubaLIF(
+        tau_syn=everywhere(neuron.tau_s * dt),
+        tau_mem=everywhere(neuron.tau_m * dt),
+        r=everywhere(neuron.tau_m),
+        v_leak=everywhere(0.0),
+        v_threshold=everywhere(neuron.threshold),
+        v_reset=everywhere(0.0),
+        w_in=everywhere(scale),
+    )
+
+
+def _about(network: StbpNetwork | TsslBpNetwork, dt: float) -> dict[str, Any]:
+    """Return the graph's metadata: the step, T, and how outputs become a class."""
+    readout = "the class is the output neuron with most spikes"
+    if isinstance(network, TsslBpNetwork):
+        readout = (
+            f"the class is the output neuron with the greatest sum of spikes filtered with tau_s "
+            f"{network.neuron.tau_s:g} steps"
+        )
+    return {"dt": dt, "time_steps": network.time_steps, "readout": readout}
+
+
+def write_nir(graph: "nir.NIRGraph", path: Path) -> Path:
+    """Write a graph to a file, whole or not at all, and return the path."""
+    nir = import_nir()
+    content = io.BytesIO()  # HDF5 crashes where the disk is full
+    nir.write(content, graph)
+    return write_atomically(path, content.getvalue())
+
+
+def export_nir(source: Path, out: Path | None) -> str:
+    """Write the graph of a packed file; return what is in it, in words.
+
+    Args:
+        source: Packed file, or the folder of a finished run.
+        out: File to write; None for the run's name in this folder.
+
+    Raises:
+        UserError: The source is no packed file of a cell, or NIR cannot express its network.
+    """
+    import_nir()
+    file, key, recipe = origin_of(source)
+    state, levels = packing.unpack(file)
+    plain = [tensor for name, tensor in state.items() if tensor.dim() > 1 and name not in levels]
+    classes = len(plain[-1])  # the last layer stays FP32
+    network = build_network(key.cell, recipe, classes, phase_of(key)).eval()
+    load_weights(network, state, str(file))
+    path = out or Path(f"{key}.nir")
+    write_nir(to_nir(network, levels), path)
+    return in_words(path, str(key), levels, state)
+
+
+def in_words(path: Path, run: str, levels: dict[str, Levels], state: dict[str, Tensor]) -> str:
+    """Return what was written."""
+    whole = sum(state[name].numel() for name in levels)
+    weights = sum(tensor.numel() for tensor in state.values() if tensor.dim() > 1)
+    return (
+        f"{path}: NIR graph of {run}, {path.stat().st_size:,} bytes; {whole:,} of {weights:,} "
+        f"weights are whole numbers, in {len(levels)} layers, each with scale and bits"
+    )

@@ -1,0 +1,1 @@
+"""Neurons on the CPU: kernels by numba, under the names of the definitions."""

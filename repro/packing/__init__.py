@@ -1,0 +1,23 @@
+"""The packed weight file: written, read, described (``docs/packed_format.md``)."""
+
+from repro.packing.file import (
+    FORMAT,
+    PackedFile,
+    PackedFileError,
+    PackedTensor,
+    metadata,
+    pack,
+    read,
+    unpack,
+)
+
+__all__ = [
+    "FORMAT",
+    "PackedFile",
+    "PackedFileError",
+    "PackedTensor",
+    "metadata",
+    "pack",
+    "read",
+    "unpack",
+]

@@ -1,0 +1,1 @@
+"""CBP on a LightningModule of the user's own, from the command line."""

@@ -1,0 +1,1 @@
+"""Recipes: every number of every run, with its source."""

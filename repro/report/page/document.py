@@ -1,0 +1,265 @@
+"""The page: rows, tables and figures through a template into one HTML file."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from repro.cells import CELLS, SIMULATED, TIERS, Cell, Tier
+from repro.files import write_atomically
+from repro.provenance import versions
+from repro.report.linear_model import linear_models
+from repro.report.page.accuracy_memory import memory_figure
+from repro.report.page.curves import failure_figure
+from repro.report.page.figure import Figure
+from repro.report.page.folder import RunFolder, read_folder
+from repro.report.page.run_view import Link, RunView, run_view
+from repro.report.publish import Hashes, simulated_tables, tier_tables
+from repro.report.runs_csv import runs_csv
+from repro.report.summary import summary_sentences
+from repro.report.tier_rows import MARKS, Groups, grouped, marks
+from repro.report.weight_memory import MemoryByCell, memory_table
+from repro.report.wording import NOT_RUN, SCALE, SIMULATION, plural, signed_points
+from repro.results.published import UNKNOWN, Published
+from repro.results.row import Row
+from repro.table import Table
+
+HERE: Final = Path(__file__).parent
+TITLE: Final = "CBP-QSNN reproduction"
+# Blue and vermilion of Okabe and Ito, which colour-blind people tell apart; contrasts are tested.
+LIGHT: Final = {
+    **{"ink": "#1b1f24", "paper": "#ffffff", "quiet": "#59636e", "line": "#d5dae0"},
+    **{"band": "#f5f7f9", "link": "#0b5c99", "warn": "#b35900"},
+    **{"binary": "#0072b2", "ternary": "#c2500a"},
+    **{"binarytint": "#dcebf5", "ternarytint": "#f9e4d8"},
+}
+DARK: Final = {
+    **{"ink": "#e4e8ec", "paper": "#14171b", "quiet": "#9aa4af", "line": "#343a42"},
+    **{"band": "#1c2026", "link": "#79b8f0", "warn": "#e69f3c"},
+    **{"binary": "#56b4e9", "ternary": "#f08a4b"},
+    **{"binarytint": "#1c3442", "ternarytint": "#40291c"},
+}
+RUN_HEADER: Final = (
+    *("run", "accuracy %", "minus parent, points", "memory, % of FP32", "CFS at the end"),
+    *("marks", "run folder"),
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The runs of one tier, on real or on simulated data.
+
+    Attributes:
+        id: Of its place on the page.
+        title: Heading.
+        scale: What the tier is.
+        findings: Sentences about what its runs show.
+        figures: Of all runs together.
+        tables: By the names of their files.
+        run_header: Columns of the list of runs.
+        runs: What the page of each run shows, and its line in the list, without its name.
+    """
+
+    id: str
+    title: str
+    scale: str
+    findings: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    tables: tuple[tuple[str, Table], ...]
+    run_header: tuple[str, ...]
+    runs: tuple[tuple[RunView, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the page is made of.
+
+    Attributes:
+        rows: Rows of all tiers.
+        published: Published numbers.
+        memory: Computed memory of the paper's networks, see `memory_table`.
+        hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
+        results: Folder of ``linear_*.json``.
+        runs: Folder of run folders.
+    """
+
+    rows: Sequence[Row]
+    published: Sequence[Published]
+    memory: MemoryByCell
+    hashes: Hashes
+    results: Path
+    runs: Path
+
+
+def write_page(sources: Sources, out: Path) -> Path:
+    """Write the page and return its path.
+
+    Raises:
+        UserError: A damaged file in a run folder, or of a linear model.
+    """
+    folders = {str(row.key): read_folder(row, sources.runs) for row in sources.rows}
+    parts = [
+        part
+        for tier in TIERS
+        for cells in (CELLS, SIMULATED)
+        if (part := _part(sources, folders, tier, cells)) is not None
+    ]
+    script = f"const LIGHT = {json.dumps(LIGHT)};\n{_read('script.js')}"
+    styles = [palettes() + _read("style.css"), _read("chart.css")]
+    text = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=TITLE,
+            lead="Spiking networks with binary and ternary weights by constrained backpropagation: "
+            "what was run, beside what is published.",
+            policy=_policy(script, styles),
+            style=styles[0],
+            chart_style=styles[1],
+            script=script,
+            parts=parts,
+            facts=_facts(sources, folders),
+            not_run=_not_run(sources.rows),
+            memory=memory_table(sources.published, sources.memory),
+            marks=[*MARKS.items(), ("§", "a tier that is not the paper's")],
+            runs_csv=runs_csv(sources.rows, sources.hashes),
+            footer=f"Made by cbp-qsnn {versions()['cbp_qsnn']} of "
+            f"{plural(len(sources.rows), 'row')}. An independent reproduction, not the authors' "
+            "code. This file needs no network.",
+        )
+    )
+    return write_atomically(out, text.lstrip())
+
+
+def _part(
+    sources: Sources, folders: Mapping[str, RunFolder], tier: Tier, cells: Sequence[Cell]
+) -> Part | None:
+    """Return one part of the page, or None where it has no run."""
+    groups = grouped(sources.rows, tier, cells)
+    rows = [row for group in groups.values() for row in group]
+    if not rows:
+        return None
+    simulated = cells == SIMULATED
+    keys = [str(row.key) for row in sources.rows]
+    linear = linear_models(sources.results, tier)
+    if simulated:
+        tables = simulated_tables(sources.rows, tier, sources.hashes, linear)
+    else:
+        tables = tier_tables(sources.rows, sources.published, tier, sources.hashes, linear)
+    name = f"{'simulated-' * simulated}{tier}"
+    about = f"{SIMULATION} " if simulated else ""
+    return Part(
+        id=name,
+        title=f"{'Simulated events, ' * simulated}{tier} tier".capitalize(),
+        scale=f"{about}Scale: {SCALE[tier]}.",
+        findings=() if simulated else tuple(summary_sentences(sources.rows, tier)),
+        figures=(
+            memory_figure(sources.rows, sources.published, tier, cells, sources.hashes),
+            failure_figure(f"failure-{name}", rows, folders, cells),
+        ),
+        tables=tuple((f"{table}_{tier}", each) for table, each in tables.items()),
+        run_header=RUN_HEADER,
+        runs=tuple(
+            (
+                run_view(row, groups, folders[str(row.key)], sources.hashes, keys),
+                _run_line(row, groups, folders[str(row.key)], sources.hashes),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _run_line(row: Row, groups: Groups, folder: RunFolder, hashes: Hashes) -> tuple[str, ...]:
+    """Return the line of a run in the list of runs, without its name."""
+    moved = row.difference_from_parent
+    return (
+        f"{100 * row.accuracy_selected:.2f}",
+        "" if moved is None else signed_points(100 * moved),
+        f"{100 * row.weights_only_bytes / row.fp32_bytes:.2f}",
+        "" if row.cfs_last is None else f"{row.cfs_last:.2g}",
+        marks([row], groups, hashes).strip(),
+        folder.missing.split(":")[0] or "here",
+    )
+
+
+def _facts(sources: Sources, folders: Mapping[str, RunFolder]) -> list[tuple[str, str, str]]:
+    """Return the numbers at the top: name, value, explanation."""
+    rows, hashes = sources.rows, sources.hashes
+    real = {row.key.cell for row in rows if row.tier != "smoke"} & set(CELLS)
+    tiers = [tier for tier in TIERS if any(row.tier == tier for row in rows)]
+    stale = sum(hashes.get(str(r.key)) != r.recipe_hash for r in rows) if hashes else UNKNOWN
+    dirty = sum(row.git_dirty for row in rows)
+    here = sum(not folder.missing for folder in folders.values())
+    trained = sum(not row.key.is_conversion for row in rows)
+    return [
+        ("Runs", str(len(rows)), f"tiers: {', '.join(tiers) or 'none'}"),
+        ("Cells of the paper", f"{len(real)} of {len(CELLS)}", "run, the smoke tier left out"),
+        ("Stale", str(stale), "the recipe has changed since †"),
+        ("Dirty", str(dirty), "changes that were not committed ‡"),
+        ("Run folders", f"{here} of {trained}", "of trained runs here, for their curves"),
+    ]
+
+
+def _not_run(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence about each tier that has no run and is meant to have some."""
+    return [
+        f"Tier {tier} ({SCALE[tier]}): {NOT_RUN}."
+        for tier in TIERS
+        if tier != "smoke" and not any(row.tier == tier for row in rows)
+    ]
+
+
+def palettes() -> str:
+    """Return the colours as CSS: light, dark as the system or the switch says, light on paper."""
+    light, dark = (
+        "; ".join(f"--{name}: {colour}" for name, colour in palette.items())
+        for palette in (LIGHT, DARK)
+    )
+    return (
+        f":root {{ color-scheme: light; {light} }}\n"
+        "@media (prefers-color-scheme: dark) { :root:not([data-theme=light]) "
+        f"{{ color-scheme: dark; {dark} }} }}\n"
+        f":root[data-theme=dark] {{ color-scheme: dark; {dark} }}\n"
+        "@media print { :root, :root[data-theme=dark], :root:not([data-theme=light]) "
+        f"{{ color-scheme: light; {light} }} }}\n"
+    )
+
+
+def _policy(script: str, styles: Sequence[str]) -> str:
+    """Return the content security policy: this script, these styles, and nothing from elsewhere."""
+    hashes = " ".join(map(_hash, styles))
+    return (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {hashes}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text("utf-8")
+
+
+def _environment() -> Environment:
+    """Return the templates' environment: everything is escaped but what is marked as markup."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["markup"] = Markup
+    environment.tests["quiet"] = lambda text: text in (NOT_RUN, UNKNOWN, "")
+    environment.tests["marked"] = lambda note: note.startswith((*MARKS, "§", "≠"))
+    environment.tests["link"] = lambda value: isinstance(value, Link)
+    return environment

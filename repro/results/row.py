@@ -1,0 +1,307 @@
+"""The row of a run: its fields, their ranges and how they hang together."""
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from repro.cells import PRECISIONS, TIERS, Dataset, Method, Precision, RunKey, Tier, find_cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FRACTIONS: Final = (
+    *("accuracy_last", "accuracy_best_test", "accuracy_selected", "accuracy_val_selected"),
+    *("accuracy_file", "accuracy_parent", "mcnemar_p"),
+)
+COUNTS: Final = (
+    *("seed", "train_images", "val_images", "epochs", "epochs_done", "wall_seconds"),
+    *("weights", "quantised_weights", "fp32_bytes", "weights_only_bytes", "everything_bytes"),
+    *("file_bytes", "parent_only_right", "child_only_right", "epoch_lr_drop", "skipped"),
+)
+# What a conversion evaluates, in its order, by the pipeline of its recipe.
+STEPS_TAKEN: Final = {
+    "none": ("ann", "uncalibrated"),
+    "light": ("ann", "uncalibrated", "light"),
+    "potential": ("ann", "uncalibrated", "light", "potential"),
+    "weights": ("ann", "uncalibrated", "light", "weights"),
+}
+PARENT: Final = (
+    *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
+    *("parent_only_right", "child_only_right", "mcnemar_p"),
+)
+ROUNDING: Final = 1e-9  # of fractions
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one run found, and everything needed to say where it came from.
+
+    Accuracies are fractions of the test images, 0 to 1, except ``accuracy_val_selected``. A field
+    that has no meaning for a run (``cfs_first`` of an FP32 run, the parent of a parent) is None.
+
+    Attributes:
+        method: Pre-training method of the cell.
+        dataset: Data set of the cell.
+        network: Network of the cell.
+        precision: See `RunKey`.
+        seed: Seed of the run, 0 and up.
+        tier: Scale of the experiment.
+        recipe: Every field of the recipe, JSON values only.
+        recipe_hash: Hash of the recipe.
+        git_sha: Commit of the code, or ``unknown``.
+        git_dirty: Whether the tree had changes outside ``results/``.
+        versions: See `versions`.
+        device: Device the run trained on, in words.
+        data_checksum: Checksum of the data that was read.
+        data: Data set really read, for example ``digits`` in the smoke tier.
+        train_images: Training images.
+        val_images: Validation images.
+        test_images: Test images, 1 and up.
+        epochs: Epochs of the recipe.
+        epochs_done: Epochs that ran; 0 of a conversion, which trains nothing.
+        wall_seconds: Wall time, s.
+        accuracy_last: Accuracy at the last epoch.
+        accuracy_best_test: Accuracy at the best test epoch: optimistic, the test set picked it.
+        accuracy_selected: Accuracy at the epoch picked on validation.
+        epoch_best_test: Best test epoch.
+        epoch_selected: Epoch picked on validation.
+        accuracy_val_selected: Accuracy on the validation images at that epoch.
+        accuracy_file: Accuracy of the saved file, loaded into a fresh network.
+        cfs_first: Constraint failure score after the first epoch.
+        cfs_last: Constraint failure score after the last epoch.
+        weights: Weights of all layers.
+        quantised_weights: Those that are levels.
+        fp32_bytes: Bytes of all weights at 32 bits.
+        weights_only_bytes: Bytes of the weights at this precision; what the paper counts.
+        everything_bytes: The same with biases, normalisation, scales and neuron parameters.
+        file_bytes: Measured size of the saved file.
+        parent: Run key of the parent, see `RunKey.parent`.
+        parent_file_sha256: Checksum of the parent's weight file that was loaded.
+        accuracy_parent: ``accuracy_file`` of the parent.
+        difference_from_parent: ``accuracy_file - accuracy_parent``, a fraction, -1 to 1.
+        parent_only_right: Test images that only the parent gets right (b).
+        child_only_right: Test images that only this run gets right (c).
+        mcnemar_p: Exact McNemar p of those two, 0 to 1.
+        correct: Which test images the saved file gets right, see `pack_correct`.
+        cfs_selected: Constraint failure score at the epoch picked on validation.
+        g_selected: Window variable g then.
+        conversion: Of a converted network: test accuracy of the ``ann``, ``uncalibrated`` and after
+            each step of the calibration by its name (``light``, ``potential``, ``weights``), those
+            of `STEPS_TAKEN`.
+        epoch_lr_drop: Epoch, from 0, at which the learning rate of a CBP phase was first below its
+            start; None if it never was, if that is not known, or if the run has no such phase.
+        skipped: Damaged recordings that were left out; None for none.
+        firing_rates: Spikes per neuron and time step of the saved file's network, by the module in
+            front of the neurons, see `repro.run.evaluation`; None of an ANN, or where not recorded.
+
+    Raises:
+        ValueError: A value out of range or fields that contradict each other.
+    """
+
+    method: Method
+    dataset: Dataset
+    network: str
+    precision: Precision
+    seed: int
+    tier: Tier
+    recipe: dict[str, Any]
+    recipe_hash: str
+    git_sha: str
+    git_dirty: bool
+    versions: dict[str, str]
+    device: str
+    data_checksum: str
+    data: str
+    train_images: int
+    val_images: int
+    test_images: int
+    epochs: int
+    epochs_done: int
+    wall_seconds: float
+    accuracy_last: float
+    accuracy_best_test: float
+    accuracy_selected: float
+    epoch_best_test: int
+    epoch_selected: int
+    accuracy_val_selected: float
+    accuracy_file: float
+    cfs_first: float | None
+    cfs_last: float | None
+    weights: int
+    quantised_weights: int
+    fp32_bytes: float
+    weights_only_bytes: float
+    everything_bytes: float
+    file_bytes: int
+    parent: str | None
+    parent_file_sha256: str | None
+    accuracy_parent: float | None
+    difference_from_parent: float | None
+    parent_only_right: int | None
+    child_only_right: int | None
+    mcnemar_p: float | None
+    correct: str
+    cfs_selected: float | None = None
+    g_selected: int | None = None
+    conversion: dict[str, float] | None = None
+    epoch_lr_drop: int | None = None
+    skipped: int | None = None
+    firing_rates: dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a row that contradicts itself."""
+        problem = next(_problems(self), None)
+        if problem:
+            raise ValueError(problem)
+
+    @property
+    def key(self) -> RunKey:
+        """Return the name of the run.
+
+        Raises:
+            UserError: No such cell.
+        """
+        cell = find_cell(self.method, self.dataset, self.network)
+        return RunKey(cell, self.precision, self.seed, self.tier)
+
+
+def _problems(row: Row) -> Iterator[str]:
+    """Yield what is wrong with the values of a row, in words."""
+    if row.precision not in PRECISIONS or row.tier not in TIERS:
+        yield f"unknown precision or tier: {row.precision!r}, {row.tier!r}"
+    if row.test_images < 1:
+        yield f"test_images is {row.test_images}, expected 1 or more"
+    for name, value in vars(row).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{name} is {value}, expected a finite number"
+        if name in ("conversion", "firing_rates") and value is not None:
+            wrong = {n: v for n, v in value.items() if not (isinstance(v, float) and 0 <= v <= 1)}
+            if wrong:
+                yield f"{name} has {wrong}, expected fractions from 0 to 1"
+        if name in FRACTIONS and value is not None and not 0 <= value <= 1:
+            yield f"{name} is {value}, expected a fraction from 0 to 1"
+        if name in COUNTS and value is not None and value < 0:
+            yield f"{name} is {value}, expected 0 or more"
+    yield from _contradictions(row)
+    yield from _relations(row)
+
+
+def _contradictions(row: Row) -> Iterator[str]:
+    """Yield fields of a row that do not fit each other, in words."""
+    try:
+        right = int(row.correct or "0", 16).bit_count()
+    except ValueError:
+        right = -1
+    if len(row.correct) != 2 * -(-row.test_images // 8) or right < 0:
+        yield f"correct is no hex of {row.test_images} bits"
+    elif abs(right - row.accuracy_file * row.test_images) > 0.5:
+        yield f"correct has {right} right images, accuracy_file says {row.accuracy_file}"
+    given = [name for name in PARENT if getattr(row, name) is not None]
+    if len(given) not in (0, len(PARENT)):
+        yield f"only {', '.join(given)} of the parent's fields are set"
+    elif given:
+        yield from _wrong_comparison(row)
+
+
+def _wrong_comparison(row: Row) -> Iterator[str]:
+    """Yield what does not fit in the comparison with the parent, in words."""
+    assert row.child_only_right is not None
+    assert row.parent_only_right is not None
+    assert row.difference_from_parent is not None
+    assert row.accuracy_parent is not None
+    assert row.mcnemar_p is not None
+    pairs = row.child_only_right - row.parent_only_right
+    if abs(pairs - row.difference_from_parent * row.test_images) > 0.5:
+        yield f"difference_from_parent is {row.difference_from_parent}, the pairs say {pairs}"
+    difference = row.accuracy_file - row.accuracy_parent
+    if abs(difference - row.difference_from_parent) > ROUNDING:
+        yield (
+            f"difference_from_parent is {row.difference_from_parent}, the accuracies of the file "
+            f"and of the parent say {difference:.6g}"
+        )
+    expected = _exact_p(row.parent_only_right, row.child_only_right)
+    if not math.isclose(row.mcnemar_p, expected, rel_tol=1e-6, abs_tol=sys.float_info.min):
+        yield f"mcnemar_p is {row.mcnemar_p}, the pairs say {expected:.6g}"
+
+
+def _exact_p(one: int, other: int) -> float:
+    """Return McNemar's exact two-sided p of two counts, summed in whole numbers.
+
+    `repro.results.statistics.exact_p` is where a row has its own from; importing that takes a
+    second.
+    """
+    discordant = one + other
+    ways = tail = 1  # of so many coins, outcomes with exactly k heads and with at most k
+    for k in range(min(one, other)):
+        ways = ways * (discordant - k) // (k + 1)
+        tail += ways
+    return min(1.0, 2 * tail / (1 << discordant))
+
+
+def _relations(row: Row) -> Iterator[str]:
+    """Yield what does not fit the name of the run: its parent, or that it is a conversion."""
+    above = row.key.parent()
+    if row.parent != (str(above) if above else None):
+        yield f"parent is {row.parent}, expected {above}"
+    if row.key.is_conversion != (row.conversion is not None):
+        expected = "its accuracies" if row.key.is_conversion else "None, it converts nothing"
+        yield f"conversion is {row.conversion}, expected {expected}"
+    if row.conversion is not None:
+        yield from _wrong_steps(row, row.conversion)
+    if row.key.is_conversion != (row.epochs_done == 0):
+        expected = "0, a conversion trains nothing" if row.key.is_conversion else "1 or more"
+        yield f"epochs_done is {row.epochs_done}, expected {expected}"
+
+
+def _wrong_steps(row: Row, conversion: dict[str, float]) -> Iterator[str]:
+    """Yield in what the steps of a conversion do not fit its recipe or its accuracy, in words."""
+    pipeline = (row.recipe.get("conversion") or {}).get("pipeline")
+    steps = STEPS_TAKEN.get(str(pipeline))
+    if steps is None:
+        yield f"the recipe's pipeline is {pipeline!r}, expected one of {', '.join(STEPS_TAKEN)}"
+    elif conversion.keys() != set(steps):
+        yield (
+            f"conversion has {', '.join(sorted(conversion))}, the recipe's pipeline {pipeline} "
+            f"takes {', '.join(steps)}"
+        )
+    elif abs(conversion[steps[-1]] - row.accuracy_selected) > ROUNDING:
+        yield (
+            f"conversion ends at {steps[-1]} {conversion[steps[-1]]}, accuracy_selected says "
+            f"{row.accuracy_selected}"
+        )
+
+
+def pack_correct(correct: "NDArray[np.bool_]") -> str:
+    """Return which images were right as hex: eight images a byte, the first in the highest bit.
+
+    Args:
+        correct: ``[N]`` bool, in the order of the test set.
+
+    >>> import numpy as np
+    >>> pack_correct(np.array([True] + 7 * [False] + [True]))
+    '8080'
+    """
+    import numpy as np
+
+    return np.packbits(correct).tobytes().hex()
+
+
+def unpack_correct(text: str, images: int) -> "NDArray[np.bool_]":
+    """Return which images were right, ``[N]`` bool, from `pack_correct`.
+
+    Args:
+        text: Hex of the packed bits.
+        images: N, the number of test images.
+
+    Raises:
+        ValueError: The text does not hold that many bits.
+    """
+    import numpy as np
+
+    if len(text) != 2 * -(-images // 8):
+        raise ValueError(f"{len(text)} hex digits cannot hold {images} images: give the row's own")
+    packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
+    return np.unpackbits(packed, count=images).astype(np.bool_)

@@ -1,0 +1,62 @@
+"""In which arithmetic matrix products are computed; sums, neurons and weights are float32 always.
+
+A recipe's ``matmul`` is ``float32`` exactly, unless it says otherwise: TF32, which PyTorch allows
+convolutions on a GPU by default, is then switched off. ``bf16`` is for inner layers alone.
+
+An ANN's gradients are hardly moved by it. A spiking network's are: a weight that is rounded flips
+spikes, and every flip moves all later layers (``tests/test_arithmetic.py``: as much as weights
+rounded to bfloat16 do, and TF32 little less). The network that then trains is another one, not a
+wrong one, and its validation accuracy says whether it is as good. Nothing is rounded in the CBP
+phase with ``spikes_bf16``.
+"""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from repro.cbp.layers import choose_layers
+from repro.recipes.fields import Matmul
+
+
+def use(network: nn.Module, matmul: Matmul) -> None:
+    """Choose the arithmetic of a network's products, and of all others in this process on a GPU.
+
+    Args:
+        network: Its convolutions and linear layers but the first and the last compute in bfloat16,
+            weights rounded to it, products summed in float32, and their results are float32 again.
+            With ``cbp.arithmetic = spikes_bf16`` the prepared layers compute in that way instead.
+        matmul: ``float32``, ``tf32`` (on a GPU; elsewhere float32) or ``bf16``.
+    """
+    allow_tf32(matmul == "tf32")
+    # By default parts of a long sum may be rounded to bfloat16, which spikes_bf16 does not stand.
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    if matmul == "bf16":
+        for layer in choose_layers(network).values():
+            layer.input_dtype = torch.bfloat16  # type: ignore[assignment]
+            layer.forward = functools.partial(_forward, layer)  # type: ignore[method-assign]
+
+
+def _forward(layer: nn.Module, inputs: Tensor) -> Tensor:
+    with torch.autocast(inputs.device.type, torch.bfloat16):
+        result: Tensor = type(layer).forward(layer, inputs)
+    return result.float()
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let products of float32 tensors on a GPU be computed in TF32, or not."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute in float32 within the block, whatever a recipe has chosen for training."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    allow_tf32(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -1,0 +1,106 @@
+"""A run that converts a trained ANN into a spiking network instead of training one."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from datamodules.base import DataModule, ImageDataModule
+from repro import packing
+from repro.errors import UserError
+from repro.methods.calibration import convert
+from repro.networks.convolution import to_channels_last_
+from repro.networks.vgg import Vgg
+from repro.provenance import commit_in_words
+from repro.recipes.fields import Pipeline, Recipe, SnnCalibrationRecipe
+from repro.run.evaluation import right_answers
+
+STEPS: Final[tuple[Pipeline, ...]] = ("none", "light", "potential", "weights")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion found.
+
+    Attributes:
+        accuracies: Test accuracy of the ANN, ``uncalibrated``, and after the steps of the
+            calibration by their names; fractions.
+        accuracy_val: Accuracy of the result on the validation images.
+        seconds: Wall time, s.
+        commit: Commit of the code, with ``+changes`` where the tree had some.
+    """
+
+    accuracies: dict[str, float]
+    accuracy_val: float
+    seconds: float
+    commit: str
+
+
+def calibration_batches(data: DataModule, recipe: Recipe) -> Sequence[Tensor]:
+    """Return the first training images, normalised and not augmented, in batches.
+
+    Raises:
+        UserError: There are fewer training images than the recipe asks for.
+    """
+    assert isinstance(recipe, SnnCalibrationRecipe)
+    assert isinstance(data, ImageDataModule)
+    wanted = recipe.conversion.batches * recipe.conversion.batch_size
+    if wanted > (there := len(data.train.labels)):
+        raise UserError(
+            f"the conversion asks for {wanted} training images, there are {there}: lower "
+            "conversion.batches or conversion.batch_size"
+        )
+    images = torch.split(data.train.images[:wanted], recipe.conversion.batch_size)
+    labels = data.train.labels[: recipe.conversion.batch_size]
+    return [data.on_after_batch_transfer((batch, labels), 0)[0] for batch in images]
+
+
+def convert_to_file(
+    ann: Vgg,
+    batches: Sequence[Tensor],
+    recipe: SnnCalibrationRecipe,
+    data: DataModule,
+    file: Path,
+    metadata: dict[str, str],
+) -> Converted:
+    """Convert, write the spiking network's file, and evaluate every step on the way.
+
+    Args:
+        ann: The trained network.
+        batches: See `calibration_batches`.
+        recipe: Numbers of the conversion.
+        data: Whose validation and test images are evaluated.
+        file: Packed file to write.
+        metadata: What is noted in it.
+    """
+    start, commit = time.monotonic(), commit_in_words()
+    wanted = recipe.conversion.pipeline
+    accuracies = {"ann": float(right_answers(ann, data).mean())}
+    for step in STEPS[: STEPS.index(wanted) + 1]:
+        if step == "potential" and wanted == "weights":
+            continue  # the advanced pipeline ends with potentials of its own
+        conversion = convert(
+            ann,
+            batches,
+            time_steps=recipe.time_steps,
+            pipeline=step,
+            weight_steps=recipe.conversion.weight_steps,
+            weight_lr=recipe.conversion.weight_lr,
+        )
+        network = conversion.network
+        to_channels_last_(network)
+        right = right_answers(network, data)
+        accuracies["uncalibrated" if step == "none" else step] = float(right.mean())
+        print(f"converted, calibration {step}: test {100 * right.mean():.2f} %", flush=True)
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    packing.pack(file, state, {}, {**metadata, "commit": commit})
+    return Converted(
+        accuracies=accuracies,
+        accuracy_val=float(right_answers(network, data, "val").mean()),
+        seconds=time.monotonic() - start,
+        commit=commit,
+    )

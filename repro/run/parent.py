@@ -1,0 +1,83 @@
+"""The run that another one starts from."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from repro import packing
+from repro.cells import RunKey
+from repro.errors import MissingParentError, UserError
+from repro.files import sha256
+from repro.recipes.fields import Recipe
+from repro.recipes.spec import as_dict
+from repro.results.row import Row, unpack_correct
+from repro.results.rows import read_row
+from repro.results.statistics import mcnemar_p, pair
+from repro.run.places import Places, parent_places
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run that another one starts from.
+
+    Attributes:
+        row: Its row.
+        state: Its weights, from its saved file.
+        sha256: Checksum of that file.
+    """
+
+    row: Row
+    state: dict[str, Tensor]
+    sha256: str
+
+
+def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the comparison with the parent on the same test images; None for a parent."""
+    names = (
+        *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
+        *("parent_only_right", "child_only_right", "mcnemar_p"),
+    )
+    if parent is None:
+        return dict.fromkeys(names)
+    before = unpack_correct(parent.row.correct, parent.row.test_images)
+    pairs = pair(before, correct)
+    values = (
+        str(parent.row.key),
+        parent.sha256,
+        parent.row.accuracy_file,
+        pairs.difference,
+        pairs.parent_only_right,
+        pairs.child_only_right,
+        mcnemar_p(before, correct),
+    )
+    return dict(zip(names, values, strict=True))
+
+
+def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent | None:
+    """Return the parent's row and weights; None for a run that starts from fresh weights.
+
+    Raises:
+        UserError: It is not there (the message is the command that makes it), or it was made by
+            another recipe.
+    """
+    if (parent := key.parent()) is None:
+        return None
+    runs, row_folder = parent_places(places)
+    file, row_file = runs / str(parent) / "model.safetensors", row_folder / f"{parent}.json"
+    if not file.exists() or not row_file.exists():
+        raise MissingParentError(
+            f"{key} starts from {parent}, which is not there: {parent.command()}"
+        )
+    row = read_row(row_file)
+    now = json.loads(json.dumps(as_dict(recipe, parent.precision)))
+    if differing := [name for name in now if row.recipe.get(name) != now[name]]:
+        raise UserError(
+            f"{parent} was made by another recipe, {', '.join(differing)} differ: give its values "
+            f"({places.rows / f'{parent}.json'}), or make a parent in another --runs and --rows"
+        )
+    state, _ = packing.unpack(file)
+    return Parent(row, state, sha256(file))

@@ -1,0 +1,140 @@
+"""From what a run found to its row."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datamodules.base import DataModule
+from repro import memory, packing
+from repro.build import build_network
+from repro.cells import RunKey
+from repro.device.machine import device_in_words
+from repro.networks.convolution import to_channels_last_
+from repro.provenance import commit_in_words, versions
+from repro.recipes.fields import Recipe
+from repro.recipes.spec import as_dict, phase_of, recipe_hash
+from repro.results.row import Row, pack_correct
+from repro.run.conversion import Converted
+from repro.run.evaluation import firing_rates, load_weights, right_answers
+from repro.run.history import History
+from repro.run.parent import Parent, parent_fields
+
+
+def make_row(
+    key: RunKey,
+    recipe: Recipe,
+    data: DataModule,
+    file: Path,
+    parent: Parent | None,
+    devices: int,
+    found: Mapping[str, Any],
+) -> Row:
+    """Load the saved file into a fresh network, evaluate that, and gather everything in a row.
+
+    Args:
+        key: Name of the run.
+        recipe: Its numbers.
+        data: Whose test images are evaluated.
+        file: The saved file.
+        parent: The run whose weights this one started from.
+        devices: How many trained it.
+        found: `history_fields` or `conversion_fields`.
+    """
+    state, levels = packing.unpack(file)
+    network = build_network(key.cell, recipe, data.classes, phase_of(key))
+    load_weights(network, state, str(file))
+    to_channels_last_(network)
+    correct = right_answers(network, data)
+    counted = memory.count(
+        network, {name.removesuffix(".weight"): layer.bits for name, layer in levels.items()}
+    )
+    return Row(
+        method=key.cell.method,
+        dataset=key.cell.dataset,
+        network=key.cell.network,
+        precision=key.precision,
+        seed=key.seed,
+        tier=key.tier,
+        recipe=as_dict(recipe, key.precision),
+        recipe_hash=recipe_hash(recipe, key.precision),
+        versions=versions(),
+        device=device_in_words(devices),
+        data_checksum=data.checksum,
+        data=recipe.data,
+        train_images=data.size("train"),
+        val_images=data.size("val"),
+        test_images=data.size("test"),
+        skipped=data.skipped or None,
+        accuracy_file=float(correct.mean()),
+        weights=counted.weights,
+        quantised_weights=counted.quantised_weights,
+        fp32_bytes=counted.fp32_bytes,
+        weights_only_bytes=counted.weights_only_bytes,
+        everything_bytes=counted.everything_bytes,
+        file_bytes=file.stat().st_size,
+        correct=pack_correct(correct),
+        firing_rates=firing_rates(network, data) or None,
+        **found,
+        **parent_fields(parent, correct),
+    )
+
+
+def origin_fields(data: DataModule, parent: Parent | None) -> dict[str, Any]:
+    """Return the fields of a row that say where it comes from, as known before the training."""
+    above: dict[str, str | None] = {"parent": None, "parent_file_sha256": None}
+    if parent is not None:
+        above = {"parent": str(parent.row.key), "parent_file_sha256": parent.sha256}
+    return {**commit_fields([commit_in_words()]), "data_checksum": data.checksum, **above}
+
+
+def commit_fields(commits: Sequence[str]) -> dict[str, Any]:
+    """Return the commit that trained; several, after a resume, count as a tree with changes."""
+    return {
+        "git_sha": commits[-1].removesuffix("+changes"),
+        "git_dirty": commits[-1].endswith("+changes") or len(commits) > 1,
+    }
+
+
+def history_fields(history: History, epochs_of_recipe: int) -> dict[str, Any]:
+    """Return the fields of a row that the epochs tell; epochs are counted from 0."""
+    epochs, selected = history.epochs, history.selected
+    best = max(epochs, key=lambda epoch: epoch["test_accuracy"])
+    return {
+        **commit_fields(history.commits),
+        "epochs": epochs_of_recipe,
+        "epochs_done": len(epochs),
+        "wall_seconds": round(history.seconds, 1),
+        "accuracy_last": epochs[-1]["test_accuracy"],
+        "accuracy_best_test": best["test_accuracy"],
+        "accuracy_selected": selected["test_accuracy"],
+        "epoch_best_test": int(best["epoch"]),
+        "epoch_selected": int(selected["epoch"]),
+        "accuracy_val_selected": selected["val_accuracy"],
+        "epoch_lr_drop": lr_drop(epochs) if "g" in selected else None,
+        "cfs_first": epochs[0].get("cfs"),
+        "cfs_last": epochs[-1].get("cfs"),
+        "cfs_selected": selected.get("cfs"),
+        "g_selected": int(selected["g"]) if "g" in selected else None,
+    }
+
+
+def lr_drop(epochs: Sequence[Mapping[str, float]]) -> int | None:
+    """Return the first epoch, from 0, whose learning rate is below the first one's, or None."""
+    return next((int(e["epoch"]) for e in epochs if e["lr"] < epochs[0]["lr"]), None)
+
+
+def conversion_fields(converted: Converted) -> dict[str, Any]:
+    """Return the same fields of a conversion: no epoch was trained, so all accuracies are one."""
+    accuracy = list(converted.accuracies.values())[-1]
+    names = ("accuracy_last", "accuracy_best_test", "accuracy_selected")
+    nothing = ("epochs", "epochs_done", "epoch_best_test", "epoch_selected")
+    return {
+        **commit_fields([converted.commit]),
+        **dict.fromkeys(names, accuracy),
+        **dict.fromkeys(nothing, 0),
+        "accuracy_val_selected": converted.accuracy_val,
+        "wall_seconds": round(converted.seconds, 1),
+        "cfs_first": None,
+        "cfs_last": None,
+        "conversion": converted.accuracies,
+    }

@@ -1,0 +1,1 @@
+"""Sweeps without an account, on this machine or on a Ray cluster."""

@@ -1,0 +1,186 @@
+"""Weights & Biases: a run tells it what it does, and neither fails nor waits for its sake.
+
+A server that does not answer at the start, or refuses, makes the run log offline; one that dies
+later costs at most ``FINISH_SECONDS`` at the end, and `repro.tracking.lineage` its part. Either way
+what was logged is in the run folder, and ``wandb sync`` delivers it.
+"""
+
+import os
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from datamodules.errors import DataError
+from repro.cells import Precision, RunKey
+from repro.errors import UserError
+from repro.recipes.fields import Recipe
+from repro.recipes.spec import as_dict
+from repro.results.row import Row
+from repro.results.rows import row_to_text
+from repro.tracking.tags import tags_of
+
+if TYPE_CHECKING:
+    from pytorch_lightning.loggers import WandbLogger
+
+Mode = Literal["online", "offline", "off"]
+# False is what Lightning takes for none; wandb is imported when it is asked for.
+Logger: TypeAlias = "WandbLogger | Literal[False]"
+JOB_TYPES: Final[dict[Precision, str]] = {
+    "ann": "pretrain",
+    "fp32": "pretrain",
+    "fp32_control": "control",
+    "binary": "cbp",
+    "ternary": "cbp",
+}
+# So long the server may take to answer at the start, and to take the rest at the end, in seconds.
+START_SECONDS: Final = 30.0
+FINISH_SECONDS: Final = 45.0
+
+
+def is_in_sweep(mode: Mode) -> bool:
+    """Return whether an agent started this process, so that a W&B sweep waits for its run."""
+    return mode != "off" and "WANDB_SWEEP_ID" in os.environ
+
+
+@dataclass(frozen=True)
+class LogPlace:
+    """Where W&B keeps a run.
+
+    Attributes:
+        folder: Run folder; W&B writes into ``wandb`` there.
+        mode: Whether W&B is told: ``online``, ``offline`` (synchronised later) or ``off``.
+        project: Project of the W&B run.
+        ablation: Name of the ablation that the run belongs to, if any.
+    """
+
+    folder: Path
+    mode: Mode
+    project: str
+    ablation: str | None = None
+
+
+@contextmanager
+def wandb_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> Iterator[Logger]:
+    """Yield Lightning's W&B logger when the user asked for W&B, else False.
+
+    The W&B run ends with the block, with the exit code that the process will have. One that was
+    interrupted is marked as preempted: a sweep gives it to the next agent, which resumes it.
+
+    Args:
+        key: Name of the run.
+        recipe: Its numbers.
+        place: Where W&B keeps it.
+
+    Raises:
+        UserError: W&B does not start, for want of a login, say.
+    """
+    if place.mode == "off":
+        yield False
+        return
+    logger = start(key, recipe, place)
+    try:
+        yield logger
+    except KeyboardInterrupt:
+        logger.experiment.mark_preempting()
+        finish(logger, 130)
+        raise
+    except BaseException as error:
+        finish(logger, 2 if isinstance(error, UserError | DataError | OSError) else 1)
+        raise
+    finish(logger, 0)
+
+
+def start(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
+    """Return a logger whose W&B run has begun: offline if the server does not take it."""
+    import wandb
+
+    try:
+        return open_logger(key, recipe, place)
+    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+        raise UserError(
+            f"W&B does not start ({error}): run wandb login, or use --wandb offline"
+        ) from error
+    except wandb.errors.CommError as error:
+        wandb.teardown()  # else the run's id, which a sweep gives, counts as in use
+        logger = open_logger(key, recipe, replace(place, mode="offline"))
+        reason = " ".join(str(error).split())
+        say(f"W&B does not take the run ({reason}): it logs offline; {sync_later(logger)}")
+        return logger
+
+
+def open_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
+    """Return a logger whose W&B run has begun.
+
+    The recipe stands under one name: W&B starts a preempted run again with the whole configuration
+    as arguments, of which ``run`` leaves out ``--key`` and ``--recipe``.
+    """
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    place.folder.mkdir(
+        parents=True, exist_ok=True
+    )  # W&B looks for the git commit from here upwards
+    ablation = {"ablation": place.ablation} if place.ablation else {}
+    logger = WandbLogger(
+        name=str(key),
+        project=place.project,
+        save_dir=place.folder,
+        mode="offline" if place.mode == "offline" else None,  # else the user's WANDB_MODE holds
+        group=str(key.cell),
+        job_type=JOB_TYPES[key.precision],
+        tags=tags_of(key, recipe, place.ablation),
+        config={"key": str(key), **ablation, "recipe": as_dict(recipe, key.precision)},
+        settings=wandb.Settings(**patience(wandb.Settings.model_fields)),
+    )
+    logger.experiment.summary.update({"key": str(key)})
+    return logger
+
+
+def patience(known: Collection[str]) -> dict[str, Any]:
+    """Return the settings that bound the waiting, where the user's environment says nothing.
+
+    Args:
+        known: Names of the settings that this version of wandb has; 0.26 cannot bound the end.
+
+    >>> patience({"init_timeout"})
+    {'init_timeout': 30.0}
+    """
+    bounds = {"init_timeout": START_SECONDS, "finish_timeout": FINISH_SECONDS}
+    mine = {name: s for name, s in bounds.items() if f"WANDB_{name.upper()}" not in os.environ}
+    wanted = {**mine, "finish_timeout_raises": True}
+    return {name: value for name, value in wanted.items() if name in known}
+
+
+def finish(logger: "WandbLogger", exit_code: int) -> None:
+    """End the W&B run; do not wait for a server that takes nothing."""
+    try:
+        logger.experiment.finish(exit_code=exit_code)
+    except TimeoutError:
+        say(f"W&B did not take everything in time; {sync_later(logger)}")
+
+
+def log_outcome(logger: Logger, row: Row) -> None:
+    """Put the numbers of the row into the summary of the W&B run."""
+    if logger:
+        logger.experiment.summary.update(
+            {
+                "test/accuracy": row.accuracy_file,
+                "test/accuracy_last": row.accuracy_last,
+                "memory/packed_bytes": row.file_bytes,
+                "row": row_to_text(row),
+            }
+        )
+
+
+def sync_later(logger: "WandbLogger") -> str:
+    """Return in words how what was logged reaches the server later."""
+    words = "wandb sync" if logger.experiment.offline else "wandb sync --include-online"
+    return f"later: {words} {Path(logger.experiment.dir).parent}"
+
+
+def say(line: str) -> None:
+    """Print a line on standard error."""
+    print(f"cbp-qsnn: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,107 @@
+"""Rows of a W&B project, for tables of runs that ran elsewhere."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from repro.errors import UserError
+from repro.recipes.shipped import RECIPES
+from repro.recipes.spec import recipe_hash
+from repro.results.row import Row
+from repro.results.rows import row_from_text
+from repro.tracking.model_artifact import MODEL_OF
+
+SUMMARY: Final = "row"  # key of a run's summary: its row as JSON
+ABLATION: Final = "ablation"  # key of a run's config: the name of its ablation
+TIMEOUT: Final = 60  # s, for one answer of the server
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a project holds.
+
+    Attributes:
+        rows: One row per run key, sorted by key.
+        notes: A sentence per run that is left out, and why.
+    """
+
+    rows: list[Row]
+    notes: list[str]
+
+
+def read_wandb_rows(project: str) -> Found:
+    """Return the rows that the runs of a project have in their summaries.
+
+    Args:
+        project: ``<entity>/<project>``; the server is W&B's own setting (WANDB_BASE_URL).
+
+    Raises:
+        UserError: The name is no such pair, the server cannot be asked, or a row is damaged.
+    """
+    if project.count("/") != 1 or not all(project.split("/")):
+        raise UserError(f"{project!r} is no W&B project: give wandb:<entity>/<project>")
+    import wandb
+
+    try:
+        api = wandb.Api(timeout=TIMEOUT)  # not lazy: a page of whole runs in one answer
+        runs = list(api.runs(project, order="+created_at", include_sweeps=False, lazy=False))
+    except Exception as error:  # wandb's own failures are plain Exceptions of a private module
+        said = " ".join(str(error).split())
+        raise UserError(
+            f"W&B project {project} cannot be read ({said}): check its name, and wandb login"
+        ) from error
+    return choose(runs)
+
+
+def choose(runs: Iterable[Any]) -> Found:
+    """Return one row per run key: of several runs of one key, the best one.
+
+    A row of today's recipe goes before one of another, a clean tree before one with changes, and
+    else the run created last before an older one.
+
+    Args:
+        runs: W&B runs, oldest first.
+
+    Raises:
+        UserError: A row is damaged.
+    """
+    rows: dict[str, tuple[Row, str]] = {}
+    notes = []
+    for run in runs:
+        if MODEL_OF in run.config:
+            continue  # it only brought the model of another
+        name = f"{run.name} ({run.id})"
+        if ablation := run.config.get(ABLATION):
+            notes.append(f"{name} is of the ablation {ablation}: no run of the tables.")
+            continue
+        if (text := run.summary.get(SUMMARY)) is None:
+            notes.append(f"{name} is {run.state} and has no row.")
+            continue
+        try:
+            row = row_from_text(text)
+        except ValueError as error:
+            raise UserError(f"the row of {name} is damaged ({error}): delete that run") from error
+        key, mine = str(row.key), (row, run.id)
+        if key in rows:
+            before = rows[key]
+            kept, left = (mine, before) if rank(row) >= rank(before[0]) else (before, mine)
+            why = reason(kept[0], left[0])
+            notes.append(f"{key} has run twice: {left[1]} is left out, {kept[1]} is {why}.")
+            mine = kept
+        rows[key] = mine
+    return Found([row for _, (row, _) in sorted(rows.items())], notes)
+
+
+def rank(row: Row) -> tuple[bool, bool]:
+    """Return what makes a row better than another of its key: today's recipe, a clean tree."""
+    shipped = RECIPES.get((row.key.cell, row.tier))
+    current = shipped is not None and recipe_hash(shipped, row.precision) == row.recipe_hash
+    return current, not row.git_dirty
+
+
+def reason(kept: Row, left: Row) -> str:
+    """Return in words why one row is kept and the other left out."""
+    (current, clean), (was_current, was_clean) = rank(kept), rank(left)
+    if current != was_current:
+        return "of today's recipe"
+    return "of a tree without changes" if clean != was_clean else "newer"
