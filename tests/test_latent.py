@@ -8,8 +8,7 @@ from pytorch_lightning import Callback, Trainer
 from test_callback import Linear3, data
 
 import repro.run.latent_histograms
-from repro.cbp.callback import Cbp
-from repro.cbp.control import Control
+from repro.cbp.callback import Cbp, Control
 from repro.cbp.layers import prepared_layers
 from repro.cbp.levels import LEVELS
 from repro.errors import UserError

@@ -74,7 +74,7 @@ def train_case(case: str, folder: Path, devices: int, seed: int = 0) -> dict[str
     module = make_module(key, recipe, data.classes, None).double()
     folder.mkdir(parents=True, exist_ok=True)
     history = train(key, recipe, folder, module, data, False, devices)
-    rule = history.cbp._rule if history.cbp else None
+    rule = history.cbp.loop.rule if history.cbp else None
     return {
         "weights": module.network.state_dict(),
         "rule": rule.state_dict() if rule else {},

@@ -65,7 +65,8 @@ UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
     "fp32": ("cbp", "spike_dropout"),
 }
 # Choices that came later, at what was before them: rows from then keep their hash.
-LATER: Final = (("spike_dropout", 0.0), ("matmul", "float32"))
+LATER: Final = {"spike_dropout": 0.0, "matmul": "float32"}
+LATER_OF_CBP: Final = {"period": 0}
 
 
 def as_dict(recipe: Recipe, precision: Precision) -> dict[str, object]:
@@ -74,8 +75,14 @@ def as_dict(recipe: Recipe, precision: Precision) -> dict[str, object]:
     if "conversion" in fields and fields["conversion"]["pipeline"] != "weights":
         fields["conversion"].pop("weight_steps")
         fields["conversion"].pop("weight_lr")
+    fields["cbp"] = _without(fields["cbp"], LATER_OF_CBP)
     left_out = UNUSED.get(precision, ())
-    return {k: v for k, v in fields.items() if k not in left_out and (k, v) not in LATER}
+    return {k: v for k, v in _without(fields, LATER).items() if k not in left_out}
+
+
+def _without(fields: Mapping[str, Any], unchanged: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields but for those that have the value named."""
+    return {k: v for k, v in fields.items() if k not in unchanged or v != unchanged[k]}
 
 
 def recipe_hash(recipe: Recipe, precision: Precision) -> str:

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from safetensors.torch import save
 
-from repro.cbp.callback import Cbp
+from repro.cbp.callback import PhaseCallback
 from repro.errors import DivergedError
 from repro.files import write_atomically
 from repro.methods.base import SpikingModule
@@ -34,7 +34,7 @@ class History(Callback):
         selected_sha256: Checksum of the file with the selected weights.
     """
 
-    def __init__(self, folder: Path, cbp: Cbp | None) -> None:
+    def __init__(self, folder: Path, cbp: PhaseCallback | None) -> None:
         """Keep the run folder, and the callback to read CBP's figures from."""
         self.folder, self.cbp = folder, cbp
         self.epochs: list[Epoch] = []

@@ -1,6 +1,5 @@
 """The training of a run: module, callback, Trainer."""
 
-import dataclasses
 import logging
 import sys
 import warnings
@@ -12,8 +11,7 @@ from pytorch_lightning import Callback, Trainer
 
 from datamodules.base import DataModule
 from repro.build import build
-from repro.cbp.callback import Cbp
-from repro.cbp.control import Control
+from repro.cbp.callback import Cbp, Control
 from repro.cells import RunKey
 from repro.device.allocator import keep_freed_memory
 from repro.methods.base import SpikingModule
@@ -53,13 +51,11 @@ def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None
     return module
 
 
-def make_cbp(precision: str, recipe: CbpRecipe) -> Cbp:
+def make_cbp(precision: str, recipe: CbpRecipe) -> Cbp | Control:
     """Return the callback with the recipe's numbers."""
-    fields = dataclasses.asdict(recipe)
-    # The optimiser of the weights is the module's.
-    for name in ("epochs", "lr", "momentum", "optimiser", "weight_decay"):
-        fields.pop(name)
-    return Control(**fields) if precision == "fp32_control" else Cbp(precision, **fields)
+    return (
+        Control(settings=recipe) if precision == "fp32_control" else Cbp(precision, settings=recipe)
+    )
 
 
 def train(
