@@ -6,8 +6,7 @@ from typing import Final
 import numpy as np
 
 from repro.cells import CELLS, PRECISIONS, Cell, Precision, Tier
-from repro.recipes.shipped import RECIPES
-from repro.recipes.spec import recipe_hash
+from repro.recipes.spec import shipped_hash
 from repro.results.row import Row, unpack_correct
 from repro.results.statistics import Difference, pair, paired_difference
 
@@ -128,9 +127,5 @@ def _of(found: int, rows: int) -> str:
 
 def current_hashes(rows: Iterable[Row]) -> dict[str, str]:
     """Return run key -> hash of today's recipe; a run whose recipe is gone is left out."""
-    keys = [row.key for row in rows]
-    return {
-        str(key): recipe_hash(RECIPES[key.cell, key.tier], key.precision)
-        for key in keys
-        if (key.cell, key.tier) in RECIPES
-    }
+    hashes = {str(row.key): shipped_hash(row.key) for row in rows}
+    return {name: found for name, found in hashes.items() if found is not None}
