@@ -38,7 +38,10 @@ ONLY: Final = {
     ),
     "repro.packing": ("repro.cbp.levels", "repro.memory", "repro.files", "repro.errors"),
     "repro.results": ("repro.cells", "repro.files", "repro.errors"),
-    "repro.recipes": ("repro.cbp.settings", "repro.cells", "repro.errors"),
+    "repro.cells": ("datamodules.catalogue", "repro.errors"),
+    "repro.recipes": (
+        *("repro.cbp.settings", "repro.cells", "repro.errors", "datamodules.catalogue"),
+    ),
     "repro.device": (),
     "repro.errors": (),
     "repro.table": (),

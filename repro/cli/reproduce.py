@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import DataError
-from repro.cells import CELLS, SIMULATED, RunKey, Tier
+from repro.cells import ALL_CELLS, RunKey, Tier
 from repro.cli.parsing import parse
 from repro.cli.tables import TablesArguments, command_report, write_tables
 
@@ -47,7 +47,7 @@ def command_reproduce(arguments: Sequence[str]) -> int:
 
     require_published(chosen.results)
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
-    ready = [cell for cell in (*CELLS, *SIMULATED) if (cell, chosen.tier) in RECIPES]
+    ready = [cell for cell in ALL_CELLS if (cell, chosen.tier) in RECIPES]
     keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in c.precisions]
     without_data: dict[str, str] = {}  # cell -> what is missing
     for number, key in enumerate(keys, 1):

@@ -213,11 +213,8 @@ def write(job: QuantiseArguments, module: LightningModule, levels: dict[str, Lev
         "model_args": " ".join(job.model_args),
         "levels": "; ".join(job.levels),
     }
-    state = module.state_dict()
     try:
-        return packing.pack(
-            job.out, state, {f"{name}.weight": q for name, q in levels.items()}, named
-        )
+        return packing.pack(job.out, module, levels, named)
     except UserError:
         raise
     except ValueError as error:

@@ -1,15 +1,12 @@
 """Recipes: the fields that a run's numbers have, checked; the numbers are in ``recipes``."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
+from datamodules.catalogue import DATA_SETS
 from repro.cbp.settings import CbpSettings, require_at_least_0, require_positive
 from repro.errors import UserError
 
-DATA: Final = (
-    *("cifar10", "cifar100", "imagenet", "digits", "dvs128_gesture", "cifar10_dvs"),
-    *("dvs128_gesture_sim", "cifar10_dvs_sim", "digits_dvs_sim", "gesture_smoke_sim"),
-)
 Optimiser = Literal["sgd", "adam", "adamw"]
 Matmul = Literal["float32", "tf32", "bf16"]
 Pipeline = Literal["none", "light", "potential", "weights"]
@@ -46,7 +43,7 @@ class ImageRecipe:
 
     Attributes:
         cbp: The CBP phase, and that of its control.
-        data: Data set that is read, one of ``DATA``.
+        data: Data set that is read, see ``datamodules.catalogue``.
         normalisation: Data set whose constants normalise CIFAR images.
         train_images: Training images (of events: recordings) used, the first of the split; 0 for
             all.
@@ -100,8 +97,8 @@ class ImageRecipe:
         require_positive(self, "lr_step", "lr_gamma")
         require_at_least_0(self, "train_images", "val_images", "test_images", "momentum")
         require_at_least_0(self, "weight_decay", "clip_norm", "cutout")
-        if self.data not in DATA:
-            raise UserError(f"data is {self.data!r}: one of {', '.join(DATA)}")
+        if self.data not in DATA_SETS:
+            raise UserError(f"data is {self.data!r}: one of {', '.join(DATA_SETS)}")
         if not self.augment and (self.autoaugment or self.cutout):
             raise UserError("autoaugment and cutout come after crop and flip: add --augment")
 

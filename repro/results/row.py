@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from repro.cells import PRECISIONS, TIERS, Dataset, Method, Precision, RunKey, Tier, find_cell
+from repro.cells import PRECISIONS, TIERS, Method, Precision, RunKey, Tier, find_cell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +102,7 @@ class Row:
     """
 
     method: Method
-    dataset: Dataset
+    dataset: str
     network: str
     precision: Precision
     seed: int
