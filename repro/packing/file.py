@@ -121,7 +121,11 @@ def pack(
         UserError: The file cannot be written.
     """
     state = network.state_dict() if isinstance(network, nn.Module) else network
-    layers = {name if name in state else f"{name}.weight": q for name, q in levels.items()}
+    of_layers = {f"{name}.weight" for name in levels} & state.keys()
+    layers = {
+        tensor if (tensor := f"{name}.weight") in of_layers else name: found
+        for name, found in levels.items()
+    }
     _check(state, layers)
     by_channel = {name for name, levels in layers.items() if isinstance(levels, ChannelLevels)}
     state, single = channel_scales.split(state, layers)
