@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_packaging import commands, parse
+from pages import commands, parse
 
 from repro.errors import UserError
 

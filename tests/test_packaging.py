@@ -1,82 +1,22 @@
-"""What a stranger types and reads: commands, pins, documents that name files."""
+"""What is installed and how: make, pins, conda, CI; pages are in test_pages.py."""
 
 import os
 import re
-import shlex
 import subprocess
 import tomllib
 from pathlib import Path
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pages import DOCUMENTS, ROOT, commands, parse, read
 
-from repro.cells import find_cell
-from repro.cli.campaign import CampaignArguments
-from repro.cli.packed import (
-    CostsArguments,
-    ExportArguments,
-    InferArguments,
-    InspectArguments,
-    NirArguments,
-)
-from repro.cli.parsing import parse as parse_words
-from repro.cli.parsing import parse_override
-from repro.cli.reproduce import ReproduceArguments
-from repro.cli.run import parse_known
-from repro.cli.simulate import SimulateArguments
-from repro.cli.sweep import SweepArguments
-from repro.cli.tables import ReportArguments, TablesArguments
-from repro.errors import UserError
-from repro.quantise.arguments import QuantiseArguments
-from repro.recipes.shipped import find_recipe
-
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
-MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-DOCUMENTS: list[str | Path] = ["README.md", "CONTRIBUTING.md", "sweeps/README.md"]
-DOCUMENTS += (ROOT / "docs").rglob("*.md")
-ARGUMENTS = {
-    "sweep": SweepArguments,
-    "reproduce": ReproduceArguments,
-    "campaign": CampaignArguments,
-    "tables": TablesArguments,
-    "report": ReportArguments,
-    "export": ExportArguments,
-    "inspect": InspectArguments,
-    "infer": InferArguments,
-    "costs": CostsArguments,
-    "nir": NirArguments,
-    "quantise": QuantiseArguments,
-    "simulate": SimulateArguments,
-}
-
-
-def commands(text: str, program: str) -> list[str]:
-    """Lines of fenced blocks that start with a program."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith(f"{program} ")]
+MAKEFILE = read("Makefile")
+PROJECT = tomllib.loads(read("pyproject.toml"))["project"]
 
 
 def targets(makefile: str) -> set[str]:
     return set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-
-
-def parse(command: str) -> None:
-    """Parse a command line of ours, the overrides of its recipe included; run nothing."""
-    assert command.startswith("python -m repro ")
-    _, _, _, name, *words = shlex.split(command, comments=True)
-    if name == "cells":
-        assert not words
-    elif name == "run":
-        chosen, overrides = parse_known(words)
-        cell = find_cell(chosen.method, chosen.dataset, chosen.network)
-        parse_override(find_recipe(cell, chosen.tier), overrides, "run")
-    else:
-        parse_words(ARGUMENTS[name], words)
 
 
 def pins() -> dict[str, str]:
@@ -90,16 +30,12 @@ def pins() -> dict[str, str]:
 
 
 def test_the_two_commands_of_the_readme_are_in_the_makefile() -> None:
-    given = commands(README, "make")
+    given = commands(read("README.md"), "make")
     assert given[:2] == ["make test", "make reproduce"]
     assert {line.split()[1] for line in given} <= targets(MAKEFILE)
     named = {name for text in DOCUMENTS for name in re.findall(r"`make ([a-z-]+)`", read(text))}
     assert {"test", "reproduce", "tables"} <= named <= targets(MAKEFILE)
     assert targets(MAKEFILE) == set(re.findall(r"make ([a-z-]+)", make("help")))
-
-
-def read(document: str | Path) -> str:
-    return (ROOT / document).read_text("utf-8")
 
 
 def make(*words: str) -> str:
@@ -136,26 +72,6 @@ def test_a_foreign_venv_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "venv"]
 
 
-PAGES = (README, *map(read, ("sweeps/README.md", "docs/campaign.md", "docs/nir.md")))
-
-
-@pytest.mark.parametrize("command", commands("".join(PAGES), "python -m repro"))
-def test_readme_command_parses(command: str) -> None:
-    if command.endswith("--help"):
-        with pytest.raises(SystemExit, match=r"^0$"):
-            parse(command)
-    else:
-        parse(command)
-
-
-@pytest.mark.parametrize(
-    "words", ["run --method stbp --dataset cifar10 --tier tiny", "tables --row results", "inspect"]
-)
-def test_a_wrong_command_does_not_parse(words: str) -> None:
-    with pytest.raises(UserError):
-        parse(f"python -m repro {words}")
-
-
 def test_every_dependency_is_pinned_within_its_bound() -> None:
     extras = PROJECT["optional-dependencies"]
     named = [*PROJECT["dependencies"], *extras["dev"], *extras["ray"]]
@@ -189,16 +105,6 @@ def test_citation_is_of_this_version_and_names_both_papers() -> None:
     assert citation["version"] == PROJECT["version"]
     assert citation["license"] == PROJECT["license"]
     assert [reference["year"] for reference in citation["references"]] == [2023, 2021]
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: Path(document).stem)
-def test_documents_name_files_that_exist(document: str | Path) -> None:
-    text = read(document)
-    folder = (ROOT / document).parent
-    quoted = re.findall(r"`((?:repro|datamodules|tests|docs|examples|benchmarks)/[\w./]*)`", text)
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    missing = [path for path in quoted if not (ROOT / path).exists()]
-    assert missing + [link for link in links if not (folder / link).exists()] == []
 
 
 def test_no_machine_path_or_index_address_in_what_is_installed_and_read() -> None:

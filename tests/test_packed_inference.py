@@ -2,7 +2,6 @@
 
 import copy
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -272,14 +271,6 @@ def test_the_peak_is_the_file_and_one_layer(tmp_path: Path) -> None:
     }
     # Kernels and their compiler are counted, too, but on both sides.
     assert grown["unpacked"] - grown["packed"] > 6 * layer
-
-
-def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "inference.md").read_text("utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    exec(example, {})
-    assert (tmp_path / "own.safetensors").exists()
 
 
 KEY = RunKey(find_cell("stbp", "cifar10"), "binary", 0, "smoke")
