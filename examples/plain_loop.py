@@ -22,8 +22,8 @@ Batches = DataLoader[tuple[Tensor, ...]]
 
 def make_network() -> nn.Sequential:
     """Return a network for images ``[B, 1, 8, 8]``; nothing in it knows of CBP."""
-    features = [nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Flatten()]
-    return nn.Sequential(*features, nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10))
+    features = [nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*features, nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
 def load_batches() -> tuple[Batches, Batches]:
@@ -35,7 +35,7 @@ def load_batches() -> tuple[Batches, Batches]:
     return DataLoader(train, batch_size=50, shuffle=True), DataLoader(test, batch_size=TEST)
 
 
-def pretrain(network: nn.Module, batches: Batches, epochs: int = 10) -> None:
+def pretrain(network: nn.Module, batches: Batches, epochs: int = 8) -> None:
     """Train in FP32; any other way of training does."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     for _ in range(epochs):
@@ -45,7 +45,7 @@ def pretrain(network: nn.Module, batches: Batches, epochs: int = 10) -> None:
             optimizer.step()
 
 
-def quantise(network: nn.Module, batches: Batches, epochs: int = 10) -> None:
+def quantise(network: nn.Module, batches: Batches, epochs: int = 8) -> None:
     """Train with CBP: the same loop with four more calls."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     cbp = prepare_cbp(network, optimizer, "binary", multiplier_lr=0.01, p_max=2)

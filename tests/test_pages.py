@@ -144,7 +144,8 @@ def test_a_snippet_runs(snippet: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
     save_file(Model().state_dict(), tmp_path / "parent.safetensors")  # one snippet reads it
     monkeypatch.chdir(tmp_path)
-    exec(compile(snippet, "snippet", "exec"), {"__name__": "snippet"})
+    short = re.sub(r"(max_epochs=|in range\()\d+", r"\g<1>2", snippet)  # two epochs show as much
+    exec(compile(short, "snippet", "exec"), {"__name__": "snippet"})
     files = {path.name for path in tmp_path.glob("*.safetensors")} - {"parent.safetensors"}
     assert files == set(re.findall(r'pack\("([\w.]+)"', snippet)) != set()
 
