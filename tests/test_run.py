@@ -601,7 +601,7 @@ def test_reproduce_goes_on_without_a_cell_that_has_no_data(
         raise DataError(f"{spec.key.cell.dataset} is absent")
 
     monkeypatch.setattr("repro.run.lifecycle.run", no_data)
-    words = ["reproduce", "--tier=paper", f"--runs={tmp_path}", f"--rows={tmp_path}"]
+    words = ["reproduce", "--tier=paper", "--jobs=1", f"--runs={tmp_path}", f"--rows={tmp_path}"]
     shutil.copytree(ROOT / "results", tmp_path / "results")
     assert main([*words, f"--results={tmp_path / 'results'}"]) == 1
     assert tried == [str(cell) for cell in CELLS]  # each once: its other runs have no data either
