@@ -158,7 +158,7 @@ def heavy_modules(*words: str) -> set[str]:
     """Which of the slow packages a command of ours imports."""
     program = (
         "import sys; from repro.cli import main; main(sys.argv[1:]);"
-        "slow = {'torch', 'pytorch_lightning', 'numba', 'wandb', 'ray'};"
+        "slow = {'torch', 'pytorch_lightning', 'numba', 'wandb', 'ray', 'pydantic', 'scipy'};"
         "print('\\n' + ' '.join(slow & {*sys.modules}))"
     )
     command = [sys.executable, "-c", program, *words]

@@ -109,7 +109,7 @@ def test_a_write_that_fails_leaves_the_old_row_and_no_rubbish(
 ) -> None:
     write_row(make_row(right(3)), tmp_path)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="cannot write: disk full"):
         write_row(make_row(right(4)), tmp_path)
     assert [row.accuracy_file for row in read_rows(tmp_path)] == [3 / 20]
     assert len(list(tmp_path.iterdir())) == 1
@@ -123,21 +123,26 @@ def test_a_missing_folder_holds_no_rows(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"colour": "red"}, "unknown fields: colour"),
-        ({"seed": "0"}, "seed is '0', expected int"),
-        ({"seed": True}, "seed is True, expected int"),
-        ({"git_dirty": 0}, "git_dirty is 0, expected bool"),
-        ({"cfs_last": "low"}, "cfs_last is 'low', expected float or NoneType"),
-        ({"accuracy_last": 75.0}, "accuracy_last is 75.0, expected a fraction"),
+        ({"seed": "0"}, "seed is '0', expected a valid integer"),
+        ({"seed": True}, "seed is True, expected a valid integer"),
+        ({"git_dirty": 0}, "git_dirty is 0, expected a valid boolean"),
+        ({"cfs_last": "low"}, "cfs_last is 'low', expected a valid number"),
+        ({"accuracy_last": 75.0}, "accuracy_last is 75.0, expected less than or equal to 1"),
         ({"accuracy_last": float("nan")}, "NaN is not a number"),
         ({"file_bytes": -1}, "file_bytes is -1"),
         ({"test_images": 0}, "test_images is 0"),
-        ({"tier": "big"}, "unknown precision or tier"),
-        ({"method": "ann"}, "unknown cell ann/cifar10"),
+        ({"tier": "big"}, "tier is 'big', expected 'paper', 'paper_short', 'desk' or 'smoke'"),
+        ({"method": "ann"}, "method is 'ann', expected 'tssl_bp', 'stbp', "),
         ({"seed": 7}, "it holds the run stbp-cifar10-fp32-desk-s7"),
         ({"correct": "ff"}, "correct is no hex of 20 bits"),
         ({"correct": "zzzzzz"}, "correct is no hex of 20 bits"),
         ({"accuracy_file": 0.5}, "correct has 15 right images"),
         ({"parent": "x"}, "only parent of the parent's fields are set"),
+        ({"dataset": "cifar100", "network": "vgg16"}, "unknown cell stbp/cifar100/vgg16"),
+        ({"firing_rates": {"conv1": "a"}}, "firing_rates.conv1 is 'a', expected a valid number"),
+        ({"firing_rates": {"conv1": 1.5}}, "firing_rates.conv1 is 1.5, expected less than or eq"),
+        ({"firing_rates": {"conv1": -0.1}}, "firing_rates.conv1 is -0.1, expected greater than"),
+        ({"epoch_lr_drop": -1}, "epoch_lr_drop is -1, expected greater than or equal to 0"),
     ],
 )
 def test_a_foreign_row_is_one_line_with_file_and_remedy(
@@ -181,7 +186,7 @@ TWO_STEPS = {"ann": 0.7, "uncalibrated": 0.1}
         ({"accuracy_parent": 0.8}, "of the parent say -0.1"),
         ({"mcnemar_p": 0.9}, "mcnemar_p is 0.9, the pairs say 1"),
         ({"parent_only_right": 2, "child_only_right": 1, "mcnemar_p": 0.5}, "the pairs say 1"),
-        ({"epoch_lr_drop": -1}, "epoch_lr_drop is -1, expected 0 or more"),
+        ({"parent_only_right": 10**9 + 1, "child_only_right": 10**9}, "of 20 test images"),
     ],
 )
 def test_a_comparison_that_contradicts_itself_is_refused(
@@ -264,8 +269,8 @@ def test_every_precision_of_a_converted_cell_survives_its_file(
         (VGG, "binary", {"conversion": TWO_STEPS}, "expected None, it converts nothing"),
         (VGG, "fp32", {"conversion": None}, "conversion is None, expected its accuracies"),
         (VGG, "fp32", {"conversion": {"ann": 0.7}}, "pipeline light takes ann, uncalibrated"),
-        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 70.0}}, "expected fractions"),
-        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 1}}, "expected fractions"),
+        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 70.0}}, "less than or equal to 1"),
+        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 1}}, "conversion ends at light 1.0"),
         (VGG, "fp32", {"epochs_done": 1}, "expected 0, a conversion trains nothing"),
         (VGG, "ann", {"epochs_done": 0}, "epochs_done is 0, expected 1 or more"),
         (STBP, "fp32", {"epochs_done": 0}, "epochs_done is 0, expected 1 or more"),
@@ -367,14 +372,11 @@ def test_versions_name_every_package() -> None:
     assert found["numpy"] == np.__version__
 
 
-def test_firing_rates_are_fractions_or_absent(tmp_path: Path) -> None:
+def test_firing_rates_may_be_absent(tmp_path: Path) -> None:
     rates = {"conv2": 0.25, "conv1": 1.0}
     row = make_row(right(15), firing_rates=rates)
     write_row(row, tmp_path)
     assert read_rows(tmp_path)[0].firing_rates == rates
-    for wrong in ({"conv1": 1.5}, {"conv1": -0.1}, {"conv1": "a"}):
-        with pytest.raises(ValueError, match=r"firing_rates has .* expected fractions from 0 to 1"):
-            make_row(right(15), firing_rates=wrong)
     path = tmp_path / f"{row.key}.json"
     fields = json.loads(path.read_text())
     del fields["firing_rates"]  # as in a row from before they were recorded

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Z_95: Final = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 Verdict = Literal["held", "not held", "undecided"]
 
 
@@ -152,43 +151,36 @@ def exact_p(parent_only_right: int, child_only_right: int) -> float:
     """
     if min(parent_only_right, child_only_right) < 0:
         raise ValueError(f"negative count: {parent_only_right}, {child_only_right}; count images")
-    discordant = parent_only_right + child_only_right
-    if discordant == 0:
-        return 1.0
-    from scipy.stats import binomtest  # takes a second to import
+    from scipy.special import bdtr  # not scipy.stats, which takes a second to import
 
-    return float(binomtest(parent_only_right, discordant, 0.5).pvalue)
+    rarer = min(parent_only_right, child_only_right)
+    return min(1.0, 2 * float(bdtr(rarer, parent_only_right + child_only_right, 0.5)))
 
 
-def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion, two fractions from 0 to 1.
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion, two fractions from 0 to 1.
 
     Args:
         right: Successes, 0 to n.
         n: Trials, 1 and up.
-        z: Quantile of the normal distribution.
 
     References:
         Wilson, J. Am. Stat. Assoc. 22, 209-212, 1927.
     """
-    share = right / n
-    centre = share + z**2 / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    scale = 1 + z**2 / n
-    low = 0.0 if right == 0 else (centre - half) / scale  # exact at the ends, not up to rounding
-    high = 1.0 if right == n else (centre + half) / scale
-    return low, high
+    from scipy.stats import binomtest  # takes a second to import
+
+    limits = binomtest(right, n).proportion_ci(method="wilson")
+    return float(limits.low), float(limits.high)
 
 
-def difference_interval(counts: Paired, z: float = Z_95) -> tuple[float, float]:
-    """Return the confidence interval of child minus parent accuracy on the same images.
+def difference_interval(counts: Paired) -> tuple[float, float]:
+    """Return the 95 % confidence interval of child minus parent accuracy on the same images.
 
     Newcombe's square-and-add interval of paired proportions: Wilson's limits of each accuracy,
     joined by their correlation phi. Unlike Wald's it has a width where no image is discordant.
 
     Args:
         counts: The four counts, N >= 1.
-        z: Quantile of the normal distribution; 1.96 gives 95 %.
 
     Returns:
         Lower and upper limit, fractions from -1 to 1.
@@ -199,8 +191,8 @@ def difference_interval(counts: Paired, z: float = Z_95) -> tuple[float, float]:
     both, parent_only = counts.both_right, counts.parent_only_right
     child_only, neither, n = counts.child_only_right, counts.both_wrong, counts.n
     child, parent = (both + child_only) / n, (both + parent_only) / n
-    child_low, child_high = wilson(both + child_only, n, z)
-    parent_low, parent_high = wilson(both + parent_only, n, z)
+    child_low, child_high = wilson(both + child_only, n)
+    parent_low, parent_high = wilson(both + parent_only, n)
     phi = _correlation(both, parent_only, child_only, neither)
 
     def joined(one: float, other: float) -> float:
