@@ -23,8 +23,9 @@ FLOORS: Final = (
     ("repro.build", "repro.tracking"),
     ("repro.methods", "repro.sweep"),
     ("repro.networks", "repro.packing", "repro.results"),
+    ("repro.memory",),
     ("repro.neurons", "repro.cbp", "repro.recipes", "repro.provenance", "repro.run_folder"),
-    ("repro.cells", "repro.files", "repro.memory", "repro.interrupts", "repro.device"),
+    ("repro.cells", "repro.files", "repro.interrupts", "repro.device"),
     ("repro.errors", "repro.table"),
     ("datamodules",),
 )
