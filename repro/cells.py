@@ -22,7 +22,7 @@ Tier = Literal["paper", "paper_short", "desk", "smoke"]
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
-COLUMNS: Final[tuple[Precision, ...]] = ("fp32", "fp32_control", "binary", "ternary")
+SPIKING: Final[tuple[Precision, ...]] = ("fp32", "fp32_control", "binary", "ternary")
 QUANTISED: Final[tuple[Precision, ...]] = ("binary", "ternary")
 TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 
@@ -61,7 +61,7 @@ class Cell:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """Runs of this cell, parents before children; a converted cell has its ANN, too."""
-        return PRECISIONS if self.converted else COLUMNS
+        return PRECISIONS if self.converted else SPIKING
 
 
 CELLS: Final[tuple[Cell, ...]] = (

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from test_rows import make_row, right
+from made_rows import make_row, right
 
 from repro.cells import CELLS, Cell, RunKey
 from repro.recipes.paper_short import shorten

@@ -55,15 +55,16 @@ class ReportArguments(TablesArguments):
 
 def command_tables(arguments: Sequence[str]) -> int:
     """Regenerate all tables."""
-    return write_tables(parse(TablesArguments, arguments), None)
+    write_tables(parse(TablesArguments, arguments), None)
+    return 0
 
 
-def write_tables(chosen: TablesArguments, show: Tier | None) -> int:
+def write_tables(chosen: TablesArguments, show: Tier | None) -> None:
     """Write the tables; print those of one tier, or the names of all files."""
-    from repro.report.publish import require_published, write_tables
+    from repro.report.publish import publish, require_published
 
     require_published(chosen.results)
-    return write_tables(read_rows_of(chosen), chosen.results, show)
+    publish(read_rows_of(chosen), chosen.results, show)
 
 
 def read_rows_of(chosen: TablesArguments) -> "list[Row]":
@@ -85,14 +86,12 @@ def command_report(arguments: Sequence[str]) -> int:
     chosen = parse(ReportArguments, arguments)
     from repro.report.page.document import Sources, write_page
     from repro.report.tier_rows import current_hashes
-    from repro.report.weight_memory import memory_of_cells
     from repro.results.published import read_published
 
     published, rows = read_published(chosen.results / "paper.csv"), read_rows_of(chosen)
     sources = Sources(
         rows=rows,
         published=published,
-        memory=memory_of_cells(),
         hashes=current_hashes(rows),
         results=chosen.results,
         runs=chosen.runs,

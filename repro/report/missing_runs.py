@@ -1,4 +1,4 @@
-"""Runs that the tables want and that are not there."""
+"""Runs that the tables require and that are missing."""
 
 from collections.abc import Iterable, Sequence
 
@@ -29,7 +29,7 @@ def missing_runs(rows: Iterable[Row], tier: Tier) -> list[RunKey]:
     return [key for key in wanted if key not in there]
 
 
-def holes_in_words(rows: Sequence[Row], tier: Tier) -> str:
+def missing_in_words(rows: Sequence[Row], tier: Tier) -> str:
     """Return a line and a command per missing run, or nothing."""
     missing = missing_runs(rows, tier)
     if not missing:
