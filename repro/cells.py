@@ -132,8 +132,9 @@ class RunKey:
     Attributes:
         cell: Line of the table.
         precision: ``fp32`` is the pre-trained spiking network; ``binary`` and ``ternary`` are
-            quantised from it by CBP; ``fp32_control`` trains it on for as long as CBP does, with
-            FP32 weights; ``ann`` is the network that a converted cell's ``fp32`` is made of.
+            quantised from it by CBP; ``fp32_control`` is fine-tuned from it for the same number of
+            epochs, with FP32 weights; ``ann`` is the network that a converted cell's ``fp32`` is
+            made of.
         seed: Seeds initial weights, order of the data, augmentation. 0 and up.
         tier: Scale of the experiment; tiers are never mixed in one column.
     """
@@ -163,7 +164,7 @@ class RunKey:
 
     @property
     def has_cbp_phase(self) -> bool:
-        """Whether the run trains a pre-trained spiking network on: by CBP, or as its control."""
+        """Whether the run fine-tunes a pre-trained spiking network: by CBP, or as its control."""
         return self.precision not in ("ann", "fp32")
 
     def parent(self) -> "RunKey | None":

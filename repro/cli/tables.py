@@ -84,18 +84,13 @@ def read_rows_of(chosen: TablesArguments) -> "list[Row]":
 def command_report(arguments: Sequence[str]) -> int:
     """Write the page of the report and say where it is."""
     chosen = parse(ReportArguments, arguments)
-    from repro.report.page.document import Sources, write_page
-    from repro.report.tier_rows import current_hashes
+    from repro.report.page.document import write_page
+    from repro.report.tier_rows import all_tiers, current_hashes
     from repro.results.published import read_published
 
     published, rows = read_published(chosen.results / "paper.csv"), read_rows_of(chosen)
-    sources = Sources(
-        rows=rows,
-        published=published,
-        hashes=current_hashes(rows),
-        results=chosen.results,
-        runs=chosen.runs,
-    )
-    page = write_page(sources, chosen.out or chosen.runs / "report.html")
+    tiers = all_tiers(rows, current_hashes(rows))
+    out = chosen.out or chosen.runs / "report.html"
+    page = write_page(tiers, published, chosen.results, chosen.runs, out)
     print(f"Report: {page}, {page.stat().st_size / 1e6:.1f} MB")
     return 0

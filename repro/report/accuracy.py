@@ -4,27 +4,24 @@ Every table belongs to one tier. Ours and the published numbers stand side by si
 weakens a number (an old recipe, a dirty tree, a parent that has changed) is marked at the number.
 """
 
-from collections.abc import Iterable
-
 from repro.cells import QUANTISED, SPIKING, Cell, Precision
 from repro.report.control import CONTROL
 from repro.report.tier_rows import TierRows
 from repro.report.wording import NAMES, NEEDS, NOT_RUN, SCALE, SIMULATION
-from repro.results.published import GRADES, UNKNOWN, Known, Published, by_name, published_value
+from repro.results.published import GRADES, UNKNOWN, PublishedNumbers, published_value
 from repro.results.statistics import spread
 from repro.table import Table
 
 PUBLISHED: tuple[Precision, ...] = ("fp32", *QUANTISED)  # of a control nothing is published
 
 
-def accuracy_table(tier: TierRows, published: Iterable[Published]) -> Table:
+def accuracy_table(tier: TierRows, published: PublishedNumbers) -> Table:
     """Return parent, control, binary and ternary of all cells, and what is published of them.
 
     Args:
         tier: Our rows.
         published: See `read_published`; of simulated cells nothing is.
     """
-    known = by_name(published)
     columns = () if tier.simulated else PUBLISHED
     mark = "" if tier.tier == "paper" else " §"
     names = [
@@ -44,7 +41,7 @@ def accuracy_table(tier: TierRows, published: Iterable[Published]) -> Table:
             mean = spread([100 * row.accuracy_selected for row in group]) if group else NOT_RUN
             line.append(f"{mean}{tier.marks(group)}")
         line.append(_memory_share(cell, tier))
-        line += [_published_accuracy(known, cell, precision) for precision in columns]
+        line += [_published_accuracy(published, cell, precision) for precision in columns]
         lines.append(tuple(line))
     return tier.table("Accuracy", header, lines, _accuracy_notes(tier))
 
@@ -78,14 +75,14 @@ def _accuracy_notes(tier: TierRows) -> list[str]:
     return notes + _data_notes(tier)
 
 
-def _published_accuracy(known: Known, cell: Cell, precision: str) -> str:
+def _published_accuracy(published: PublishedNumbers, cell: Cell, precision: str) -> str:
     """Return the published accuracy with spread and grade, or n/a."""
-    value = published_value(known, cell, precision, "accuracy")
+    value = published_value(published, cell, precision, "accuracy")
     if value == UNKNOWN:
         return UNKNOWN
-    std = published_value(known, cell, precision, "accuracy_std")
+    std = published_value(published, cell, precision, "accuracy_std")
     deviation = "" if std == UNKNOWN else f" ± {std}"
-    return f"{value}{deviation} ({known[cell, precision, 'accuracy'].grade})"
+    return f"{value}{deviation} ({published[cell, precision, 'accuracy'].grade})"
 
 
 def _memory_share(cell: Cell, tier: TierRows) -> str:
@@ -100,11 +97,11 @@ def _memory_share(cell: Cell, tier: TierRows) -> str:
 
 def _data_notes(tier: TierRows) -> list[str]:
     """Return one sentence per cell about the images our runs read."""
-    said: dict[str, None] = {}  # a set that keeps its order
+    said = []
     for row in tier.rows:
         counts = f"{row.train_images:,} / {row.val_images:,} / {row.test_images:,}"
         noun = "recordings" if "dvs" in row.data or "gesture" in row.data else "images"
         skipped = f"; {row.skipped} damaged ones were left out" if row.skipped else ""
         counts = f"{counts} training / validation / test {noun}"
-        said[f"{row.key.cell} read {row.data}: {counts}{skipped}."] = None
-    return list(said)
+        said.append(f"{row.key.cell} read {row.data}: {counts}{skipped}.")
+    return list(dict.fromkeys(said))

@@ -6,7 +6,7 @@ from typing import Final
 
 from repro.cells import SPIKING, Cell, Precision
 from repro.report.tier_rows import TierRows
-from repro.results.published import UNKNOWN, Known, published_value
+from repro.results.published import UNKNOWN, PublishedNumbers, published_value
 from repro.results.statistics import spread
 
 BYTES_PER_MB: Final = 1e6
@@ -55,13 +55,13 @@ def our_points(tier: TierRows) -> list[Point]:
     return points
 
 
-def published_points(known: Known, cells: Iterable[Cell]) -> list[Point]:
+def published_points(published: PublishedNumbers, cells: Iterable[Cell]) -> list[Point]:
     """Return a point per cell and precision whose accuracy and memory are published."""
     points = []
     for cell in cells:
         for precision in SPIKING:
             accuracy, megabytes, std = (
-                published_value(known, cell, precision, quantity)
+                published_value(published, cell, precision, quantity)
                 for quantity in ("accuracy", "memory", "accuracy_std")
             )
             if UNKNOWN not in (accuracy, megabytes):
@@ -72,7 +72,7 @@ def published_points(known: Known, cells: Iterable[Cell]) -> list[Point]:
                         weight_bytes=float(megabytes) * BYTES_PER_MB,
                         accuracy=float(accuracy),
                         std=None if std == UNKNOWN else float(std),
-                        grade=known[cell, precision, "accuracy"].grade,
+                        grade=published[cell, precision, "accuracy"].grade,
                     )
                 )
     return points

@@ -21,6 +21,7 @@ ONLY: Final[Mapping[Tier, str]] = {
     "desk": "desk scale only",
     "smoke": "smoke scale only",
 }
+RISE_CLAIM: Final = f"rises (published: by {100 * RISE:.2f} points)"
 ONE_SEED: Final = "one seed: test images only"  # its interval says nothing about other seeds
 
 
@@ -32,7 +33,7 @@ def claims_table(tier: TierRows) -> Table:
     )
     claims = [(cell, precision, "loses less than 1 point") for cell, precision in LOSS_PAIRS]
     lines = []
-    for cell, precision, claim in [*claims, (RISE_CELL, "binary", _rise_claim())]:
+    for cell, precision, claim in [*claims, (RISE_CELL, "binary", RISE_CLAIM)]:
         group, parents = tier.of(cell, precision), tier.of(cell, "fp32")
         name = NAMES[precision] + (tier.marks(group, parents) if group else "")
         twos = tier.comparable(cell, "fp32", precision)
@@ -79,11 +80,6 @@ def _limits(tier: TierRows, seeds: int | None = None) -> str:
     """Return a blank and what a verdict is limited to, in brackets, or nothing."""
     limits = [ONE_SEED * (seeds == 1), ONLY[tier.tier]]
     return f" ({'; '.join(filter(None, limits))})" if any(limits) else ""
-
-
-def _rise_claim() -> str:
-    """Return the third claim in a few words."""
-    return f"rises (published: by {100 * RISE:.2f} points)"
 
 
 def _rise_verdict(found: Difference) -> str:

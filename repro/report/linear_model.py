@@ -73,7 +73,7 @@ def read_linear_model(path: Path) -> LinearModel:
     except (ValueError, TypeError) as error:  # of JSON, of its fields, or no fields at all
         wrong = in_one_line(error) if isinstance(error, ValidationError) else error
         raise UserError(
-            f"{path} is no linear model ({wrong}): restore it from git, or delete it"
+            f"{path}: invalid linear model ({wrong}): restore it from git, or delete it"
         ) from error
     return model
 

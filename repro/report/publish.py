@@ -29,7 +29,7 @@ from repro.report.saved_files import file_table
 from repro.report.summary import summary
 from repro.report.tier_rows import TierRows, all_tiers, current_hashes
 from repro.report.weight_memory import memory_of_cells, memory_table
-from repro.results.published import Published, read_published
+from repro.results.published import PublishedNumbers, read_published
 from repro.results.row import Row
 from repro.table import Table, latex
 
@@ -45,7 +45,7 @@ OF_THE_PAPER: Final = ("claims", "conversion")  # of simulated events there is n
 
 
 def tier_tables(
-    tier: TierRows, published: Iterable[Published], linear: Iterable[LinearModel] = ()
+    tier: TierRows, published: PublishedNumbers, linear: Iterable[LinearModel] = ()
 ) -> dict[str, Table]:
     """Return the tables of a tier by the first part of their file names.
 
@@ -64,7 +64,7 @@ def tier_tables(
 
 
 def write_results(
-    tiers: Sequence[TierRows], published: Iterable[Published], results: Path, memory: Table
+    tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, memory: Table
 ) -> list[Path]:
     """Write what rows and published numbers determine; return the paths.
 
@@ -180,7 +180,6 @@ def publish(rows: Sequence[Row], results: Path, show: Tier | None) -> None:
     Raises:
         UserError: No published numbers, or a damaged file.
     """
-    require_published(results)
     published = read_published(results / "paper.csv")
     tiers = all_tiers(rows, current_hashes(rows))
     memory = memory_table(published, memory_of_cells())

@@ -1,6 +1,6 @@
 """Tables of weight memory: the paper's networks computed and published, and our saved files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -12,7 +12,7 @@ from repro.cbp.levels import LEVELS, LayerLevels
 from repro.cells import CELLS, QUANTISED, Cell
 from repro.memory import Memory
 from repro.recipes.shipped import RECIPES
-from repro.results.published import GRADES, UNKNOWN, Known, Published, by_name, published_value
+from repro.results.published import GRADES, UNKNOWN, PublishedNumbers, published_value
 from repro.table import Table
 
 CLASSES: Final = {
@@ -27,25 +27,23 @@ CLASSES: Final = {
 MemoryByCell = Mapping[str, Mapping[str, Memory]]
 
 
-def memory_table(published: Iterable[Published], memory: MemoryByCell) -> Table:
+def memory_table(published: PublishedNumbers, memory: MemoryByCell) -> Table:
     """Return the weight memory of the paper's networks: computed, and below it published.
 
     Args:
         published: See `read_published`.
         memory: Name of a cell -> precision -> memory, of networks at the paper's width.
     """
-    known = by_name(published)
     header = (
         *("cell", "network", "which", "weights", "quantised"),
         *("FP32 MB", "binary MB (of FP32)", "ternary MB (of FP32)"),
     )
     lines, agreeing = [], 0
     for cell in CELLS:
-        ours, theirs = _computed_memory(memory[str(cell)]), _published_memory(known, cell)
+        ours, theirs = _computed_memory(memory[str(cell)]), _published_memory(published, cell)
         agreeing += ours == theirs
-        grade = (
-            known[cell, "any", "weights"].grade if (cell, "any", "weights") in known else UNKNOWN
-        )
+        counted = published.get((cell, "any", "weights"))
+        grade = counted.grade if counted else UNKNOWN
         name = (f"{cell.method}/{cell.dataset}", cell.network)
         lines += [(*name, "computed", *ours), (*name, f"published ({grade})", *theirs)]
     notes = (
@@ -69,11 +67,11 @@ def _computed_memory(memory: Mapping[str, Memory]) -> tuple[str, ...]:
     return (*counts, f"{binary.fp32_bytes / 1e6:.3f}", *sizes)
 
 
-def _published_memory(known: Known, cell: Cell) -> tuple[str, ...]:
+def _published_memory(published: PublishedNumbers, cell: Cell) -> tuple[str, ...]:
     """Return the published counterparts of `_computed_memory`."""
 
     def found(precision: str, quantity: str) -> str:
-        return published_value(known, cell, precision, quantity)
+        return published_value(published, cell, precision, quantity)
 
     counts = [found("any", name) for name in ("weights", "quantised_weights")]
     shown = [count if count == UNKNOWN else f"{int(count):,}" for count in counts]

@@ -174,7 +174,7 @@ def _contradictions(row: Row) -> Iterator[str]:
     except ValueError:
         right = -1
     if len(row.correct) != 2 * -(-row.test_images // 8) or right < 0:
-        yield f"correct is no hex of {row.test_images} bits"
+        yield f"correct is not hex of {row.test_images} bits"
     elif abs(right - row.accuracy_file * row.test_images) > 0.5:
         yield f"correct has {right} right images, accuracy_file says {row.accuracy_file}"
     given = [name for name in PARENT if getattr(row, name) is not None]

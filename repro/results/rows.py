@@ -20,7 +20,7 @@ def read_rows(folder: Path) -> list[Row]:
     """Return the rows of a folder in the order of their file names; none if it does not exist.
 
     Raises:
-        UserError: A file that is damaged or no row; the line names it and says what to do.
+        UserError: A file that is damaged or holds no row; the line names it and says what to do.
     """
     return [read_row(path) for path in sorted(folder.glob("*.json"))]
 
@@ -29,7 +29,7 @@ def read_row(path: Path) -> Row:
     """Return the row of one file, every field checked.
 
     Raises:
-        UserError: The file is damaged or no row; the line names it and says what to do.
+        UserError: The file is damaged or holds no row; the line names it and says what to do.
     """
     try:
         row = row_from_text(path.read_text("utf-8"))
@@ -37,7 +37,7 @@ def read_row(path: Path) -> Row:
             raise ValueError(f"it holds the run {row.key}")
     except ValueError as error:  # json and unicode errors are ValueErrors
         remedy = "restore it from git, or delete it and run that cell again"
-        raise UserError(f"{path} is no valid row: {error}; {remedy}") from error
+        raise UserError(f"{path}: invalid row: {error}; {remedy}") from error
     return row
 
 
@@ -50,7 +50,7 @@ def row_from_text(text: str) -> Row:
     """Return the row of a JSON text, every field checked.
 
     Raises:
-        ValueError: It is no row; json's and unicode's errors are ValueErrors, too.
+        ValueError: It does not hold a row; json's errors are ValueErrors, too.
     """
     fields = json.loads(text, parse_constant=_refuse)
     if not isinstance(fields, dict):

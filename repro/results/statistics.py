@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Literal
 
 import numpy as np
@@ -99,10 +100,7 @@ def spread(values: Sequence[float]) -> Spread:
     n = len(values)
     if n == 0:
         raise ValueError("no values to average: pass the accuracy of at least one run")
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Spread(mean, None, 1)
-    return Spread(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1)), n)
+    return Spread(fmean(values), stdev(values) if n > 1 else None, n)
 
 
 def pair(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> Paired:
@@ -241,10 +239,8 @@ def paired_difference(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Di
     return Difference(mean, max(low, -1.0), min(high, 1.0), seeds, images)
 
 
-def crossed_interval(
-    differences: NDArray[np.integer | np.floating], level: float = 0.95
-) -> tuple[float, float]:
-    """Return the confidence interval of a mean over seeds and images, both drawn at random.
+def crossed_interval(differences: NDArray[np.integer | np.floating]) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a mean over seeds and images, both drawn at random.
 
     Every seed is tested on the same images, so neither seeds nor pairs of seed and image are
     independent draws: seeds and images are crossed random factors with one value a cell,
@@ -260,7 +256,6 @@ def crossed_interval(
 
     Args:
         differences: ``[S, N]``, -1, 0 or 1 each, S >= 2 and N >= 2, not all the same.
-        level: Confidence, 0 to 1.
 
     Raises:
         ValueError: A single seed or image, or nothing varies.
@@ -288,7 +283,7 @@ def crossed_interval(
         effective = max(joint**2 / np.sum(squares / freedom), 1.0)
     else:
         joint, effective = ms_error, freedom[2]
-    half = t.ppf((1 + level) / 2, effective) * math.sqrt(joint / (seeds * images))
-    over_seeds = t.ppf((1 + level) / 2, seeds - 1) * math.sqrt(ms_seed / (seeds * images))
+    half = t.ppf(0.975, effective) * math.sqrt(joint / (seeds * images))
+    over_seeds = t.ppf(0.975, seeds - 1) * math.sqrt(ms_seed / (seeds * images))
     half = max(half, over_seeds)
     return float(mean - half), float(mean + half)

@@ -4,12 +4,12 @@ import pytest
 from made_rows import family
 from reading import PAPER
 
-from repro.results.published import Published, read_published
+from repro.results.published import PublishedNumbers, read_published
 from repro.results.row import Row
 
 
 @pytest.fixture(scope="session")
-def published() -> list[Published]:
+def published() -> PublishedNumbers:
     return read_published(PAPER)
 
 

@@ -11,12 +11,12 @@ from repro.report.accuracy import accuracy_table
 from repro.report.comparison import comparison_table
 from repro.report.summary import summary
 from repro.report.tier_rows import TierRows
-from repro.results.published import Published
+from repro.results.published import PublishedNumbers
 from repro.results.row import Row
 
 
 def test_accuracy_is_mean_and_spread_over_seeds(
-    published: list[Published], seeds: list[Row]
+    published: PublishedNumbers, seeds: list[Row]
 ) -> None:
     rows = [replace(row, accuracy_last=0.5, accuracy_best_test=0.9) for row in seeds]
     table = accuracy_table(desk(rows, {str(r.key): r.recipe_hash for r in rows}), published)
@@ -37,7 +37,7 @@ def test_accuracy_is_mean_and_spread_over_seeds(
     assert not any("†" in note for note in table.notes)
 
 
-def test_tiers_never_share_a_column(published: list[Published], seeds: list[Row]) -> None:
+def test_tiers_never_share_a_column(published: PublishedNumbers, seeds: list[Row]) -> None:
     ours = accuracy_table(desk(seeds), published)
     paper = accuracy_table(TierRows(seeds, "paper"), published)
     assert column(paper, "FP32 parent, ours %") == ["not run"] * len(CELLS)
@@ -51,7 +51,7 @@ def test_tiers_never_share_a_column(published: list[Published], seeds: list[Row]
 
 
 def test_marks_stand_at_the_number_and_in_the_notes(
-    published: list[Published], seeds: list[Row]
+    published: PublishedNumbers, seeds: list[Row]
 ) -> None:
     hashes = {str(row.key): row.recipe_hash for row in seeds}
     dirty = [replace(row, git_dirty=row.precision == "binary") for row in seeds]
@@ -65,7 +65,7 @@ def test_marks_stand_at_the_number_and_in_the_notes(
 
 
 def test_the_control_has_its_column_and_its_words_below(
-    published: list[Published], seeds: list[Row]
+    published: PublishedNumbers, seeds: list[Row]
 ) -> None:
     without = accuracy_table(desk(seeds), published)
     assert any("no FP32 control of the same seeds has run" in note for note in without.notes)
@@ -91,7 +91,7 @@ def test_the_control_has_its_column_and_its_words_below(
 
 
 def test_an_ann_is_no_column_of_accuracy_and_converting_it_no_loss_by_quantisation(
-    published: list[Published],
+    published: PublishedNumbers,
 ) -> None:
     rows = family(CELLS[-1], ann=18, fp32=15)
     ours = line(accuracy_table(desk(rows), published), "snn_calibration/cifar100")

@@ -29,7 +29,7 @@ def test_the_linear_model_is_comparable_only_on_the_same_images(tmp_path: Path) 
     assert "no run of this tier read that data set" in LINEAR.note([])
     assert linear_models(tmp_path, "desk") == [LINEAR]
     assert linear_models(tmp_path, "paper") == []
-    assert tier_tables(desk(rows), (), [LINEAR])["accuracy"].notes[-1] == same
+    assert tier_tables(desk(rows), {}, [LINEAR])["accuracy"].notes[-1] == same
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_a_damaged_linear_model_is_one_clear_line(
 ) -> None:
     path = tmp_path / "linear_cifar10_desk.json"
     path.write_text(json.dumps(vars(LINEAR) | change))
-    with pytest.raises(UserError, match=r"is no linear model \(.*restore it from git, or delete"):
+    with pytest.raises(UserError, match=r"invalid linear model \(.*restore it from git, or delete"):
         read_linear_model(path)
     path.write_text("[" if "C" in change else "{}")
-    with pytest.raises(UserError, match="is no linear model"):
+    with pytest.raises(UserError, match="invalid linear model"):
         read_linear_model(path)

@@ -17,10 +17,11 @@ from reading import PAPER
 from repro.cells import CELLS, SIMULATED
 from repro.cli import main
 from repro.errors import UserError
-from repro.report.page.document import DARK, LIGHT, Sources, write_page
+from repro.report.page.document import DARK, LIGHT, write_page
 from repro.report.page.gathering import chosen
 from repro.report.page.panel import linear, logarithmic
 from repro.report.page.trace import read_trace
+from repro.report.tier_rows import all_tiers
 from repro.results.published import read_published
 from repro.results.row import Row
 from repro.results.rows import write_row
@@ -65,8 +66,9 @@ def write_folder(row: Row, runs: Path, epochs: int = 3, layers: tuple[str, ...] 
 
 
 def page_of(tmp_path: Path, rows: list[Row], hashes: dict[str, str] | None = None) -> Page:
-    sources = Sources(rows, read_published(PAPER), hashes, tmp_path / "results", tmp_path / "runs")
-    return Page(write_page(sources, tmp_path / "report.html").read_text("utf-8"))
+    places = (tmp_path / "results", tmp_path / "runs", tmp_path / "report.html")
+    page = write_page(all_tiers(rows, hashes), read_published(PAPER), *places)
+    return Page(page.read_text("utf-8"))
 
 
 def data_of(page: Page, name: str) -> list[dict[str, str]]:

@@ -33,7 +33,7 @@ def test_names_differ_from_the_real_ones() -> None:
 
 
 def test_tables_of_the_paper_have_no_simulated_row(rows: list[Row]) -> None:
-    tables = tier_tables(desk(rows), (), [LINEAR])
+    tables = tier_tables(desk(rows), {}, [LINEAR])
     text = "\n".join(table.to_markdown() for table in tables.values())
     assert "75.00 (n 1)" in text
     assert "_sim" not in text
@@ -41,7 +41,7 @@ def test_tables_of_the_paper_have_no_simulated_row(rows: list[Row]) -> None:
 
 
 def test_tables_of_simulated_events_have_no_other_row(rows: list[Row]) -> None:
-    tables = tier_tables(TierRows(rows, "desk", SIMULATED), (), [LINEAR])
+    tables = tier_tables(TierRows(rows, "desk", SIMULATED), {}, [LINEAR])
     assert all("simulated events" in table.title for table in tables.values())
     text = "\n".join(table.to_markdown() for table in tables.values())
     assert "60.00 (n 1)" in text
@@ -67,8 +67,8 @@ def test_they_are_written_apart(rows: list[Row], tmp_path: Path) -> None:
 
 
 def test_the_four_cells_that_were_not_run_say_what_they_need() -> None:
-    notes = "\n".join(tier_tables(TierRows([], "paper"), ())["accuracy"].notes)
+    notes = "\n".join(tier_tables(TierRows([], "paper"), {})["accuracy"].notes)
     for dataset in ("dvs128_gesture", "cifar10_dvs", "imagenet"):
         assert f"Not run, {dataset}: " in notes
-    ran = tier_tables(desk([make_row(right(15), cell=REAL)]), ())["accuracy"]
+    ran = tier_tables(desk([make_row(right(15), cell=REAL)]), {})["accuracy"]
     assert "Not run, cifar10_dvs:" not in "\n".join(ran.notes)

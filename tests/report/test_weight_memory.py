@@ -8,7 +8,7 @@ import repro.memory
 from repro.cells import CELLS, QUANTISED, Cell
 from repro.memory import Memory
 from repro.report.weight_memory import computed_memory, memory_of_cells, memory_table
-from repro.results.published import Published
+from repro.results.published import PublishedNumbers
 
 # Weights, quantised weights, FP32, binary and ternary MB with their share of FP32 in percent:
 # counted from the layer definitions, paper.md section 3.
@@ -45,7 +45,7 @@ def test_the_networks_have_the_papers_memory(cell: Cell) -> None:
         assert memory.weights_only_bytes == ((weights - quantised) * 32 + quantised * bits) / 8
 
 
-def test_computed_stands_above_published_and_agrees(published: list[Published]) -> None:
+def test_computed_stands_above_published_and_agrees(published: PublishedNumbers) -> None:
     memory = memory_of_cells()
     table = memory_table(published, memory)
     assert table.notes[0].endswith("in 9 of the 9 cells that are computed, of 9.")

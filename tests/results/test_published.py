@@ -6,7 +6,7 @@ import pytest
 
 from repro.cells import CELLS, QUANTISED
 from repro.errors import UserError
-from repro.results.published import Published, read_published
+from repro.results.published import PublishedNumbers, read_published
 
 PAPER = Path(__file__).parents[2] / "results" / "paper.csv"
 FP32_FOUND, BINARY_FOUND, TERNARY_FOUND = 6, 4, 0
@@ -14,23 +14,23 @@ UNKNOWN_ACCURACIES = 3 * len(CELLS) - FP32_FOUND - BINARY_FOUND - TERNARY_FOUND
 
 
 @pytest.fixture(scope="module")
-def published() -> list[Published]:
+def published() -> PublishedNumbers:
     return read_published(PAPER)
 
 
-def test_the_published_accuracies_cover_every_cell(published: list[Published]) -> None:
-    accuracies = [item for item in published if item.quantity == "accuracy"]
+def test_the_published_accuracies_cover_every_cell(published: PublishedNumbers) -> None:
+    accuracies = [item for item in published.values() if item.quantity == "accuracy"]
     assert {(item.cell, item.precision) for item in accuracies} == {
         (cell, precision) for cell in CELLS for precision in ("fp32", *QUANTISED)
     }
     unknown = [item for item in accuracies if item.value == "n/a"]
     assert len(unknown) == UNKNOWN_ACCURACIES
     assert {item.grade for item in unknown} == {"n/a"}
-    assert {item.grade for item in published if item.value != "n/a"} == {"P", "S", "D"}
+    assert {item.grade for item in published.values() if item.value != "n/a"} == {"P", "S", "D"}
 
 
-def test_the_published_numbers_agree_with_each_other(published: list[Published]) -> None:
-    known = {(i.cell, i.precision, i.quantity): i.value for i in published}
+def test_the_published_numbers_agree_with_each_other(published: PublishedNumbers) -> None:
+    known = {name: item.value for name, item in published.items()}
     for cell in CELLS:
         counts = [int(known[cell, "any", name]) for name in ("weights", "quantised_weights")]
         assert float(known[cell, "fp32", "memory"]) == pytest.approx(counts[0] * 4 / 1e6, abs=6e-4)
@@ -63,5 +63,5 @@ def test_a_foreign_file_of_published_numbers_is_refused(tmp_path: Path, text: st
     with pytest.raises(UserError, match=r"line \d+: value .*expected a number or n/a; restore"):
         read_published(path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="is no text"):
+    with pytest.raises(UserError, match="is not text"):
         read_published(path)

@@ -74,8 +74,8 @@ def test_a_missing_folder_holds_no_rows(tmp_path: Path) -> None:
         ({"tier": "big"}, "tier is 'big', expected 'paper', 'paper_short', 'desk' or 'smoke'"),
         ({"method": "ann"}, "method is 'ann', expected 'tssl_bp', 'stbp', "),
         ({"seed": 7}, "it holds the run stbp-cifar10-fp32-desk-s7"),
-        ({"correct": "ff"}, "correct is no hex of 20 bits"),
-        ({"correct": "zzzzzz"}, "correct is no hex of 20 bits"),
+        ({"correct": "ff"}, "correct is not hex of 20 bits"),
+        ({"correct": "zzzzzz"}, "correct is not hex of 20 bits"),
         ({"accuracy_file": 0.5}, "correct has 15 right images"),
         ({"parent": "x"}, "only parent of the parent's fields are set"),
         ({"dataset": "cifar100", "network": "vgg16"}, "unknown cell stbp/cifar100/vgg16"),
@@ -92,7 +92,7 @@ def test_a_foreign_row_is_one_line_with_file_and_remedy(
     with pytest.raises(UserError) as caught:
         read_rows(tmp_path)
     text = str(caught.value)
-    assert text.startswith(f"{path} is no valid row: ")
+    assert text.startswith(f"{path}: invalid row: ")
     assert said in text
     assert text.endswith("restore it from git, or delete it and run that cell again")
     assert "\n" not in text
@@ -101,7 +101,7 @@ def test_a_foreign_row_is_one_line_with_file_and_remedy(
 @pytest.mark.parametrize("text", ["", "{", "[]", "<<<<<<< HEAD\n{}", "{}"])
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
     damage(tmp_path).write_text(text)
-    with pytest.raises(UserError, match="is no valid row"):
+    with pytest.raises(UserError, match="invalid row"):
         read_rows(tmp_path)
 
 

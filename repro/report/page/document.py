@@ -23,10 +23,10 @@ from repro.report.page.trace import Trace, read_trace
 from repro.report.publish import tier_tables
 from repro.report.runs_csv import runs_csv
 from repro.report.summary import summary
-from repro.report.tier_rows import MARKS, Hashes, TierRows, all_tiers, is_stale
+from repro.report.tier_rows import MARKS, Hashes, TierRows, is_stale
 from repro.report.weight_memory import memory_of_cells, memory_table
 from repro.report.wording import NOT_RUN, SCALE, SIMULATION, plural, signed_points
-from repro.results.published import UNKNOWN, Published
+from repro.results.published import UNKNOWN, PublishedNumbers
 from repro.results.row import Row
 from repro.table import Table
 
@@ -74,34 +74,30 @@ class Part:
     runs: tuple[tuple[RunView, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What the page is made of.
+def write_page(
+    tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, runs: Path, out: Path
+) -> Path:
+    """Write the page and return its path.
 
-    Attributes:
-        rows: Rows of all tiers.
+    Args:
+        tiers: See `all_tiers`.
         published: Published numbers.
-        hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
         results: Folder of ``linear_*.json``.
         runs: Folder of run folders.
-    """
-
-    rows: Sequence[Row]
-    published: Sequence[Published]
-    hashes: Hashes
-    results: Path
-    runs: Path
-
-
-def write_page(sources: Sources, out: Path) -> Path:
-    """Write the page and return its path.
+        out: The page.
 
     Raises:
         UserError: A damaged file in a run folder, or of a linear model.
     """
-    traces = {str(row.key): read_trace(row, sources.runs) for row in sources.rows}
-    tiers = all_tiers(sources.rows, sources.hashes)
-    parts = [_part(sources, traces, tier) for tier in tiers if tier.rows]
+    rows = [row for tier in tiers for row in tier.rows]
+    traces = {str(row.key): read_trace(row, runs) for row in rows}
+    parts = [
+        _part(
+            tier, tier_tables(tier, published, linear_models(results, tier.tier)), published, traces
+        )
+        for tier in tiers
+        if tier.rows
+    ]
     script = f"const LIGHT = {json.dumps(LIGHT)};\n{_read('script.js')}"
     styles = [palettes() + _read("style.css"), _read("chart.css")]
     text = (
@@ -117,23 +113,26 @@ def write_page(sources: Sources, out: Path) -> Path:
             script=script,
             parts=parts,
             run_header=RUN_HEADER,
-            facts=_facts(sources, traces),
-            not_run=_not_run(sources.rows),
-            memory=memory_table(sources.published, memory_of_cells()),
+            facts=_facts(rows, tiers[0].hashes, traces),
+            not_run=_not_run(rows),
+            memory=memory_table(published, memory_of_cells()),
             marks=[*MARKS.items(), ("§", "a tier that is not the paper's")],
-            runs_csv=runs_csv(sources.rows, sources.hashes),
+            runs_csv=runs_csv(rows, tiers[0].hashes),
             footer=f"Made by cbp-qsnn {versions()['cbp_qsnn']} of "
-            f"{plural(len(sources.rows), 'row')}. An independent reproduction, not the authors' "
+            f"{plural(len(rows), 'row')}. An independent reproduction, not the authors' "
             "code. This file needs no network.",
         )
     )
     return write_atomically(out, text.lstrip())
 
 
-def _part(sources: Sources, traces: Mapping[str, Trace], tier: TierRows) -> Part:
+def _part(
+    tier: TierRows,
+    tables: Mapping[str, Table],
+    published: PublishedNumbers,
+    traces: Mapping[str, Trace],
+) -> Part:
     """Return one part of the page."""
-    keys = {str(row.key) for row in sources.rows}
-    tables = tier_tables(tier, sources.published, linear_models(sources.results, tier.tier))
     name = f"{'simulated-' * tier.simulated}{tier.tier}"
     about = f"{SIMULATION} " if tier.simulated else ""
     return Part(
@@ -142,12 +141,12 @@ def _part(sources: Sources, traces: Mapping[str, Trace], tier: TierRows) -> Part
         scale=f"{about}Scale: {SCALE[tier.tier]}.",
         findings=() if tier.simulated else tuple(summary(tier)),
         figures=(
-            memory_figure(tier, sources.published),
+            memory_figure(tier, published),
             failure_figure(f"failure-{name}", tier.rows, traces, tier.cells),
         ),
         tables=tuple((f"{table}_{tier.tier}", each) for table, each in tables.items()),
         runs=tuple(
-            (run_view(row, tier, trace, keys), _run_line(row, tier, trace))
+            (run_view(row, tier, trace, traces.keys()), _run_line(row, tier, trace))
             for row in tier.rows
             for trace in [traces[str(row.key)]]
         ),
@@ -167,9 +166,10 @@ def _run_line(row: Row, tier: TierRows, trace: Trace) -> tuple[str, ...]:
     )
 
 
-def _facts(sources: Sources, traces: Mapping[str, Trace]) -> list[tuple[str, str, str]]:
+def _facts(
+    rows: Sequence[Row], hashes: Hashes, traces: Mapping[str, Trace]
+) -> list[tuple[str, str, str]]:
     """Return the numbers at the top: name, value, explanation."""
-    rows, hashes = sources.rows, sources.hashes
     real = {row.key.cell for row in rows if row.tier != "smoke"} & set(CELLS)
     tiers = [tier for tier in TIERS if any(row.tier == tier for row in rows)]
     stale = sum(bool(is_stale(row, hashes)) for row in rows) if hashes else UNKNOWN

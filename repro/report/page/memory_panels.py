@@ -9,7 +9,7 @@ from repro.report.page.figure import Figure
 from repro.report.page.panel import Axis, Panel, Shape, drawing, linear, logarithmic, mark, tag
 from repro.report.tier_rows import TierRows
 from repro.report.wording import NAMES, NOT_RUN
-from repro.results.published import Published, by_name
+from repro.results.published import PublishedNumbers
 from repro.table import csv_text
 
 SHAPES: Final[dict[str, Shape]] = {
@@ -24,7 +24,7 @@ HEADER: Final = (
 )
 
 
-def memory_figure(tier: TierRows, published: Iterable[Published]) -> Figure:
+def memory_figure(tier: TierRows, published: PublishedNumbers) -> Figure:
     """Return accuracy against weight memory of all cells; what has not run is said in its panel.
 
     Args:
@@ -32,7 +32,7 @@ def memory_figure(tier: TierRows, published: Iterable[Published]) -> Figure:
         published: Published numbers, drawn hollow; they belong to the paper's networks.
     """
     cells, ours = tier.cells, our_points(tier)
-    theirs = published_points(by_name(published), cells)
+    theirs = published_points(published, cells)
     name = f"memory-{'simulated-' * tier.simulated}{tier.tier}"
     if not ours and not theirs:
         return Figure(name, "Accuracy against weight memory")

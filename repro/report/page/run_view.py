@@ -48,22 +48,15 @@ class RunView:
         key: Name of the run.
         lead: One sentence about what it is.
         badges: Kind, empty or ``warn``, and words.
-        accuracy: Names and values; likewise ``paired``, ``memory``, ``origin`` and ``recipe``.
-        paired: Against parent and control.
-        memory: Weights and bytes.
-        origin: Commit, versions, device, data.
-        recipe: Every number of it.
+        pairs: Names and values of ``accuracy``, ``paired`` (against parent and control),
+            ``memory``, ``origin`` and ``recipe``.
         figures: In their order.
     """
 
     key: str
     lead: str
     badges: list[tuple[str, str]]
-    accuracy: Pairs
-    paired: Pairs
-    memory: Pairs
-    origin: Pairs
-    recipe: Pairs
+    pairs: dict[str, Pairs]
     figures: list[Figure]
 
 
@@ -81,11 +74,13 @@ def run_view(row: Row, tier: TierRows, trace: Trace, keys: Collection[str] = ())
         key=str(row.key),
         lead=f"{NAMES[row.precision]} {cell.network}, {cell}, T {_steps(row)}, seed {row.seed}",
         badges=_badges(row, tier),
-        accuracy=list(_accuracy(row)),
-        paired=list(_paired(row, parent, tier.sibling(row, "fp32_control"), keys)),
-        memory=list(_memory(row)),
-        origin=list(_origin(row, tier.hashes)),
-        recipe=[(name, str(value)) for name, value in flat(row.recipe)],
+        pairs={
+            "accuracy": list(_accuracy(row)),
+            "paired": list(_paired(row, parent, tier.sibling(row, "fp32_control"), keys)),
+            "memory": list(_memory(row)),
+            "origin": list(_origin(row, tier.hashes)),
+            "recipe": [(name, str(value)) for name, value in flat(row.recipe)],
+        },
         figures=[
             curves_figure(row, trace),
             *gathering_figures(row, trace),
