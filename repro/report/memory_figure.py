@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from repro.cells import Tier
-from repro.errors import UserError
 from repro.files import write_atomically
 from repro.report.accuracy_memory import Point
 
@@ -30,23 +29,15 @@ WIDTH: Final = 5.2  # inches: text stays legible when a phone scales the page
 
 
 def draw_memory_figure(points: Sequence[Point], tier: Tier, out: Path) -> Path:
-    """Draw accuracy against weight memory as an SVG: a line per cell, a marker per precision.
+    """Draw accuracy against memory as an SVG, a line per cell, and return its path.
 
     Bars are the sample standard deviation. The FP32 control is hollow, off the line.
 
     Args:
-        points: Points of one tier, see `our_points`; those of a cell stand together.
+        points: Points of one tier, see `our_points`, at least one; those of a cell stand together.
         tier: Named in the title.
         out: Path of the SVG, replaced if it exists.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        UserError: No points.
     """
-    if not points:
-        raise UserError(f"{out}: no rows to draw; make one with python -m repro run")
     from matplotlib import style
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

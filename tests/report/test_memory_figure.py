@@ -3,12 +3,10 @@
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import pytest
 from made_rows import family, make_row, right
 from reading import desk
 
 from repro.cells import CELLS, SIMULATED
-from repro.errors import UserError
 from repro.report.accuracy_memory import our_points
 from repro.report.memory_figure import draw_memory_figure
 from repro.results.row import Row
@@ -39,12 +37,6 @@ def test_a_readers_own_matplotlib_settings_change_nothing(tmp_path: Path) -> Non
     memory = draw(rows, tmp_path / "b.svg").read_bytes()
     with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 5, "axes.titlesize": 30}):
         assert draw(rows, tmp_path / "b.svg").read_bytes() == memory
-
-
-def test_nothing_to_draw_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no rows to draw"):
-        draw([], tmp_path / "a.svg")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_cells_in_one_figure_but_never_two_tiers_simulated_events_or_an_ann(
