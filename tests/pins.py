@@ -21,11 +21,12 @@ def generated_files(results: Path) -> list[Path]:
 
 
 def current() -> dict[str, dict[str, str]]:
+    from repro.cells import RunKey
     from repro.recipes.shipped import RECIPES
-    from repro.recipes.spec import recipe_hash
+    from repro.recipes.spec import RunSpec
 
     recipes = {
-        f"{cell} {precision} {tier}": recipe_hash(recipe, precision)
+        f"{cell} {precision} {tier}": RunSpec(RunKey(cell, precision, 0, tier), recipe).hash
         for (cell, tier), recipe in RECIPES.items()
         for precision in cell.precisions
     }

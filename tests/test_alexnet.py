@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.cbp.layers import Arithmetic, prepare, prepared_layers
+from repro.cbp.layers import prepare, prepared_layers
+from repro.cbp.settings import Arithmetic
 from repro.networks.alexnet import SumPool, TsslBpNetwork, alexnet
 from repro.neurons.observe import observed
 from repro.neurons.tssl_bp import TsslBpNeuron, spike_kernel_loss, target_train

@@ -1,10 +1,11 @@
 """Automatic mixed precision: the loss scale is gone before CBP adds slopes and clips, or meant."""
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -108,3 +109,47 @@ def test_our_modules_take_the_form_that_amp_needs() -> None:
     trainer.strategy._lightning_module = module
     module.trainer = trainer
     assert not module.configure_optimizers().defaults["fused"]
+
+
+class Overflows(Small):
+    """Every step has an infinite gradient at one weight."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__(fused)
+        infinite = torch.zeros(8, 4)
+        infinite[0, 0] = float("inf")
+        self.network[0].weight.register_hook(lambda grad: grad + infinite)
+
+
+@pytest.mark.parametrize(("clip_scaled", "taken"), [(True, 6), (False, 0)])
+def test_scaled_gradients_are_clipped_before_they_are_unscaled(
+    clip_scaled: bool, taken: int
+) -> None:
+    """The reference clips first: an infinite gradient is the bound then, and skips no step."""
+    module, plugin = Overflows(fused=False), scaled()
+    start, steps = module.network[0].weight.detach().clone(), list[Tensor]()
+
+    class Note(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            steps.append(module.network[0].weight.detach().clone())
+
+    cbp = Cbp("binary", multiplier_lr=0.1, clip_at=1.0, clip_scaled=clip_scaled)
+    trainer = Trainer(
+        max_epochs=6,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[plugin],
+        callbacks=[Note(), cbp],
+    )
+    batch = TensorDataset(torch.randn(8, 4), torch.arange(8) % 2)
+    trainer.fit(module, DataLoader(batch, batch_size=8))
+    moved = [not torch.equal(*pair) for pair in itertools.pairwise([start, *steps])]
+    assert sum(moved) == taken
+    assert plugin.scaler is not None
+    assert plugin.scaler.get_scale() == (SCALE if clip_scaled else SCALE / 2**6)
+    if clip_scaled:  # the first step at the infinite gradient is the learning rate over the scale
+        first = float((steps[0] - start)[0, 0])
+        assert first == pytest.approx(-0.1 / SCALE, rel=1e-3)

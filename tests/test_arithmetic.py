@@ -16,7 +16,7 @@ from repro.methods.base import SpikingModule
 from repro.recipes.fields import Matmul
 from repro.recipes.shipped import RECIPES
 from repro.recipes.smoke import STBP_DIGITS
-from repro.recipes.spec import as_dict, recipe_hash
+from repro.recipes.spec import RunSpec
 from repro.run import arithmetic
 from repro.run.training import make_cbp, make_module
 
@@ -37,7 +37,7 @@ def narrow_module(network: str, precision: Precision, matmul: Matmul) -> Spiking
     changes |= {"amp": False} if network == "surrogate" else {}
     changes |= {"dropout": 0.0} if precision == "ann" else {}
     key = RunKey(find_cell(network, case.dataset), precision, 0, "paper")
-    return make_module(key, replace(case.recipe, **changes), case.classes, None)
+    return make_module(RunSpec(key, replace(case.recipe, **changes)), case.classes, None)
 
 
 def gradients(module: SpikingModule, network: str) -> Tensor:
@@ -101,9 +101,9 @@ def test_spikes_bf16_takes_the_place_of_bf16() -> None:
     for matmul in ("float32", "bf16"):
         recipe = replace(STBP_DIGITS, matmul=matmul, gain=3.0)
         recipe = replace(recipe, cbp=replace(recipe.cbp, arithmetic="spikes_bf16"))
-        module = make_module(key, recipe, 10, None)
-        cbp = make_cbp("binary", recipe.cbp)
-        layers.prepare(module, cbp.levels, arithmetic=cbp.arithmetic)
+        spec = RunSpec(key, recipe)
+        module, cbp = make_module(spec, 10, None), make_cbp(spec)
+        layers.prepare(module, cbp.levels, arithmetic=cbp.settings.arithmetic)
         outputs.append(module.network(torch.randn(8, 3, 32, 32, generator=torch.manual_seed(1))))
     assert torch.equal(*outputs)
     assert bool(outputs[0].any())
@@ -129,11 +129,11 @@ def test_recipes_are_called_what_they_were_before_there_was_a_choice() -> None:
         if tier == "paper_short":
             continue  # as young as the choice itself
         assert recipe.matmul == "float32", (cell, tier)
-        fields = as_dict(recipe, "binary")
-        assert "matmul" not in fields
-        other = replace(recipe, matmul="tf32")
-        assert as_dict(other, "binary") == fields | {"matmul": "tf32"}
-        assert recipe_hash(other, "binary") != recipe_hash(recipe, "binary")
+        spec = RunSpec(RunKey(cell, "binary", 0, tier), recipe)
+        assert "matmul" not in spec.values
+        other = replace(spec, recipe=replace(recipe, matmul="tf32"))
+        assert other.values == spec.values | {"matmul": "tf32"}
+        assert other.hash != spec.hash
 
 
 def test_two_kinds_of_16_bits_are_refused() -> None:

@@ -105,27 +105,6 @@ def test_clip_comes_after_the_slope(fields: dict[str, Any], clip: Any, tmp_path:
     assert clipped == (fields["clip"] != "none")
 
 
-@pytest.mark.parametrize("clip", ["value", "norm"])
-def test_clip_of_scaled_gradients_divides_the_bound_by_the_loss_scale(
-    clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Q1: a gradient clipped at 1 while it carries a loss scale of 64 is clipped at 1/64."""
-    scale = 64.0
-    monkeypatch.setattr("repro.cbp.callback._loss_scale", lambda trainer: scale)
-    results = []
-    for fields in (
-        {"clip": clip, "clip_at": 1.0, "clip_scaled": True},
-        {"clip": clip, "clip_at": 1.0 / scale},
-        {"clip": clip, "clip_at": 1.0},
-    ):
-        module = Linear3(3.0)
-        fit(module, Cbp(multiplier_lr=0.03, **fields), tmp_path)
-        results.append([p.detach().clone() for p in module.parameters()])
-    scaled, same, other = results
-    assert all(torch.equal(a, b) for a, b in zip(scaled, same, strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(scaled, other, strict=True))
-
-
 def test_only_quantised_weights_train_when_asked(tmp_path: Path) -> None:
     for train in ("quantised", "all"):
         module, fresh = Linear3(), Linear3()

@@ -27,8 +27,7 @@ from repro.campaign.transfer import MANIFEST, PART, pack, unpack
 from repro.cells import RunKey, find_cell
 from repro.cli import main
 from repro.errors import DivergedError, OutOfTimeError, UserError
-from repro.recipes.shipped import find_recipe
-from repro.recipes.spec import recipe_hash
+from repro.recipes.spec import RunSpec
 from repro.results.rows import read_rows, write_row
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +56,7 @@ def test_the_headline_comes_first_and_first_seeds_before_second_ones() -> None:
 
 def write_some_row(key: RunKey, folder: Path) -> None:
     """A row of the recipe as it is now."""
-    made = recipe_hash(find_recipe(key.cell, key.tier), key.precision)
+    made = RunSpec.shipped(key).hash
     kind = {"precision": key.precision, "seed": key.seed, "tier": key.tier}
     write_row(make_row(right(9), None, key.cell, recipe_hash=made, **kind), folder)
 
@@ -110,7 +109,7 @@ def test_time_that_is_up_stops_and_says_how_much_was_lacking(tmp_path: Path) -> 
     assert found.unfinished == wanted.all_runs()[0]
     words = slice_in_words(wanted, found)
     assert "not one epoch of it fits: give at least 100 s more" in words
-    assert "the same command goes on" in words
+    assert "the same command resumes" in words
     late = run_slice(wanted, make, time.monotonic() - 1)
     assert late.unfinished == wanted.all_runs()[0]
     assert late.short is None

@@ -9,8 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from repro.cbp.callback import Cbp
-from repro.cbp.control import Control
+from repro.cbp.callback import Cbp, Control
 from repro.cbp.layers import prepared_layers
 from repro.cbp.multiplier import AscentRule
 

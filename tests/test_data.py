@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.catalogue import DATA_SETS
 from datamodules.cifar import CifarDataModule
 from datamodules.cifar10_dvs import Cifar10DvsDataModule
 from datamodules.digits import DigitsDataModule
@@ -12,7 +13,7 @@ from datamodules.dvs128_gesture import Dvs128GestureDataModule
 from datamodules.imagenet import ImageNetDataModule
 from repro.build import make_data
 from repro.cells import Cell, Tier
-from repro.recipes.fields import DATA, SurrogateRecipe
+from repro.recipes.fields import SurrogateRecipe
 from repro.recipes.shipped import RECIPES
 
 KINDS = {
@@ -45,8 +46,8 @@ def test_every_recipe_has_a_datamodule(cell: Cell, tier: Tier, tmp_path: Path) -
 
 
 def test_every_data_set_of_a_recipe_is_known() -> None:
-    assert set(KINDS) == set(DATA)
-    assert {recipe.data for recipe in RECIPES.values()} == set(DATA)
+    assert set(KINDS) == set(DATA_SETS)
+    assert {recipe.data for recipe in RECIPES.values()} == set(DATA_SETS)
 
 
 def test_simulated_recordings_are_made_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from repro.campaign.estimate import count, estimate
 from repro.cells import RunKey, find_cell
 from repro.cli import main
 from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import RunSpec
 from repro.run.places import Places
 from repro.run.training import make_module
 
@@ -22,7 +23,7 @@ def test_operations_are_those_of_convolutions_and_linear_layers() -> None:
     recipe = find_recipe(STBP, "smoke")
     data = make_data(recipe, 0, None)
     data.setup("fit")
-    module = make_module(key, recipe, 10, None)
+    module = make_module(RunSpec(key, recipe), 10, None)
     sizes = {"conv1": 32, "conv2": 16, "conv3": 16, "conv4": 8, "conv5": 8, "conv6": 8, "conv7": 4}
     forward = []
     for name, layer in module.network.named_children():
@@ -39,7 +40,7 @@ def test_operations_are_those_of_convolutions_and_linear_layers() -> None:
 @pytest.mark.parametrize("precision", VGG.precisions)
 def test_every_kind_of_run_has_an_estimate(precision: str) -> None:
     key = RunKey(VGG, precision, 0, "smoke")  # type: ignore[arg-type]
-    found = estimate(key, find_recipe(VGG, "smoke"), Places())
+    found = estimate(RunSpec.shipped(key), Places())
     assert found.seconds > 0
     assert (found.epochs == 0) == (precision == "fp32")
     assert found.epoch_seconds * max(1, found.epochs) == found.seconds

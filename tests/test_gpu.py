@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmarks.train_step import CASES, OurStep, batch
 from repro.cbp import constraint, layers, quantiser, spikes_bf16
-from repro.cbp.layers import Arithmetic
+from repro.cbp.settings import Arithmetic
 from repro.cells import RunKey, find_cell
 from repro.neurons import scan
-from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import RunSpec
 from repro.run import arithmetic
 from repro.run.lifecycle import run
 from repro.run.places import Places
@@ -142,7 +142,7 @@ def test_a_smoke_run_and_its_child_train(method: str, tmp_path: Path) -> None:
     start = time.monotonic()
     for precision in ("fp32", "binary"):
         key = RunKey(cell, precision, 0, "smoke")  # type: ignore[arg-type]
-        row = run(key, find_recipe(cell, "smoke"), places)
+        row = run(RunSpec.shipped(key), places)
     assert row.accuracy_last > 0.2, "chance is 0.1"
     assert "NVIDIA" in row.device
     print(f"{method}: {time.monotonic() - start:.0f} s")

@@ -8,15 +8,13 @@ from pytorch_lightning import Callback, Trainer
 from test_callback import Linear3, data
 
 import repro.run.latent_histograms
-from repro.cbp.callback import Cbp
-from repro.cbp.control import Control
+from repro.cbp.callback import Cbp, Control
 from repro.cbp.layers import prepared_layers
 from repro.cbp.levels import LEVELS
 from repro.errors import UserError
 from repro.run.latent_histograms import (
     BINS,
     CENTRES,
-    FILE,
     PER_SCALE,
     LatentHistograms,
     histogram,
@@ -59,7 +57,7 @@ def test_every_level_is_at_the_middle_of_a_bin() -> None:
 
 
 def train(folder: Path, cbp: Cbp, epochs: int = 2) -> tuple[Linear3, LatentHistograms]:
-    module, histograms = Linear3(), LatentHistograms(folder)
+    module, histograms = Linear3(), LatentHistograms(folder / "latent.csv")
     callbacks: list[Callback] = [cbp, histograms]
     trainer = Trainer(
         max_epochs=epochs,
@@ -88,7 +86,7 @@ def test_a_training_leaves_its_histograms(tmp_path: Path) -> None:
     assert found.counts[0, 0].tolist() == counted_slowly(before, scale)
     assert not torch.equal(found.counts[0], found.counts[-1])
 
-    other = LatentHistograms(tmp_path)
+    other = LatentHistograms(tmp_path / "latent.csv")
     other.load_state_dict(histograms.state_dict())
     assert other.epochs == histograms.epochs
     assert torch.equal(torch.stack(other.counts), found.counts)
@@ -96,7 +94,7 @@ def test_a_training_leaves_its_histograms(tmp_path: Path) -> None:
 
 def test_without_levels_there_is_no_file(tmp_path: Path) -> None:
     _, histograms = train(tmp_path, Control("binary", multiplier_lr=0.1), epochs=1)
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / "latent.csv").exists()
     assert histograms.state_dict() == {}
     assert read_latent(tmp_path) is None
 
@@ -114,7 +112,7 @@ def test_without_levels_there_is_no_file(tmp_path: Path) -> None:
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, change: object) -> None:
     assert callable(change)
     train(tmp_path, Cbp("ternary", multiplier_lr=0.1), epochs=1)
-    path = tmp_path / FILE
+    path = tmp_path / "latent.csv"
     path.write_text("\n".join(change(path.read_text().splitlines())))
     with pytest.raises(UserError, match=r"latent\.csv is damaged \(.*delete it"):
         read_latent(tmp_path)

@@ -30,7 +30,7 @@ from repro.networks.convolution import to_channels_last_
 from repro.packing import bits as packed_kernels
 from repro.packing import pack, unpack
 from repro.recipes.shipped import find_recipe
-from repro.recipes.spec import as_dict, recipe_hash
+from repro.recipes.spec import RunSpec
 
 NARROW = {
     "stbp": (4, 1 / 8),
@@ -298,9 +298,10 @@ def cell_file(folder: Path, width: float | None = None, seed: int = 0) -> Path:
     levels = {f"{name}.weight": layer for name, layer in convert(network).items()}
     folder.mkdir(exist_ok=True)
     path = folder / "model.safetensors"
-    named = {"run": str(KEY), "recipe_hash": recipe_hash(recipe, KEY.precision)}
+    spec = RunSpec(KEY, recipe)
+    named = {"run": str(KEY), "recipe_hash": spec.hash}
     pack(path, network.state_dict(), levels, named)
-    config = {"recipe": as_dict(recipe, KEY.precision)}
+    config = {"recipe": spec.values}
     (folder / "config.json").write_text(json.dumps(config))
     return path
 
@@ -317,7 +318,7 @@ def test_command_evaluates_a_file_and_compares(
     assert main(words) == 0
     printed = capsys.readouterr().out
     cell = small_cell(path)
-    network = build_network(KEY.cell, cell.recipe, 10, "cbp").eval()
+    network = build_network(KEY.cell, cell.spec.recipe, 10, "cbp").eval()
     network.load_state_dict(unpack(path)[0])
     with torch.no_grad():
         right = [network(x).sum(0).argmax(1) == labels for x, labels in cell.batches()]

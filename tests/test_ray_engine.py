@@ -170,9 +170,9 @@ def test_a_run_whose_row_does_not_appear_here_has_failed(
 
 
 def leave_row(run: Run) -> None:
-    run.folder.mkdir()
-    (run.folder / "model.safetensors").touch()
-    run.row.write_text('{"recipe_hash": "0"}')
+    run.place.path.mkdir()
+    (run.place.path / "model.safetensors").touch()
+    run.place.row.write_text('{"recipe_hash": "0"}')
 
 
 def test_trouble_is_one_line(tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ from repro.cells import CELLS, QUANTISED, Cell, Precision, RunKey, find_cell
 from repro.cli import main
 from repro.recipes.fields import StbpRecipe
 from repro.recipes.shipped import RECIPES, find_recipe
+from repro.recipes.spec import RunSpec
 from repro.results.row import Row
 from repro.results.rows import read_rows
 from repro.run.latent_histograms import read_latent
 from repro.run.lifecycle import run
 from repro.run.places import Places
-from repro.run_folder import locked
+from repro.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 CELL = find_cell("stbp", "cifar10")
@@ -573,7 +574,7 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 
 
 def test_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with locked(run_folder(tmp_path, "fp32")):
+    with RunFolder(run_folder(tmp_path, "fp32")).locked():
         assert "in use by another process" in bad(command(tmp_path, "fp32"), capsys)
 
 
@@ -595,9 +596,9 @@ def test_reproduce_goes_on_without_a_cell_that_has_no_data(
 ) -> None:
     tried = []
 
-    def no_data(key: RunKey, recipe: object, places: Places) -> Row:
-        tried.append(str(key.cell))
-        raise DataError(f"{key.cell.dataset} is absent")
+    def no_data(spec: RunSpec, places: Places) -> Row:
+        tried.append(str(spec.key.cell))
+        raise DataError(f"{spec.key.cell.dataset} is absent")
 
     monkeypatch.setattr("repro.run.lifecycle.run", no_data)
     words = ["reproduce", "--tier=paper", f"--runs={tmp_path}", f"--rows={tmp_path}"]
@@ -624,12 +625,12 @@ def test_another_recipe_is_not_mixed_in(
 def test_the_same_seed_repeats_and_another_differs(parent: Path, tmp_path: Path) -> None:
     key = RunKey(CELL, "fp32", 0, "smoke")
     recipe = StbpRecipe(cbp=RECIPES[CELL, "smoke"].cbp, **only_row(parent, "fp32").recipe)
-    again = run(key, recipe, Places(tmp_path / "runs", tmp_path / "rows"))
+    again = run(RunSpec(key, recipe), Places(tmp_path / "runs", tmp_path / "rows"))
     assert again.correct == only_row(parent, "fp32").correct
     assert again.accuracy_last == only_row(parent, "fp32").accuracy_last
     other = dataclasses.replace(key, seed=1)
     places = Places(tmp_path / "runs", tmp_path / "rows")
-    assert run(other, recipe, places).correct != again.correct
+    assert run(RunSpec(other, recipe), places).correct != again.correct
 
 
 def test_export_and_inspect(

@@ -22,6 +22,7 @@ from repro.cli.sweep import resolve
 from repro.errors import UserError
 from repro.recipes.shipped import RECIPES
 from repro.results.rows import read_rows
+from repro.run_folder import RunFolder
 from repro.sweep import local_engine, sweep, sweep_file
 from repro.sweep.local_engine import LocalEngine
 from repro.sweep.plan import Run, plan
@@ -109,13 +110,13 @@ def test_ablations_repeat_no_run_of_the_tables_and_start_from_those() -> None:
     tables = plan(map(load, TABLES), {}, resolve)
     everything = plan(map(load, TABLES + ABLATIONS), {}, resolve)
     ablations = [run for run in everything if run not in tables]
-    recipes = {(run.folder.name, run.recipe_hash) for run in everything}
-    assert len(recipes) == len(everything) == len({run.folder for run in everything})
+    recipes = {(run.place.path.name, run.recipe_hash) for run in everything}
+    assert len(recipes) == len(everything) == len({run.place.path for run in everything})
     assert len({path.stem for path in ABLATIONS}) == 5
     assert len(ablations) == 3 * 2 * (1 + 1 + 4 + 4 + 1)  # seeds, precisions, values
-    in_tables = {(run.folder, run.row) for run in tables}
+    in_tables = {run.place for run in tables}
     assert {run.parent for run in ablations} <= in_tables
-    assert not {(run.folder, run.row) for run in ablations} & in_tables
+    assert not {run.place for run in ablations} & in_tables
 
 
 def test_the_first_sweep_is_three_runs_of_the_smoke_tier() -> None:
@@ -139,14 +140,14 @@ def test_no_file_names_both_a_run_and_its_parent() -> None:
     """W&B starts the runs of a file in any order, on many machines at once."""
     for path in FILES:
         runs = plan([load(path)], {}, as_if_parents_were_there)
-        assert not {run.parent[0] for run in map(resolve_again, runs) if run.parent} & {
-            run.folder for run in runs
+        assert not {run.parent.path for run in map(resolve_again, runs) if run.parent} & {
+            run.place.path for run in runs
         }
 
 
 def as_if_parents_were_there(words: Any) -> Run:
     run = resolve(words)
-    return Run(run.name, run.words, run.recipe_hash, run.folder, run.row)
+    return Run(run.name, run.words, run.recipe_hash, run.place)
 
 
 def resolve_again(run: Run) -> Run:
@@ -208,9 +209,9 @@ def test_a_run_that_wandb_starts_again_carries_words_of_its_own() -> None:
 def test_parents_come_before_children_else_the_order_of_the_files(tmp_path: Path) -> None:
     files = [load(path) for path in reversed(TABLES)]
     runs = plan(files, {"runs": str(tmp_path)}, resolve)
-    folders = [run.folder for run in runs]
+    folders = [run.place.path for run in runs]
     for number, run in enumerate(runs):
-        assert run.parent is None or folders.index(run.parent[0]) < number
+        assert run.parent is None or folders.index(run.parent.path) < number
     assert [run.name for run in runs if run.name.startswith("stbp-")] == [
         name
         for number in ("12_fp32", "30_control", "20_cbp")
@@ -247,7 +248,7 @@ def test_two_recipes_for_one_run_want_an_ablation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither there nor in the sweep"):
         plan([load(path)], places, resolve)
     runs = plan([load(write(tmp_path, "parent.yaml")), load(path)], places, resolve)
-    apart = {run.folder.parent.relative_to(tmp_path / "runs") for run in runs} - {Path()}
+    apart = {run.place.path.parent.relative_to(tmp_path / "runs") for run in runs} - {Path()}
     assert {folder.parts[0] for folder in apart} == {"p-max"}
 
 
@@ -346,9 +347,8 @@ def test_a_failed_run_takes_its_children_with_it(
 
 def quick(folder: Path, name: str, words: str, parent: Run | None = None) -> Run:
     """A run of the sweep that is a command of no second."""
-    above = None if parent is None else (parent.folder, parent.row)
-    places = (folder / name, folder / f"{name}.json")
-    return Run(name, tuple(words.split()), "0", *places, parent=above)
+    place, above = RunFolder.of(name, folder, folder), parent and parent.place
+    return Run(name, tuple(words.split()), "0", place, parent=above)
 
 
 def test_grandchildren_are_skipped_and_others_go_on(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_grandchildren_are_skipped_and_others_go_on(tmp_path: Path) -> None:
     lines: list[str] = []
     under_way = Sweep([*runs, quick(tmp_path, "other", "cells")], LocalEngine(2), lines.append)
     under_way.run()
-    assert list(under_way.ended[run.folder] for run in runs) == ["failed", "skipped", "skipped"]
+    assert list(under_way.ended[run.place.path] for run in runs) == ["failed", "skipped", "skipped"]
     assert under_way.ended[tmp_path / "other"] == "done"
     assert "grandchild: skipped (child, its parent, skipped)" in lines
     assert under_way.in_words().startswith("4 runs: ")
@@ -407,9 +407,9 @@ def test_a_run_starts_when_its_parent_has_ended_and_there_is_room(
         quick(tmp_path, name, "", parent)
         for name, parent in (("child", first), ("lost", bad), ("found", there))
     )
-    there.folder.mkdir()
-    (there.folder / "model.safetensors").touch()
-    there.row.write_text('{"recipe_hash": "0"}')
+    there.place.path.mkdir()
+    (there.place.path / "model.safetensors").touch()
+    there.place.row.write_text('{"recipe_hash": "0"}')
     runs = [first, bad, there, child, lost, found]
     endless, narrow = FakeEngine(100), FakeEngine(1)
     lines: list[str] = []
@@ -508,19 +508,17 @@ def endless(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 def test_an_interrupt_stops_the_runs_and_the_sweep_goes_on_later(
     endless: "subprocess.Popen[str]", tmp_path: Path, number: signal.Signals
 ) -> None:
-    from repro.run_folder import locked
-
     folder = tmp_path / "runs" / PARENT
     while not (folder / "last.ckpt").exists():
         assert endless.poll() is None
         time.sleep(0.1)
-    with pytest.raises(UserError, match="in use"), locked(folder):
+    with pytest.raises(UserError, match="in use"), RunFolder(folder).locked():
         pass
     endless.send_signal(number)
     _, errors = endless.communicate(timeout=60)
     assert endless.returncode == 130
     assert errors == "cbp-qsnn: interrupted; the same command continues\n"
-    with locked(folder):  # no run of it is left
+    with RunFolder(folder).locked():  # no run of it is left
         assert (folder / "last.ckpt").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 from made_rows import family
 
 from repro.cells import CELLS, SIMULATED, Cell, RunKey, find_cell
-from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import RunSpec
 from repro.report.publish import tier_tables
 from repro.report.tier_rows import TierRows
 from repro.results.row import Row
@@ -45,12 +45,13 @@ def test_a_table_that_is_not_among_the_tags_does_not_change_with_the_row(cell: C
 
 
 def test_ablations_own_recipes_and_simulated_events_are_apart() -> None:
-    key, recipe = RunKey(STBP, "binary", 0, "desk"), find_recipe(STBP, "desk")
-    assert tags_of(key, recipe, None)[:2] == ["desk", "binary"]
-    assert "table:claims" in tags_of(key, recipe, None)
-    assert tags_of(key, recipe, "window")[2:] == ["ablation", "ablation:window"]
-    assert tags_of(key, replace(recipe, width=0.5), None)[2:] == ["own-recipe"]
+    spec = RunSpec.shipped(RunKey(STBP, "binary", 0, "desk"))
+    assert tags_of(spec, None)[:2] == ["desk", "binary"]
+    assert "table:claims" in tags_of(spec, None)
+    assert tags_of(spec, "window")[2:] == ["ablation", "ablation:window"]
+    own = replace(spec, recipe=replace(spec.recipe, width=0.5))
+    assert tags_of(own, None)[2:] == ["own-recipe"]
     cell = find_cell("surrogate", "cifar10_dvs_sim")
-    found = tags_of(RunKey(cell, "fp32", 0, "desk"), find_recipe(cell, "desk"), None)
+    found = tags_of(RunSpec.shipped(RunKey(cell, "fp32", 0, "desk")), None)
     assert found[2] == "simulated"
     assert all(tag.startswith("table:simulated_") for tag in found[3:])

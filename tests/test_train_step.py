@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from benchmarks import speed_page, threshold_search, train_step
 from benchmarks.measure import growth_of_call, peak_memory
 from benchmarks.train_step import CASES, FORMS, OurStep, batch, main, our_module, plain_step
-from repro.cbp.layers import LATENT, Arithmetic
-from repro.run.training import make_cbp
+from repro.cbp.callback import Cbp
+from repro.cbp.layers import LATENT
+from repro.cbp.settings import Arithmetic
 
 NARROW = {
     "stbp": (4, 1 / 32),
@@ -58,8 +59,9 @@ def test_every_network_is_on_the_page_and_has_aims() -> None:
 def test_gradients_equal_the_plain_ways(network: str, ascents: str) -> None:
     ours, plain = our_step(network), plain_step(network, *NARROW[network])
     recipe = CASES[network].recipe.cbp
+    assert ours.cbp is not None
     with torch.no_grad():
-        for name, multiplier in ours.cbp.multipliers.multipliers.items():
+        for name, multiplier in ours.cbp.rule.multipliers.items():
             assert multiplier.any()
             if ascents == "many":
                 multiplier.div_(recipe.multiplier_lr)
@@ -85,7 +87,7 @@ def test_a_narrow_plain_network_trains(network: str) -> None:
 @every_network
 def test_steps_are_those_of_a_run(network: str, arithmetic: Arithmetic, tmp_path: Path) -> None:
     module = our_module(network, *NARROW[network], "binary")
-    cbp = make_cbp("binary", replace(CASES[network].recipe.cbp, arithmetic=arithmetic))
+    cbp = Cbp("binary", settings=replace(CASES[network].recipe.cbp, arithmetic=arithmetic))
     batches: DataLoader[Any] = DataLoader([narrow(network), narrow(network, 3)], batch_size=None)  # type: ignore[arg-type]
     trainer = Trainer(
         accelerator="cpu",
@@ -106,7 +108,8 @@ def test_steps_are_those_of_a_run(network: str, arithmetic: Arithmetic, tmp_path
     for name, parameter in ours.module.named_parameters():
         assert torch.equal(parameter, module.get_parameter(name)), name
         assert not parameter.requires_grad or not torch.equal(parameter, one[name]), name
-    assert float(ours.cbp._lagrangian_sum) == cbp.report["cbp/lagrangian"]
+    assert ours.cbp is not None
+    assert ours.cbp.end_epoch()["lagrangian"] == cbp.report["cbp/lagrangian"]
 
 
 @every_network

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.cbp.layers import convert, find_layers, prepare, prepared_layers
-from repro.cells import find_cell
+from repro.cells import RunKey, find_cell
 from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import CHANNELS, AveragePool, SpikingVgg, Vgg, spiking_vgg, vgg16
@@ -16,7 +16,7 @@ from repro.packing import pack
 from repro.packing.describe import describe
 from repro.recipes.fields import SnnCalibrationRecipe
 from repro.recipes.shipped import find_recipe
-from repro.recipes.spec import as_dict
+from repro.recipes.spec import RunSpec
 
 NARROW = 1 / 16
 STEPS = 4
@@ -236,5 +236,9 @@ def test_spike_dropout_is_the_papers_alone_and_leaves_older_rows_their_hash() ->
         recipe = find_recipe(cell, tier)  # type: ignore[arg-type]
         assert isinstance(recipe, SnnCalibrationRecipe)
         assert recipe.spike_dropout == expected
-        assert ("spike_dropout" in as_dict(recipe, "binary")) == (expected > 0)
-        assert "spike_dropout" not in as_dict(recipe, "fp32")
+        binary, fp32 = (
+            RunSpec(RunKey(cell, precision, 0, tier), recipe).values  # type: ignore[arg-type]
+            for precision in ("binary", "fp32")
+        )
+        assert ("spike_dropout" in binary) == (expected > 0)
+        assert "spike_dropout" not in fp32

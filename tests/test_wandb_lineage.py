@@ -34,6 +34,7 @@ from repro.cli import main
 from repro.errors import UserError
 from repro.results.row import Row
 from repro.results.rows import row_to_text
+from repro.run_folder import RunFolder
 from repro.tracking import lineage as wandb_lineage
 from repro.tracking.lineage import NoAnswerError, checked, fetch_parent, in_time, log_origin
 
@@ -87,6 +88,11 @@ def artifact(folder: Path, sha256: str | None = None) -> Any:
     return SimpleNamespace(metadata=metadata, get_entry=entry)
 
 
+def spec(key: RunKey) -> Any:
+    """A run of the recipe of the remote row."""
+    return SimpleNamespace(key=key, hash="1a")
+
+
 def test_what_takes_too_long_is_left_behind_and_what_fails_is_told() -> None:
     assert in_time(lambda: 3, 10) == 3
     never = threading.Event()
@@ -107,7 +113,7 @@ def test_a_parent_is_fetched_once_and_whole(remote: tuple[Row, Path], tmp_path: 
     run = FakeRun(**{name: artifact(folder)})
     runs, rows = tmp_path / "runs", tmp_path / "rows"
     for _ in range(2):
-        fetch_parent(logger_of(run), row.key, "1a", runs, rows)
+        fetch_parent(logger_of(run), spec(row.key), RunFolder.of(row.key, runs, rows))
         assert [path.name for path in runs.iterdir()] == [str(row.key)]
         assert (rows / f"{row.key}.json").read_text() == row_to_text(row) + "\n"
     assert run.used == [name]
@@ -119,7 +125,8 @@ def test_a_parent_that_w_and_b_does_not_have_is_said(
     remote: tuple[Row, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = remote[0].key
-    fetch_parent(logger_of(FakeRun()), key, "1a", tmp_path / "runs", tmp_path / "rows")
+    place = RunFolder.of(key, tmp_path / "runs", tmp_path / "rows")
+    fetch_parent(logger_of(FakeRun()), spec(key), place)
     assert f"W&B has no parent {key}:recipe-1a to start from" in capsys.readouterr().err
     assert list((tmp_path / "runs").iterdir()) == []
     assert not (tmp_path / "rows").exists()
@@ -129,13 +136,13 @@ def test_offline_and_beside_a_run_begun_here_nothing_is_asked(
     remote: tuple[Row, Path], tmp_path: Path
 ) -> None:
     key, runs = remote[0].key, tmp_path / "runs"
-    run = FakeRun(offline=True)
-    fetch_parent(logger_of(run), key, "1a", runs, tmp_path / "rows")
-    fetch_parent(False, key, "1a", runs, tmp_path / "rows")
+    run, place = FakeRun(offline=True), RunFolder.of(key, runs, tmp_path / "rows")
+    fetch_parent(logger_of(run), spec(key), place)
+    fetch_parent(False, spec(key), place)
     begun = FakeRun()
     (runs / str(key)).mkdir(parents=True)
     (runs / str(key) / "config.json").write_text("{}")
-    fetch_parent(logger_of(begun), key, "1a", runs, tmp_path / "rows")
+    fetch_parent(logger_of(begun), spec(key), place)
     assert run.used == begun.used == []
 
 
@@ -176,17 +183,17 @@ def test_what_is_not_what_was_logged_is_refused(
     content = (folder / "model.safetensors").read_bytes()
     given = sha256 or hashlib.sha256(content).hexdigest()
     with pytest.raises(UserError, match=expected) as error:
-        checked(folder, row.key, "1a", given)
+        checked(folder, spec(row.key), given)
     assert row.key.command() in str(error.value)
 
 
 def test_the_files_of_another_run_are_refused(remote: tuple[Row, Path]) -> None:
     row, folder = remote
     sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert checked(folder, row.key, "1a", sha256) == row
+    assert checked(folder, spec(row.key), sha256) == row
     other = RunKey(row.key.cell, "fp32", 1, "desk")
     with pytest.raises(UserError, match=r"run of the row is .*s0, expected .*s1"):
-        checked(folder, other, "1a", sha256)
+        checked(folder, spec(other), sha256)
 
 
 def test_the_configuration_names_the_parent_and_the_server_is_told_where_there_is_one(

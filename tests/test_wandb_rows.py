@@ -8,8 +8,7 @@ from made_rows import make_row, right
 
 from repro.cli import main
 from repro.errors import UserError
-from repro.recipes.shipped import RECIPES
-from repro.recipes.spec import recipe_hash
+from repro.recipes.spec import RunSpec
 from repro.results.row import Row
 from repro.results.rows import row_to_text
 from repro.tracking.project_rows import choose, read_wandb_rows
@@ -68,7 +67,7 @@ def test_today_s_recipe_and_a_clean_tree_go_before_what_is_newer(
 ) -> None:
     def of(changes: dict[str, Any]) -> Row:
         key = make_row(right(15)).key
-        shipped = recipe_hash(RECIPES[key.cell, key.tier], key.precision)
+        shipped = RunSpec.shipped(key).hash
         fields = {name: value for name, value in changes.items() if name != "shipped"}
         fields |= {"recipe_hash": shipped} if changes.get("shipped") else {}
         return make_row(right(15), **fields)

@@ -14,11 +14,11 @@ from torch.nn.utils import parametrize
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
 from repro.cbp.quantiser import Quantiser, quantise
 from repro.cbp.selection import Layer, LevelChoice, choose_layers, choose_levels, find_layers
+from repro.cbp.settings import Arithmetic
 from repro.errors import UserError
 
 __all__ = ["choose_layers", "convert", "convert_state", "find_layers", "prepare"]
 LATENT = ".parametrizations.weight.original"
-Arithmetic = Literal["float32", "spikes_bf16"]
 Scale = Literal["layer", "channel"]
 
 
@@ -112,9 +112,10 @@ def measure_levels(name: str, layer: Layer, unscaled: tuple[float, ...], scale: 
     if not bool((scales > 0).all() & scales.isfinite().all()):
         wrong = float(scales.min()) if scales.isfinite().all() else float(scales.sum())
         raise UserError(f"mean |w| of {name} is {wrong}: load pre-trained weights first")
+    rounded = scales.to(layer.weight.dtype)  # as the layer keeps it
     if scale == "channel":
-        return ChannelLevels(unscaled, tuple(scales.to(layer.weight.dtype).tolist()))
-    return LayerLevels(unscaled, float(scales))
+        return ChannelLevels(unscaled, tuple(rounded.tolist()))
+    return LayerLevels(unscaled, float(rounded))
 
 
 def prepared_layers(network: nn.Module) -> dict[str, tuple[nn.Parameter, Quantiser]]:
@@ -127,6 +128,13 @@ def prepared_layers(network: nn.Module) -> dict[str, tuple[nn.Parameter, Quantis
         if isinstance(chain[0], Quantiser):
             found[name] = (chain.original, chain[0])
     return found
+
+
+def levels_of(network: nn.Module) -> dict[str, Levels]:
+    """Return the levels of the prepared layers by name; none of a plain network."""
+    return {
+        name: quantiser.layer_levels for name, (_, quantiser) in prepared_layers(network).items()
+    }
 
 
 def convert(network: nn.Module) -> dict[str, Levels]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.errors import DataError
-from repro.cells import CELLS, SIMULATED, RunKey, Tier
+from repro.cells import ALL_CELLS, RunKey, Tier
 from repro.cli.parsing import parse
 from repro.cli.tables import TablesArguments, command_report, write_tables
 
@@ -38,7 +38,8 @@ class ReproduceArguments:
 def command_reproduce(arguments: Sequence[str]) -> int:
     """Run every cell of a tier, then the tables."""
     chosen = parse(ReproduceArguments, arguments)
-    from repro.recipes.shipped import RECIPES, find_recipe
+    from repro.recipes.shipped import RECIPES
+    from repro.recipes.spec import RunSpec
     from repro.report.publish import require_published
     from repro.report.run_summary import run_in_words
     from repro.run.lifecycle import run
@@ -46,7 +47,7 @@ def command_reproduce(arguments: Sequence[str]) -> int:
 
     require_published(chosen.results)
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
-    ready = [cell for cell in (*CELLS, *SIMULATED) if (cell, chosen.tier) in RECIPES]
+    ready = [cell for cell in ALL_CELLS if (cell, chosen.tier) in RECIPES]
     keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in c.precisions]
     without_data: dict[str, str] = {}  # cell -> what is missing
     for number, key in enumerate(keys, 1):
@@ -54,7 +55,7 @@ def command_reproduce(arguments: Sequence[str]) -> int:
         if str(key.cell) in without_data:
             continue
         try:
-            print(run_in_words(run(key, find_recipe(key.cell, key.tier), places)), flush=True)
+            print(run_in_words(run(RunSpec.shipped(key), places)), flush=True)
         except DataError as error:  # the other cells may have theirs
             without_data[str(key.cell)] = str(error)
             print(f"not run: {error}", file=sys.stderr)

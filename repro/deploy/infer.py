@@ -31,8 +31,8 @@ def infer_in_words(cell: PackedCell, arithmetic: Arithmetic, compare: bool) -> s
     warm_up(network, cell)
     right, seconds, outputs = evaluate(network, cell, keep=compare)
     lines = [
-        f"{cell.key}: {100 * float(right.float().mean()):.2f} % of {len(right):,} test images, "
-        f"from {cell.file}",
+        f"{cell.spec.key}: {100 * float(right.float().mean()):.2f} % of {len(right):,} test images"
+        f", from {cell.file}",
         memory_in_words(loaded),
         f"{len(right) / seconds:,.1f} images/s in batches of {cell.data.batch_size}, "
         f"{torch.get_num_threads()} threads, packed layers in {arithmetic}"

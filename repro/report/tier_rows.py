@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 
 from repro.cells import CELLS, PRECISIONS, QUANTISED, SIMULATED, TIERS, Cell, Precision, Tier
-from repro.recipes.shipped import RECIPES
-from repro.recipes.spec import recipe_hash
+from repro.recipes.spec import shipped_hash
 from repro.report.parts import Parts
 from repro.report.wording import NOT_RUN, SCALE
 from repro.results.row import Row, unpack_correct
@@ -209,9 +208,5 @@ def is_stale(row: Row, hashes: Hashes) -> bool | None:
 
 def current_hashes(rows: Iterable[Row]) -> dict[str, str]:
     """Return run key -> hash of today's recipe; a run whose recipe is gone is left out."""
-    keys = [row.key for row in rows]
-    return {
-        str(key): recipe_hash(RECIPES[key.cell, key.tier], key.precision)
-        for key in keys
-        if (key.cell, key.tier) in RECIPES
-    }
+    hashes = {str(row.key): shipped_hash(row.key) for row in rows}
+    return {name: found for name, found in hashes.items() if found is not None}

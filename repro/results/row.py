@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
-from repro.cells import Dataset, Method, Precision, RunKey, Tier, find_cell
+from repro.cells import Method, Precision, RunKey, Tier, find_cell
 from repro.results.schema import STRICT, Count, Fraction, Positive, Size
 from repro.results.statistics import exact_p
 
@@ -95,7 +95,7 @@ class Row:
     """
 
     method: Method
-    dataset: Dataset
+    dataset: str
     network: str
     precision: Precision
     seed: Count

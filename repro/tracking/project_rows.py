@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from repro.errors import UserError
-from repro.recipes.shipped import RECIPES
-from repro.recipes.spec import recipe_hash
+from repro.recipes.spec import shipped_hash
 from repro.results.row import Row
 from repro.results.rows import row_from_text
 from repro.tracking.model_artifact import MODEL_OF
@@ -96,9 +95,7 @@ def choose(runs: Iterable[Any]) -> Found:
 
 def preference(row: Row) -> tuple[bool, bool]:
     """Return what makes a row better than another of its key: today's recipe, a clean tree."""
-    shipped = RECIPES.get((row.key.cell, row.tier))
-    current = shipped is not None and recipe_hash(shipped, row.precision) == row.recipe_hash
-    return current, not row.git_dirty
+    return shipped_hash(row.key) == row.recipe_hash, not row.git_dirty
 
 
 def reason(kept: Row, left: Row) -> str:

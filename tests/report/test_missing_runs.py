@@ -41,7 +41,7 @@ def test_a_tier_without_rows_has_no_holes() -> None:
 def test_the_commands_name_the_runs() -> None:
     head, *commands = missing_in_words(ROWS, "desk").splitlines()
     assert head.startswith(f"{len(commands)} of the desk tier's runs are missing")
-    named = [parse_run(shlex.split(command)[4:])[1] for command in commands]
+    named = [parse_run(shlex.split(command)[4:])[1].key for command in commands]
     assert named == missing_runs(ROWS, "desk")
     assert {key.cell for key in named} <= {cell for cell, _ in RECIPES}
     assert CELLS[1] in {key.cell for key in named}

@@ -8,7 +8,7 @@ from reading import desk
 
 from repro.cells import CELLS, SIMULATED
 from repro.recipes.shipped import RECIPES
-from repro.recipes.spec import recipe_hash
+from repro.recipes.spec import shipped_hash
 from repro.report.tier_rows import MARKS, TierRows, all_tiers, current_hashes
 from repro.results.row import Row
 
@@ -93,10 +93,8 @@ def test_tiers_and_simulated_events_share_no_row() -> None:
 def test_a_recipe_that_is_gone_makes_its_rows_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     gone, rows = CELLS[2], family(fp32=15, binary=14)
     monkeypatch.setattr(
-        "repro.report.tier_rows.RECIPES",
+        "repro.recipes.spec.RECIPES",
         {name: recipe for name, recipe in RECIPES.items() if name[0] != gone},
     )
     hashes = current_hashes([*rows, make_row(right(3), cell=gone)])
-    assert hashes == {
-        str(row.key): recipe_hash(RECIPES[row.key.cell, "desk"], row.precision) for row in rows
-    }
+    assert hashes == {str(row.key): shipped_hash(row.key) for row in rows}
