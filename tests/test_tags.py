@@ -18,7 +18,7 @@ STBP = find_cell("stbp", "cifar10")
 
 def tables(rows: list[Row]) -> dict[str, Table]:
     tiers = [TierRows(rows, "desk", cells) for cells in (CELLS, SIMULATED)]
-    made = [tier_tables(tier, {}) for tier in tiers if tier.rows or not tier.simulated]
+    made = [tier_tables(tier, {}) for tier in tiers if tier.rows or not tier.prefix]
     return {name: table for each in made for name, table in each.items()}
 
 

@@ -4,10 +4,11 @@ Every table belongs to one tier. Ours and the published numbers stand side by si
 weakens a number (an old recipe, a dirty tree, a parent that has changed) is marked at the number.
 """
 
+from datamodules.catalogue import DATA_SETS
 from repro.cells import QUANTISED, SPIKING, Cell, Precision
 from repro.report.control import CONTROL
 from repro.report.tier_rows import TierRows
-from repro.report.wording import NAMES, NEEDS, NOT_RUN, SCALE, SIMULATION
+from repro.report.wording import NAMES, NOT_RUN, SCALE, SIMULATION
 from repro.results.published import GRADES, UNKNOWN, PublishedNumbers, published_value
 from repro.results.statistics import spread
 from repro.table import Table
@@ -20,9 +21,9 @@ def accuracy_table(tier: TierRows, published: PublishedNumbers) -> Table:
 
     Args:
         tier: Our rows.
-        published: See `read_published`; of simulated cells nothing is.
+        published: See `read_published`; they are of the paper's cells only.
     """
-    columns = () if tier.simulated else PUBLISHED
+    columns = () if tier.prefix else PUBLISHED
     mark = "" if tier.tier == "paper" else " §"
     names = [
         f"{NAMES[precision]} parent" if precision == "fp32" else NAMES[precision]
@@ -58,9 +59,9 @@ def _accuracy_notes(tier: TierRows) -> list[str]:
             "These are differences in percentage points on the same test images and seeds, with "
             "95 % intervals; quantised minus parent is the control's part plus that of CBP."
         )
-    if tier.simulated:
+    if tier.prefix == "simulated_":
         notes.append(SIMULATION)
-    else:
+    elif not tier.prefix:
         notes += [
             "Published: the sources pick the best epoch on the test images, or do not say.",
             GRADES,
@@ -71,7 +72,8 @@ def _accuracy_notes(tier: TierRows) -> list[str]:
         )
     ran = {cell.dataset for cell, _ in tier.groups}
     missing = dict.fromkeys(cell.dataset for cell in tier.cells if cell.dataset not in ran)
-    notes += [f"Not run, {name}: {NEEDS[name]}." for name in missing if name in NEEDS]
+    needs = {name: DATA_SETS[name].needs for name in missing}
+    notes += [f"Not run, {name}: {need}." for name, need in needs.items() if need]
     return notes + _data_notes(tier)
 
 
@@ -100,7 +102,7 @@ def _data_notes(tier: TierRows) -> list[str]:
     said = []
     for row in tier.rows:
         counts = f"{row.train_images:,} / {row.val_images:,} / {row.test_images:,}"
-        noun = "recordings" if "dvs" in row.data or "gesture" in row.data else "images"
+        noun = DATA_SETS[row.data].items if row.data in DATA_SETS else "images"
         skipped = f"; {row.skipped} damaged ones were left out" if row.skipped else ""
         counts = f"{counts} training / validation / test {noun}"
         said.append(f"{row.key.cell} read {row.data}: {counts}{skipped}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from repro.cells import SIMULATED, Tier
+from repro.cells import GROUPS, Tier
 from repro.errors import UserError
 from repro.results.row import Row
 from repro.results.schema import STRICT, Count, Fraction, in_one_line
@@ -36,13 +36,14 @@ class LinearModel:
     data_checksum: str
 
     @property
-    def simulated(self) -> bool:
-        """Whether it read simulated events."""
-        return self.dataset in {cell.dataset for cell in SIMULATED}
+    def prefix(self) -> str:
+        """Which of `GROUPS` its data set belongs to, empty for the paper's and for digits."""
+        cells = (name for name, group in GROUPS.items() for c in group if c.dataset == self.dataset)
+        return next(cells, "")
 
     def note(self, rows: Iterable[Row]) -> str:
         """Return the line below the accuracy table; ``≠`` marks other images than the rows'."""
-        seen = "events by pixel and polarity" if self.simulated else "pixels"
+        seen = "events by pixel and polarity" if self.prefix == "simulated_" else "pixels"
         name = f"linear model (logistic regression on the {seen} of {self.dataset})"
         has = (
             f"{100 * self.accuracy_test:.2f} % of {self.test_images:,} test images, "

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from repro.cells import CELLS, SIMULATED, RunKey, Tier
+from repro.cells import ALL_CELLS, RunKey, Tier
 from repro.recipes.shipped import RECIPES
 from repro.results.row import Row
 
@@ -21,7 +21,7 @@ def missing_runs(rows: Iterable[Row], tier: Tier) -> list[RunKey]:
     seeds, there = sorted({row.seed for row in mine}), {row.key for row in mine}
     wanted = [
         RunKey(cell, precision, seed, tier)
-        for cell in (*CELLS, *SIMULATED)
+        for cell in ALL_CELLS
         if (cell, tier) in RECIPES
         for seed in seeds
         for precision in cell.precisions

@@ -41,7 +41,8 @@ TABLES: Final[Mapping[str, Callable[[TierRows], Table]]] = {
     "comparison": comparison_table,
     "files": file_table,
 }
-OF_THE_PAPER: Final = ("claims", "conversion")  # of simulated events there is nothing to say
+OF_THE_PAPER: Final = ("claims", "conversion")  # the other groups have no such table
+HEADINGS: Final = {"": "", "simulated_": " on simulated events", "beyond_": " beyond the paper"}
 
 
 def tier_tables(
@@ -55,12 +56,12 @@ def tier_tables(
         linear: Linear models of this tier's data sets, a line each below the accuracy.
     """
     accuracy = accuracy_table(tier, published)
-    below = [model.note(tier.rows) for model in linear if model.simulated == tier.simulated]
+    below = [model.note(tier.rows) for model in linear if model.prefix == tier.prefix]
     tables = {"accuracy": dataclasses.replace(accuracy, notes=(*accuracy.notes, *below))}
     for name, table_of in TABLES.items():
-        if not (tier.simulated and name in OF_THE_PAPER):
+        if not (tier.prefix and name in OF_THE_PAPER):
             tables[name] = table_of(tier)
-    return {f"{'simulated_' * tier.simulated}{name}": table for name, table in tables.items()}
+    return {f"{tier.prefix}{name}": table for name, table in tables.items()}
 
 
 def write_results(
@@ -84,7 +85,7 @@ def write_results(
     ran = {row.tier for tier in tiers for row in tier.rows}
     for tier in tiers:
         shown = tier.tier in ran or tier.tier not in ON_DEMAND
-        if tier.rows or (shown and not tier.simulated):
+        if tier.rows or (shown and not tier.prefix):
             tables = tier_tables(tier, published, linear_models(results, tier.tier))
             folder = results / "smoke" if tier.tier == "smoke" else results
             paths += _write_page(tier, tables, folder)
@@ -109,19 +110,19 @@ def _write_page(tier: TierRows, tables: Mapping[str, Table], folder: Path) -> li
 
     Without a point to show an old figure is removed.
     """
-    simulated, name = tier.simulated, tier.tier
-    parts = [f"# Results{' on simulated events' * simulated}, {name} tier\n"]
-    if not simulated:
+    name, prefix = tier.tier, tier.prefix
+    parts = [f"# Results{HEADINGS[prefix]}, {name} tier\n"]
+    if not prefix:
         parts.append(" ".join(summary(tier)) + "\n")
     parts += [table.to_markdown() for table in tables.values()]
-    figure = folder / f"accuracy_against_memory_{'simulated_' * simulated}{name}.svg"
+    figure = folder / f"accuracy_against_memory_{prefix}{name}.svg"
     paths = []
     if points := our_points(tier):
         paths.append(draw_memory_figure(points, name, figure))
         parts.append(f"![Accuracy against weight memory, {name} tier]({figure.name})\n")
     else:
         figure.unlink(missing_ok=True)
-    page = folder / f"{'simulated' if simulated else 'accuracy'}_{name}.md"
+    page = folder / f"{prefix or 'accuracy_'}{name}.md"
     return [*paths, write_atomically(page, "\n".join(parts))]
 
 
@@ -184,7 +185,7 @@ def publish(rows: Sequence[Row], results: Path, show: Tier | None) -> None:
     tiers = all_tiers(rows, current_hashes(rows))
     memory = memory_table(published, memory_of_cells())
     paths = write_results(tiers, published, results, memory)
-    real = [tier for tier in tiers if not tier.simulated and tier.tier != "smoke"]
+    real = [tier for tier in tiers if not tier.prefix and tier.tier != "smoke"]
     if first := next((tier for tier in real if tier.rows), None):
         table = tier_tables(first, published, linear_models(results, first.tier))["accuracy"]
         fill_readme(results.parent / "README.md", " ".join(summary(first)), table)

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from repro.cells import CELLS, PRECISIONS, QUANTISED, SIMULATED, TIERS, Cell, Precision, Tier
+from repro.cells import CELLS, GROUPS, PRECISIONS, QUANTISED, TIERS, Cell, Precision, Tier
 from repro.recipes.spec import shipped_hash
 from repro.report.parts import Parts
 from repro.report.wording import NOT_RUN, SCALE
@@ -25,6 +25,7 @@ MARKS: Final[Mapping[str, str]] = {
     "¶": "the row of its parent, or of the ANN above that, is missing or has changed since",
     "△": "the learning rate fell at another epoch than in the control, or in one of the two only",
 }
+SCOPES: Final = {"": "", "simulated_": "simulated events, ", "beyond_": "beyond the paper, "}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TierRows:
         rows: Rows of any tier and cell; kept are those of this tier and these cells, in the order
             of ``cells`` and of the precisions, then by seed.
         tier: Scale of the experiment.
-        cells: The nine of the paper, or the simulated ones; they never share a table.
+        cells: The nine of the paper, or those of another of `GROUPS`.
         hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
     """
 
@@ -53,14 +54,14 @@ class TierRows:
         object.__setattr__(self, "rows", tuple(mine))
 
     @property
-    def simulated(self) -> bool:
-        """Whether the data sets are simulated."""
-        return self.cells == SIMULATED
+    def prefix(self) -> str:
+        """Which of `GROUPS` the cells are, empty for those of the paper."""
+        return next(name for name, cells in GROUPS.items() if cells == self.cells)
 
     @property
     def scope(self) -> str:
         """What a table of these rows is about, for its title."""
-        return f"{'simulated events, ' * self.simulated}{self.tier} tier"
+        return f"{SCOPES[self.prefix]}{self.tier} tier"
 
     @property
     def scale(self) -> str:
@@ -188,8 +189,8 @@ class TierRows:
 
 
 def all_tiers(rows: Sequence[Row], hashes: Hashes = None) -> list[TierRows]:
-    """Return the rows of every tier, of the paper's cells and then of simulated events."""
-    return [TierRows(rows, tier, cells, hashes) for tier in TIERS for cells in (CELLS, SIMULATED)]
+    """Return the rows of every tier, of the paper's cells first."""
+    return [TierRows(rows, tier, cells, hashes) for tier in TIERS for cells in GROUPS.values()]
 
 
 def difference(before: Sequence[Row], after: Sequence[Row]) -> Difference:

@@ -1,10 +1,10 @@
 """Tables of weight memory: the paper's networks computed and published, and our saved files."""
 
 from collections.abc import Mapping
-from typing import Final
 
 import torch
 
+from datamodules.catalogue import DATA_SETS
 from repro import memory
 from repro.build import build_network
 from repro.cbp.layers import choose_layers
@@ -14,15 +14,6 @@ from repro.memory import Memory
 from repro.recipes.shipped import RECIPES
 from repro.results.published import GRADES, UNKNOWN, PublishedNumbers, published_value
 from repro.table import Table
-
-CLASSES: Final = {
-    "cifar10": 10,
-    "cifar100": 100,
-    "dvs128_gesture": 11,
-    "cifar10_dvs": 10,
-    "imagenet": 1000,
-}
-
 
 MemoryByCell = Mapping[str, Mapping[str, Memory]]
 
@@ -85,7 +76,9 @@ def computed_memory(cell: Cell) -> dict[str, Memory]:
     The network is that of the cell's recipe of the paper tier.
     """
     with torch.device("meta"):
-        network = build_network(cell, RECIPES[cell, "paper"], CLASSES[cell.dataset], "cbp")
+        network = build_network(
+            cell, RECIPES[cell, "paper"], DATA_SETS[cell.dataset].classes, "cbp"
+        )
     chosen = choose_layers(network)
     return {
         name: memory.count(network, dict.fromkeys(chosen, LayerLevels(LEVELS[name], 1.0).bits))

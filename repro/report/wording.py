@@ -30,11 +30,6 @@ STEP_NAMES: Final[Mapping[str, str]] = {
     "potential": "potential",
     "weights": "weights",
 }
-NEEDS: Final[Mapping[str, str]] = {
-    "dvs128_gesture": "the recordings must be downloaded, and the paper's tier takes a GPU",
-    "cifar10_dvs": "the recordings must be downloaded, and the paper's tier takes a GPU",
-    "imagenet": "the images are handed out on registration only, and training takes GPUs for days",
-}
 SIMULATION: Final = (
     "Events that a simulated camera makes of real images or drawn limbs (docs/simulation.md), not "
     "the recorded data set: a proof that the path learns, comparable with nothing published."

@@ -7,9 +7,10 @@ import pytest
 from made_rows import family, make_row, right
 from reading import PAPER
 
-from repro.cells import CELLS
+from repro.cells import CELLS, GROUPS, Cell
 from repro.errors import UserError
-from repro.report.publish import publish
+from repro.report.publish import publish, tier_tables
+from repro.report.tier_rows import TierRows
 from repro.results.rows import read_rows, write_row
 
 
@@ -97,3 +98,17 @@ def test_no_published_numbers_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"paper\.csv is missing: run in the project's folder"):
         publish([], tmp_path, None)
     assert not list(tmp_path.iterdir())
+
+
+def test_cells_beyond_the_paper_have_tables_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    beyond = (Cell("stbp", "digits", "conv7fc3", 8),)
+    monkeypatch.setitem(GROUPS, "beyond_", beyond)
+    tables = tier_tables(TierRows([], "desk", beyond), {})
+    assert list(tables) == [
+        f"beyond_{name}" for name in ("accuracy", "control", "comparison", "files")
+    ]
+    table = tables["beyond_accuracy"]
+    assert table.title == "Accuracy, beyond the paper, desk tier"
+    assert [line[0] for line in table.lines] == ["stbp/digits"]
+    assert "ublished" not in f"{table.header}"
+    assert "simulated" not in f"{table.notes}"

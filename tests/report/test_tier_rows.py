@@ -87,7 +87,7 @@ def test_tiers_and_simulated_events_share_no_row() -> None:
         "desk tier": (rows[0],),
         "simulated events, desk tier": (rows[2],),
     }
-    assert TierRows(rows, "desk", SIMULATED).simulated
+    assert TierRows(rows, "desk", SIMULATED).prefix == "simulated_"
 
 
 def test_a_recipe_that_is_gone_makes_its_rows_stale(monkeypatch: pytest.MonkeyPatch) -> None:

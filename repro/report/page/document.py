@@ -53,7 +53,7 @@ RUN_HEADER: Final = (
 
 @dataclass(frozen=True)
 class Part:
-    """The runs of one tier, on real or on simulated data.
+    """The runs of one tier and group of cells.
 
     Attributes:
         id: Of its place on the page.
@@ -133,13 +133,13 @@ def _part(
     traces: Mapping[str, Trace],
 ) -> Part:
     """Return one part of the page."""
-    name = f"{'simulated-' * tier.simulated}{tier.tier}"
-    about = f"{SIMULATION} " if tier.simulated else ""
+    name = f"{tier.prefix.replace('_', '-')}{tier.tier}"
+    about = f"{SIMULATION} " if tier.prefix == "simulated_" else ""
     return Part(
         id=name,
         title=tier.scope.capitalize(),
         scale=f"{about}Scale: {SCALE[tier.tier]}.",
-        findings=() if tier.simulated else tuple(summary(tier)),
+        findings=() if tier.prefix else tuple(summary(tier)),
         figures=(
             memory_figure(tier, published),
             failure_figure(f"failure-{name}", tier.rows, traces, tier.cells),

@@ -33,12 +33,12 @@ def memory_figure(tier: TierRows, published: PublishedNumbers) -> Figure:
     """
     cells, ours = tier.cells, our_points(tier)
     theirs = published_points(published, cells)
-    name = f"memory-{'simulated-' * tier.simulated}{tier.tier}"
+    name = f"memory-{tier.prefix.replace('_', '-')}{tier.tier}"
     if not ours and not theirs:
         return Figure(name, "Accuracy against weight memory")
     x = logarithmic(point.megabytes for point in (*ours, *theirs))
     about = ""
-    if not tier.simulated:
+    if not tier.prefix:
         about = " Published points belong to the paper's networks and recipes."
         if tier.tier != "paper":
             about += f" Ours are of the {tier.tier} tier: not comparable with them."
@@ -49,7 +49,7 @@ def memory_figure(tier: TierRows, published: PublishedNumbers) -> Figure:
         "Test accuracy in percent at the epoch picked on validation, mean over seeds, bars are ± "
         "one sample standard deviation; weights only, in MB of 10^6 bytes. The same horizontal "
         f"axis everywhere, a vertical one for each cell, from 0.{about}",
-        (_key(published=not tier.simulated), *panels),
+        (_key(published=not tier.prefix), *panels),
         csv_text(HEADER, (_line(point, tier) for point in (*ours, *theirs))),
     )
 
