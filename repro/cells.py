@@ -84,8 +84,8 @@ SIMULATED: Final[tuple[Cell, ...]] = _cells_beside(simulated=True)
 # Data sets that the paper does not have.
 BEYOND: Final[tuple[Cell, ...]] = _cells_beside(simulated=False)
 ALL_CELLS: Final = (*CELLS, *SIMULATED, *BEYOND)
-# Cells of two groups never share a table; the names are the beginnings of their tables' names.
-GROUPS: Final = {"": CELLS, "simulated_": SIMULATED, "beyond_": BEYOND}
+# Which cells share tables, by what the names of these tables begin with.
+CELLS_BY_PREFIX: Final = {"": CELLS, "simulated_": SIMULATED, "beyond_": BEYOND}
 
 
 def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from repro.cells import GROUPS, Tier
+from repro.cells import CELLS_BY_PREFIX, Tier
 from repro.errors import UserError
 from repro.results.row import Row
 from repro.results.schema import STRICT, Count, Fraction, in_one_line
@@ -37,9 +37,11 @@ class LinearModel:
 
     @property
     def prefix(self) -> str:
-        """Which of `GROUPS` its data set belongs to, empty for the paper's and for digits."""
-        cells = (name for name, group in GROUPS.items() for c in group if c.dataset == self.dataset)
-        return next(cells, "")
+        """With which cells it shares tables, see `CELLS_BY_PREFIX`; digits: with the paper's."""
+        for prefix, cells in CELLS_BY_PREFIX.items():
+            if self.dataset in {cell.dataset for cell in cells}:
+                return prefix
+        return ""
 
     def note(self, rows: Iterable[Row]) -> str:
         """Return the line below the accuracy table; ``≠`` marks other images than the rows'."""

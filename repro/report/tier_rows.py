@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from repro.cells import CELLS, GROUPS, PRECISIONS, QUANTISED, TIERS, Cell, Precision, Tier
+from repro.cells import CELLS, CELLS_BY_PREFIX, PRECISIONS, QUANTISED, TIERS, Cell, Precision, Tier
 from repro.recipes.spec import shipped_hash
 from repro.report.parts import Parts
 from repro.report.wording import NOT_RUN, SCALE
@@ -36,7 +36,7 @@ class TierRows:
         rows: Rows of any tier and cell; kept are those of this tier and these cells, in the order
             of ``cells`` and of the precisions, then by seed.
         tier: Scale of the experiment.
-        cells: The nine of the paper, or those of another of `GROUPS`.
+        cells: The nine of the paper, or those of another of `CELLS_BY_PREFIX`.
         hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
     """
 
@@ -55,8 +55,8 @@ class TierRows:
 
     @property
     def prefix(self) -> str:
-        """Which of `GROUPS` the cells are, empty for those of the paper."""
-        return next(name for name, cells in GROUPS.items() if cells == self.cells)
+        """With what the names of its tables begin: nothing for the cells of the paper."""
+        return next(name for name, cells in CELLS_BY_PREFIX.items() if cells == self.cells)
 
     @property
     def scope(self) -> str:
@@ -190,7 +190,9 @@ class TierRows:
 
 def all_tiers(rows: Sequence[Row], hashes: Hashes = None) -> list[TierRows]:
     """Return the rows of every tier, of the paper's cells first."""
-    return [TierRows(rows, tier, cells, hashes) for tier in TIERS for cells in GROUPS.values()]
+    return [
+        TierRows(rows, tier, cells, hashes) for tier in TIERS for cells in CELLS_BY_PREFIX.values()
+    ]
 
 
 def difference(before: Sequence[Row], after: Sequence[Row]) -> Difference:

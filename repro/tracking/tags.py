@@ -1,6 +1,6 @@
 """Which tables a run belongs to, for those who look for it in W&B."""
 
-from repro.cells import GROUPS, QUANTISED, RunKey
+from repro.cells import CELLS_BY_PREFIX, QUANTISED, RunKey
 from repro.recipes.spec import RunSpec
 from repro.results.published import LOSS_PAIRS, RISE_CELL
 
@@ -25,7 +25,7 @@ def tables_of(key: RunKey) -> tuple[str, ...]:
     of_pairs = QUANTISED if key.precision == "fp32" else (key.precision,)
     if any((key.cell, precision) in claimed for precision in of_pairs):
         found.append("claims")
-    prefix = next(name for name, cells in GROUPS.items() if key.cell in cells)
+    prefix = next(name for name, cells in CELLS_BY_PREFIX.items() if key.cell in cells)
     return tuple(prefix + name for name in found)
 
 

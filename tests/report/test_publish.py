@@ -7,7 +7,7 @@ import pytest
 from made_rows import family, make_row, right
 from reading import PAPER
 
-from repro.cells import CELLS, GROUPS, Cell
+from repro.cells import CELLS, CELLS_BY_PREFIX, Cell
 from repro.errors import UserError
 from repro.report.publish import publish, tier_tables
 from repro.report.tier_rows import TierRows
@@ -102,7 +102,7 @@ def test_no_published_numbers_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_cells_beyond_the_paper_have_tables_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     beyond = (Cell("stbp", "digits", "conv7fc3", 8),)
-    monkeypatch.setitem(GROUPS, "beyond_", beyond)
+    monkeypatch.setitem(CELLS_BY_PREFIX, "beyond_", beyond)
     tables = tier_tables(TierRows([], "desk", beyond), {})
     assert list(tables) == [
         f"beyond_{name}" for name in ("accuracy", "control", "comparison", "files")
