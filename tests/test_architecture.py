@@ -23,8 +23,9 @@ FLOORS: Final = (
     ("repro.build", "repro.tracking"),
     ("repro.methods", "repro.sweep"),
     ("repro.networks", "repro.packing", "repro.recipes", "repro.results"),
+    ("repro.memory",),
     ("repro.neurons", "repro.cbp", "repro.provenance", "repro.run_folder"),
-    ("repro.cells", "repro.files", "repro.memory", "repro.interrupts", "repro.device"),
+    ("repro.cells", "repro.files", "repro.interrupts", "repro.device"),
     ("repro.errors", "repro.table"),
     ("datamodules",),
 )
@@ -161,7 +162,7 @@ def heavy_modules(*words: str) -> set[str]:
     """Which of the slow packages a command of ours imports."""
     program = (
         "import sys; from repro.cli import main; main(sys.argv[1:]);"
-        "slow = {'torch', 'pytorch_lightning', 'numba', 'wandb', 'ray'};"
+        "slow = {'torch', 'pytorch_lightning', 'numba', 'wandb', 'ray', 'pydantic', 'scipy'};"
         "print('\\n' + ' '.join(slow & {*sys.modules}))"
     )
     command = [sys.executable, "-c", program, *words]

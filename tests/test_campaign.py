@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from test_rows import make_row, right
+from made_rows import make_row, right
 
 from datamodules.errors import DataError
 from repro.campaign.campaign import (

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.train_step import CASES, batch, our_module
 from repro import memory
+from repro.cbp.selection import find_layers
 from repro.cli import main
 from repro.deploy.costs import PICOJOULE_AC, PICOJOULE_MAC, Costs, measure
 from repro.deploy.costs_report import TOTALS, to_csv
@@ -195,7 +196,7 @@ def test_observing_changes_no_output(method: str) -> None:
 def test_layers_and_neurons_of_every_network(method: str) -> None:
     network, inputs = whole(method)
     costs = measure(network, [inputs, inputs[:1]])
-    layers = memory.weight_layers(network)
+    layers = find_layers(network)
     assert {layer.name for layer in costs.layers} == set(layers)
     assert costs.not_counted == ()
     assert costs.images == 4

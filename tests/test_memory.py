@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from repro.memory import Memory, count, packed_bytes, weight_layers
+from repro.cbp.selection import find_layers
+from repro.memory import Memory, count, packed_bytes
 
 CONV7FC3 = "128C3-256C3s2-256C3-512C3s2-512C3-1024C3-2048C3s2-1024-512-K"
 MB = 10**6  # bytes
@@ -28,7 +29,7 @@ def conv7fc3(classes: int) -> nn.Sequential:
 
 
 def quantise_inner(network: nn.Module, bits: int) -> Memory:
-    names = list(weight_layers(network))
+    names = list(find_layers(network))
     return count(network, dict.fromkeys(names[1:-1], bits))
 
 

@@ -3,12 +3,13 @@
 import dataclasses
 
 import pytest
-from test_rows import make_row, right
+from made_rows import make_row, right
 
 from repro.cells import CELLS, Cell, RunKey
 from repro.recipes.paper_short import shorten
 from repro.recipes.shipped import RECIPES, find_recipe
 from repro.report.claims import claims_table
+from repro.report.tier_rows import TierRows
 
 SHORT = [cell for cell in CELLS if (cell, "paper_short") in RECIPES]
 
@@ -46,5 +47,5 @@ def test_runs_of_the_tier_have_their_name_and_their_words() -> None:
     assert str(key) == "tssl_bp-cifar10-binary-paper_short-s0"
     assert "--tier paper_short" in key.command()
     row = make_row(right(9), right(10), tier="paper_short")
-    table = claims_table([row], "paper_short")
+    table = claims_table(TierRows([row], "paper_short"))
     assert any("by rule, not tuned" in note for note in table.notes)

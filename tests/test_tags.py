@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from test_rows import make_row, right
+from made_rows import family
 
 from repro.cells import CELLS, SIMULATED, Cell, RunKey, find_cell
 from repro.recipes.spec import RunSpec
-from repro.report.publish import simulated_tables, tier_tables
+from repro.report.publish import tier_tables
+from repro.report.tier_rows import TierRows
 from repro.results.row import Row
 from repro.table import Table
 from repro.tracking.tags import tables_of, tags_of
@@ -15,21 +16,10 @@ from repro.tracking.tags import tables_of, tags_of
 STBP = find_cell("stbp", "cifar10")
 
 
-def family(cell: Cell) -> list[Row]:
-    """A row of every precision of a cell, right on other images each."""
-    numbers = {"ann": 17, "fp32": 16, "fp32_control": 15, "binary": 14, "ternary": 13}
-    found: list[Row] = []
-    parent = None
-    for precision in cell.precisions:
-        row = make_row(right(numbers[precision]), parent, cell, precision=precision)
-        found.append(row)
-        if precision in ("ann", "fp32"):
-            parent = right(numbers[precision])
-    return found
-
-
 def tables(rows: list[Row]) -> dict[str, Table]:
-    return tier_tables(rows, (), "desk", None) | simulated_tables(rows, "desk", None)
+    tiers = [TierRows(rows, "desk", cells) for cells in (CELLS, SIMULATED)]
+    made = [tier_tables(tier, {}) for tier in tiers if tier.rows or not tier.prefix]
+    return {name: table for each in made for name, table in each.items()}
 
 
 def shown(rows: list[Row]) -> dict[str, str]:
@@ -39,7 +29,8 @@ def shown(rows: list[Row]) -> dict[str, str]:
 
 @pytest.mark.parametrize("cell", [*CELLS, *SIMULATED], ids=str)
 def test_a_table_that_is_not_among_the_tags_does_not_change_with_the_row(cell: Cell) -> None:
-    rows = family(cell)
+    numbers = {"ann": 17, "fp32": 16, "fp32_control": 15, "binary": 14, "ternary": 13}
+    rows = family(cell, **{name: numbers[name] for name in cell.precisions})
     whole = shown(rows)
     for row in rows:
         rest = shown([other for other in rows if other is not row])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_rows import make_row, right
+from made_rows import make_row, right
 from test_wandb_sweep import (
     CHILDREN,
     LONG,

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_rows import make_row, right
+from made_rows import make_row, right
 
 from repro.cli import main
 from repro.errors import UserError

@@ -16,7 +16,7 @@ from repro.errors import UserError
 class ReproduceArguments:
     """Run every cell that exists at a tier, parents before children, then write the tables.
 
-    A cell whose data are not to be had is left out and named at the end; the exit code is then 1.
+    A cell whose data are missing is left out and named at the end; the exit code is then 1.
 
     Attributes:
         tier: paper as published, paper_short with its schedule shortened, desk in minutes on two

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_rows import make_row, right
 from page_parser import Page as Parsed
-from test_page import family, page_of, write_folder
-from test_rows import make_row, right
+from test_page import page_of, three_runs, write_folder
 
 from repro.cells import SIMULATED
 
@@ -27,7 +27,7 @@ PHONE = {"width": 390, "height": 844}
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    rows = [*family(), make_row(right(9), cell=SIMULATED[0])]
+    rows = [*three_runs(), make_row(right(9), cell=SIMULATED[0])]
     for row in rows[:3]:
         write_folder(row, folder / "runs")
     page_of(folder, rows)

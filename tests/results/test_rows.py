@@ -5,78 +5,18 @@ import json
 import os
 import typing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from made_rows import STBP, make_row, right
 
-from repro.cells import CELLS, Cell, RunKey
+from repro.cells import CELLS, Cell
 from repro.errors import UserError
 from repro.provenance import versions
 from repro.recipes.fields import Pipeline
-from repro.report.tier_rows import MARKS, grouped, joint_marks, marks
 from repro.results.row import PARENT, STEPS_TAKEN, Row, pack_correct, unpack_correct
 from repro.results.rows import read_rows, write_row
-from repro.results.statistics import exact_p, mcnemar_p, pair
-
-STBP = CELLS[1]
-
-
-def make_row(
-    correct: np.ndarray, parent: np.ndarray | None = None, cell: Cell = STBP, **changes: object
-) -> Row:
-    """A row of which only the images that were right, and the changes, matter.
-
-    It is binary if a parent is given, else FP32, unless the changes say otherwise. A run that has a
-    parent by its name and is given none has one that is right on the same images.
-    """
-    accuracy = float(correct.mean())
-    fields: dict[str, Any] = {
-        **{"method": cell.method, "dataset": cell.dataset, "network": cell.network},
-        **{"precision": "fp32" if parent is None else "binary", "seed": 0, "tier": "desk"},
-        **{"recipe": {"time_steps": 4, "cbp": {}}},
-        **{"recipe_hash": "1a", "git_sha": "0" * 40, "git_dirty": False, "versions": versions()},
-        **{"device": "cpu", "data_checksum": "2b", "data": "cifar10", "train_images": 100},
-        **{"val_images": 10, "test_images": len(correct), "epochs": 3, "epochs_done": 3},
-        **{"wall_seconds": 1.5, "accuracy_last": accuracy, "accuracy_best_test": accuracy},
-        **{"accuracy_selected": accuracy, "epoch_best_test": 1, "epoch_selected": 2},
-        **{"accuracy_val_selected": 0.5, "accuracy_file": accuracy, "cfs_first": None},
-        **{"cfs_last": None, "weights": 1000, "quantised_weights": 0, "fp32_bytes": 4000.0},
-        **{"weights_only_bytes": 4000.0, "everything_bytes": 4100.0, "file_bytes": 4264},
-        **dict.fromkeys(PARENT),
-        **{"correct": pack_correct(correct)},
-        **changes,
-    }
-    key = RunKey(cell, fields["precision"], fields["seed"], fields["tier"])
-    if (above := key.parent()) is not None:
-        parent = correct if parent is None else parent
-        counts = pair(parent, correct)
-        fields |= {
-            **{"parent": str(above), "parent_file_sha256": "3c"},
-            **{"accuracy_parent": float(parent.mean())},
-            **{"difference_from_parent": counts.difference},
-            **{"parent_only_right": counts.parent_only_right},
-            **{"child_only_right": counts.child_only_right},
-            **{"mcnemar_p": mcnemar_p(parent, correct)},
-        }
-    if key.is_conversion:
-        assert parent is not None
-        conversion = {"ann": float(parent.mean()), "uncalibrated": 0.1, "light": accuracy}
-        fields |= {"epochs_done": 0, "epoch_selected": 0, "epoch_best_test": 0}
-        fields |= {"conversion": conversion}
-        fields["recipe"] = fields["recipe"] | {"conversion": {"pipeline": "light"}}
-    if bits := {"binary": 1, "ternary": 2}.get(key.precision):
-        fields |= {
-            **{"cfs_first": 0.5, "cfs_last": 0.25, "quantised_weights": 960},
-            **{"weights_only_bytes": (40 * 32 + bits * 960) / 8},
-            **{"everything_bytes": 420.0, "file_bytes": 441},
-        }
-    return Row(**(fields | changes))
-
-
-def right(count: int, of: int = 20) -> np.ndarray:
-    """The first ``count`` images right."""
-    return np.arange(of) < count
+from repro.results.statistics import exact_p
 
 
 def damage(folder: Path, **changes: object) -> Path:
@@ -109,7 +49,7 @@ def test_a_write_that_fails_leaves_the_old_row_and_no_rubbish(
 ) -> None:
     write_row(make_row(right(3)), tmp_path)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="cannot write: disk full"):
         write_row(make_row(right(4)), tmp_path)
     assert [row.accuracy_file for row in read_rows(tmp_path)] == [3 / 20]
     assert len(list(tmp_path.iterdir())) == 1
@@ -123,21 +63,26 @@ def test_a_missing_folder_holds_no_rows(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"colour": "red"}, "unknown fields: colour"),
-        ({"seed": "0"}, "seed is '0', expected int"),
-        ({"seed": True}, "seed is True, expected int"),
-        ({"git_dirty": 0}, "git_dirty is 0, expected bool"),
-        ({"cfs_last": "low"}, "cfs_last is 'low', expected float or NoneType"),
-        ({"accuracy_last": 75.0}, "accuracy_last is 75.0, expected a fraction"),
+        ({"seed": "0"}, "seed is '0', expected a valid integer"),
+        ({"seed": True}, "seed is True, expected a valid integer"),
+        ({"git_dirty": 0}, "git_dirty is 0, expected a valid boolean"),
+        ({"cfs_last": "low"}, "cfs_last is 'low', expected a valid number"),
+        ({"accuracy_last": 75.0}, "accuracy_last is 75.0, expected less than or equal to 1"),
         ({"accuracy_last": float("nan")}, "NaN is not a number"),
         ({"file_bytes": -1}, "file_bytes is -1"),
         ({"test_images": 0}, "test_images is 0"),
-        ({"tier": "big"}, "unknown precision or tier"),
-        ({"method": "ann"}, "unknown cell ann/cifar10"),
+        ({"tier": "big"}, "tier is 'big', expected 'paper', 'paper_short', 'desk' or 'smoke'"),
+        ({"method": "ann"}, "method is 'ann', expected 'tssl_bp', 'stbp', "),
         ({"seed": 7}, "it holds the run stbp-cifar10-fp32-desk-s7"),
-        ({"correct": "ff"}, "correct is no hex of 20 bits"),
-        ({"correct": "zzzzzz"}, "correct is no hex of 20 bits"),
+        ({"correct": "ff"}, "correct is not hex of 20 bits"),
+        ({"correct": "zzzzzz"}, "correct is not hex of 20 bits"),
         ({"accuracy_file": 0.5}, "correct has 15 right images"),
         ({"parent": "x"}, "only parent of the parent's fields are set"),
+        ({"dataset": "cifar100", "network": "vgg16"}, "unknown cell stbp/cifar100/vgg16"),
+        ({"firing_rates": {"conv1": "a"}}, "firing_rates.conv1 is 'a', expected a valid number"),
+        ({"firing_rates": {"conv1": 1.5}}, "firing_rates.conv1 is 1.5, expected less than or eq"),
+        ({"firing_rates": {"conv1": -0.1}}, "firing_rates.conv1 is -0.1, expected greater than"),
+        ({"epoch_lr_drop": -1}, "epoch_lr_drop is -1, expected greater than or equal to 0"),
     ],
 )
 def test_a_foreign_row_is_one_line_with_file_and_remedy(
@@ -147,7 +92,7 @@ def test_a_foreign_row_is_one_line_with_file_and_remedy(
     with pytest.raises(UserError) as caught:
         read_rows(tmp_path)
     text = str(caught.value)
-    assert text.startswith(f"{path} is no valid row: ")
+    assert text.startswith(f"{path}: invalid row: ")
     assert said in text
     assert text.endswith("restore it from git, or delete it and run that cell again")
     assert "\n" not in text
@@ -156,7 +101,7 @@ def test_a_foreign_row_is_one_line_with_file_and_remedy(
 @pytest.mark.parametrize("text", ["", "{", "[]", "<<<<<<< HEAD\n{}", "{}"])
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
     damage(tmp_path).write_text(text)
-    with pytest.raises(UserError, match="is no valid row"):
+    with pytest.raises(UserError, match="invalid row"):
         read_rows(tmp_path)
 
 
@@ -181,7 +126,7 @@ TWO_STEPS = {"ann": 0.7, "uncalibrated": 0.1}
         ({"accuracy_parent": 0.8}, "of the parent say -0.1"),
         ({"mcnemar_p": 0.9}, "mcnemar_p is 0.9, the pairs say 1"),
         ({"parent_only_right": 2, "child_only_right": 1, "mcnemar_p": 0.5}, "the pairs say 1"),
-        ({"epoch_lr_drop": -1}, "epoch_lr_drop is -1, expected 0 or more"),
+        ({"parent_only_right": 10**9 + 1, "child_only_right": 10**9}, "of 20 test images"),
     ],
 )
 def test_a_comparison_that_contradicts_itself_is_refused(
@@ -264,8 +209,8 @@ def test_every_precision_of_a_converted_cell_survives_its_file(
         (VGG, "binary", {"conversion": TWO_STEPS}, "expected None, it converts nothing"),
         (VGG, "fp32", {"conversion": None}, "conversion is None, expected its accuracies"),
         (VGG, "fp32", {"conversion": {"ann": 0.7}}, "pipeline light takes ann, uncalibrated"),
-        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 70.0}}, "expected fractions"),
-        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 1}}, "expected fractions"),
+        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 70.0}}, "less than or equal to 1"),
+        (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 1}}, "conversion ends at light 1.0"),
         (VGG, "fp32", {"epochs_done": 1}, "expected 0, a conversion trains nothing"),
         (VGG, "ann", {"epochs_done": 0}, "epochs_done is 0, expected 1 or more"),
         (STBP, "fp32", {"epochs_done": 0}, "epochs_done is 0, expected 1 or more"),
@@ -294,87 +239,17 @@ def test_packed_bits_come_back_and_one_image_changes_them(images: int) -> None:
         unpack_correct(text + "00", images)
 
 
-def test_groups_keep_the_tier_the_papers_order_and_the_seeds() -> None:
-    rows = [
-        make_row(right(1), cell=CELLS[3]),
-        make_row(right(1), cell=CELLS[-1], precision="ann"),
-        make_row(right(1), cell=CELLS[-1]),
-        make_row(right(1), seed=2),
-        make_row(right(1), seed=1),
-        make_row(right(1), tier="paper"),
-    ]
-    found = {name: [row.seed for row in group] for name, group in grouped(rows, "desk").items()}
-    assert list(found.items()) == [
-        ((CELLS[1], "fp32"), [1, 2]),
-        ((CELLS[3], "fp32"), [0]),
-        ((CELLS[-1], "ann"), [0]),
-        ((CELLS[-1], "fp32"), [0]),
-    ]
-
-
-def test_every_mark_appears_with_its_reason_only() -> None:
-    parent, child = make_row(right(15)), make_row(right(14), right(15))
-    hashes = {str(child.key): child.recipe_hash}
-
-    def found(
-        *group: Row, rows: tuple[Row, ...] = (parent,), current: dict[str, str] | None = None
-    ) -> str:
-        groups = grouped([*rows, *group], "desk")
-        return marks(group, groups, hashes if current is None else current)
-
-    assert found(child) == ""
-    assert found(child, current={str(child.key): "other"}) == " †"
-    assert found(child, current={}) == " †"  # no such recipe any more
-    assert found(dataclasses.replace(child, git_dirty=True)) == " ‡"
-    assert found(child, rows=()) == " ¶"
-    assert found(child, rows=(make_row(right(16)),)) == " ¶"
-    as_many = make_row(~right(5))  # the parent has as many right, but other images
-    assert found(child, rows=(as_many,)) == " ¶"
-    assert found(child, rows=(make_row(right(15), seed=1),)) == " ¶"
-    assert found(child, rows=(make_row(right(30, of=40)),)) == " ¶"
-    later = make_row(right(15), seed=1, recipe_hash="other")
-    assert (
-        found(parent, later, current={str(r.key): r.recipe_hash for r in (parent, later)}) == " ◇"
-    )
-    assert set(MARKS) == set("†‡◇¶△")
-    groups = grouped([parent, child], "desk")
-    other = dataclasses.replace(child, recipe_hash="another")  # of another precision: no "◇"
-    dirty = dataclasses.replace(parent, git_dirty=True)
-    assert joint_marks([[other], [dirty]], groups, {}) == " †‡"
-    assert joint_marks([[child], [parent]], groups, None) == ""
-
-
-def test_an_ann_that_has_changed_marks_what_was_quantised_below_its_conversion() -> None:
-    ann = make_row(right(15), cell=VGG, precision="ann")
-    spiking = make_row(right(14), right(15), VGG, precision="fp32")
-    binary = make_row(right(13), right(14), VGG)
-
-    def found(*rows: Row) -> list[str]:
-        groups = grouped(rows, "desk")
-        return [marks([row], groups, None) for row in (spiking, binary)]
-
-    assert found(ann, spiking, binary) == ["", ""]
-    assert found(spiking, binary) == [" ¶", " ¶"]
-    other = make_row(~right(5), cell=VGG, precision="ann")  # as many right, but other images
-    assert found(other, spiking, binary) == [" ¶", " ¶"]
-    changed = make_row(right(12), right(15), VGG, precision="fp32")
-    assert marks([binary], grouped([ann, changed, binary], "desk"), None) == " ¶"
-
-
 def test_versions_name_every_package() -> None:
     found = versions()
     assert {"python", "torch", "pytorch_lightning", "cbp_qsnn", "numpy"} <= found.keys()
     assert found["numpy"] == np.__version__
 
 
-def test_firing_rates_are_fractions_or_absent(tmp_path: Path) -> None:
+def test_firing_rates_may_be_absent(tmp_path: Path) -> None:
     rates = {"conv2": 0.25, "conv1": 1.0}
     row = make_row(right(15), firing_rates=rates)
     write_row(row, tmp_path)
     assert read_rows(tmp_path)[0].firing_rates == rates
-    for wrong in ({"conv1": 1.5}, {"conv1": -0.1}, {"conv1": "a"}):
-        with pytest.raises(ValueError, match=r"firing_rates has .* expected fractions from 0 to 1"):
-            make_row(right(15), firing_rates=wrong)
     path = tmp_path / f"{row.key}.json"
     fields = json.loads(path.read_text())
     del fields["firing_rates"]  # as in a row from before they were recorded

@@ -1,7 +1,7 @@
 """One run in words: which accuracy is which, and against whom it is compared."""
 
 import pytest
-from test_rows import make_row, right
+from made_rows import make_row, right
 
 from repro.cells import CELLS
 from repro.report.run_summary import run_in_words

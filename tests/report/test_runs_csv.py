@@ -6,13 +6,13 @@ import io
 from pathlib import Path
 
 import pytest
-from test_rows import make_row, right
+from made_rows import make_row, right
 
-from repro.report.runs_csv import COLUMNS, LEFT_OUT, runs_csv
+from repro.report.runs_csv import HEADER, LEFT_OUT, runs_csv
 from repro.results.row import Row
 from repro.results.rows import read_rows
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 CSVS = sorted(RESULTS.glob("*.csv"))
 
 
@@ -57,7 +57,7 @@ def test_numbers_are_those_of_the_rows() -> None:
     by_name = {str(row.key): row for row in rows}
     for line in lines:
         row = by_name[line["run"]]
-        for name in COLUMNS[1:-1]:
+        for name in HEADER[1:-1]:
             value = getattr(row, name)
             assert line[name] == ("" if value is None else str(value)), (line["run"], name)
         assert line["stale"] in ("True", "False")
@@ -65,7 +65,7 @@ def test_numbers_are_those_of_the_rows() -> None:
 
 def test_every_plain_field_is_a_column() -> None:
     fields = {field.name for field in dataclasses.fields(Row)}
-    assert set(COLUMNS) - {"run", "stale"} == fields - set(LEFT_OUT)
+    assert set(HEADER) - {"run", "stale"} == fields - set(LEFT_OUT)
     row = make_row(right(15), device='a, "quoted"\nCPU')
     (line,) = read(runs_csv([row], {str(row.key): "other"}))
     assert (line["device"], line["stale"]) == (row.device, "True")

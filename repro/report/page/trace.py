@@ -1,4 +1,4 @@
-"""What the report reads of a run folder: the epochs of ``metrics.csv`` and the histograms."""
+"""The trace of a run: epochs of its ``metrics.csv`` and histograms, read from its folder."""
 
 import csv
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from repro.errors import UserError
 from repro.results.row import Row
 from repro.run.latent_histograms import Latent, read_latent
 
-COLUMNS: Final = (
+METRICS: Final = (
     *("epoch", "train_loss", "val_accuracy", "test_accuracy", "lr", "lagrangian", "cfs", "g"),
     "ascended",
 )
@@ -19,11 +19,11 @@ Epochs = tuple[dict[str, float], ...]
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class Trace:
     """What is here of a run beside its row.
 
     Attributes:
-        epochs: Figures of every epoch by the names of `COLUMNS`, as far as they are known.
+        epochs: Figures of every epoch by the names of `METRICS`, as far as they are known.
         latent: Histograms of latent weights, if they were recorded.
         missing: Why there are no epochs, or empty.
     """
@@ -33,7 +33,7 @@ class RunFolder:
     missing: str = ""
 
 
-def read_folder(row: Row, runs: Path) -> RunFolder:
+def read_trace(row: Row, runs: Path) -> Trace:
     """Return what the run folder of a row holds.
 
     A folder whose epochs end otherwise than the row says holds another run, and is not used.
@@ -43,15 +43,15 @@ def read_folder(row: Row, runs: Path) -> RunFolder:
     """
     folder = runs / str(row.key)
     if row.key.is_conversion:
-        return RunFolder(missing="n/a: a conversion trains no epochs")
+        return Trace(missing="n/a: a conversion trains no epochs")
     epochs = read_epochs(folder / "metrics.csv")
     if not epochs:
-        return RunFolder(missing=ABSENT)
+        return Trace(missing=ABSENT)
     if len(epochs) != row.epochs_done or epochs[-1]["test_accuracy"] != row.accuracy_last:
-        return RunFolder(missing=ANOTHER)
+        return Trace(missing=ANOTHER)
     latent = read_latent(folder)
     whole = latent is not None and latent.epochs[-1] == len(epochs)
-    return RunFolder(epochs, latent if whole else None)
+    return Trace(epochs, latent if whole else None)
 
 
 def read_epochs(path: Path) -> Epochs:
@@ -63,7 +63,7 @@ def read_epochs(path: Path) -> Epochs:
     try:
         lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
         epochs = tuple(
-            {name: float(line[name]) for name in COLUMNS if line.get(name) not in (None, "")}
+            {name: float(line[name]) for name in METRICS if line.get(name) not in (None, "")}
             for line in lines
         )
         if not all({"epoch", "test_accuracy"} <= epoch.keys() for epoch in epochs):

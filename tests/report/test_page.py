@@ -10,34 +10,35 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from made_rows import family, make_row, right
 from page_parser import Page
-from test_rows import make_row, right
+from reading import PAPER
 
 from repro.cells import CELLS, SIMULATED
 from repro.cli import main
 from repro.errors import UserError
-from repro.report.page.document import DARK, LIGHT, Sources, write_page
-from repro.report.page.folder import read_folder
+from repro.report.page.document import DARK, LIGHT, write_page
 from repro.report.page.gathering import chosen
 from repro.report.page.panel import linear, logarithmic
+from repro.report.page.trace import read_trace
+from repro.report.tier_rows import all_tiers
 from repro.results.published import read_published
 from repro.results.row import Row
 from repro.results.rows import write_row
 from repro.run.latent_histograms import BINS, COLUMNS
 
-PAPER = Path(__file__).parent.parent / "results" / "paper.csv"
-STBP, VGG = CELLS[1], CELLS[-1]
+VGG = CELLS[-1]
 LAYERS = ("conv2", "conv10")
 
 
-def family() -> list[Row]:
+def three_runs() -> list[Row]:
     """A parent, its control and its binary child, with firing rates."""
-    rates = {name: 0.25 for name in LAYERS}
-    return [
-        make_row(right(15), firing_rates=rates),
-        make_row(right(16), right(15), precision="fp32_control"),
-        make_row(right(14), right(15), firing_rates={name: 0.125 for name in LAYERS}),
+    parent, control, child = family(fp32=15, fp32_control=16, binary=14)
+    rates = [
+        replace(r, firing_rates=dict.fromkeys(LAYERS, s))
+        for r, s in ((parent, 0.25), (child, 0.125))
     ]
+    return [rates[0], control, rates[1]]
 
 
 def write_folder(row: Row, runs: Path, epochs: int = 3, layers: tuple[str, ...] = LAYERS) -> Path:
@@ -65,10 +66,9 @@ def write_folder(row: Row, runs: Path, epochs: int = 3, layers: tuple[str, ...] 
 
 
 def page_of(tmp_path: Path, rows: list[Row], hashes: dict[str, str] | None = None) -> Page:
-    sources = Sources(
-        rows, read_published(PAPER), {}, hashes, tmp_path / "results", tmp_path / "runs"
-    )
-    return Page(write_page(sources, tmp_path / "report.html").read_text("utf-8"))
+    places = (tmp_path / "results", tmp_path / "runs", tmp_path / "report.html")
+    page = write_page(all_tiers(rows, hashes), read_published(PAPER), *places)
+    return Page(page.read_text("utf-8"))
 
 
 def data_of(page: Page, name: str) -> list[dict[str, str]]:
@@ -83,7 +83,7 @@ def missing(page: Page, key: str) -> list[str]:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Iterator[Page]:
-    rows = family()
+    rows = three_runs()
     for row in rows:
         write_folder(row, tmp_path / "runs")
     return page_of(tmp_path, rows)
@@ -134,7 +134,7 @@ def test_it_can_be_read_without_seeing_it(whole: Page) -> None:
 
 
 def test_every_run_has_a_page_with_all_that_is_known(whole: Page) -> None:
-    for row in family():
+    for row in three_runs():
         key = str(row.key)
         text = whole.by_id(key).text
         for known in (
@@ -155,7 +155,7 @@ def test_every_run_has_a_page_with_all_that_is_known(whole: Page) -> None:
 
 
 def test_data_are_those_of_the_rows_and_run_folders(whole: Page, tmp_path: Path) -> None:
-    rows = family()
+    rows = three_runs()
     ours = [line for line in data_of(whole, "memory-desk") if line["source"] == "this project"]
     assert [
         (line["precision"], float(line["accuracy_percent"]), float(line["weights_only_bytes"]))
@@ -195,14 +195,14 @@ def test_data_are_those_of_the_rows_and_run_folders(whole: Page, tmp_path: Path)
 
 
 def test_equal_runs_make_equal_pages(whole: Page, tmp_path: Path) -> None:
-    rows = family()
+    rows = three_runs()
     assert page_of(tmp_path, rows).source == whole.source
     rows[0] = replace(rows[0], wall_seconds=99.0)
     assert page_of(tmp_path, rows).source != whole.source
 
 
 def test_what_is_not_here_is_said(tmp_path: Path) -> None:
-    parent, control, child = family()
+    parent, control, child = three_runs()
     old = replace(child, firing_rates=None, seed=1, parent="stbp-cifar10-fp32-desk-s1")
     ann = make_row(right(18), cell=VGG, precision="ann")
     converted = make_row(right(15), right(18), VGG, precision="fp32")
@@ -231,7 +231,7 @@ def test_what_is_not_here_is_said(tmp_path: Path) -> None:
 
 
 def test_what_weakens_a_run_stands_beside_it(tmp_path: Path) -> None:
-    parent, _, child = family()
+    parent, _, child = three_runs()
     hashes = {str(row.key): row.recipe_hash for row in (parent, child)}
     words = ("stale: the recipe has changed", "dirty: the tree had changes", "missing or has ch")
     clean = page_of(tmp_path, [parent, child], hashes).by_id(str(child.key)).text
@@ -243,7 +243,7 @@ def test_what_weakens_a_run_stands_beside_it(tmp_path: Path) -> None:
 
 
 def test_simulated_data_and_tiers_keep_apart(tmp_path: Path) -> None:
-    rows = [*family(), make_row(right(3), tier="smoke", data="digits")]
+    rows = [*three_runs(), make_row(right(3), tier="smoke", data="digits")]
     rows.append(make_row(right(9), cell=SIMULATED[0]))
     page = page_of(tmp_path, rows)
     assert {"desk", "simulated-desk", "smoke"} <= set(page.ids())
@@ -257,7 +257,7 @@ def test_simulated_data_and_tiers_keep_apart(tmp_path: Path) -> None:
 
 def test_what_rows_say_is_text_and_no_markup(tmp_path: Path) -> None:
     evil = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
-    parent, _, child = family()
+    parent, _, child = three_runs()
     rows = [replace(parent, device=evil), replace(child, data=evil, git_sha=evil)]
     page = page_of(tmp_path, [replace(row, recipe={evil: evil}) for row in rows])
     assert [e.tag for e in page.elements].count("script") == 1
@@ -304,18 +304,18 @@ def test_colours_can_be_told_from_the_paper(palette: dict[str, str]) -> None:
 
 
 def test_damaged_files_are_one_clear_line(tmp_path: Path) -> None:
-    row = family()[-1]
+    row = three_runs()[-1]
     folder = write_folder(row, tmp_path)
-    assert read_folder(row, tmp_path).latent is not None
+    assert read_trace(row, tmp_path).latent is not None
     text = (folder / "metrics.csv").read_text()
     (folder / "metrics.csv").write_text(text.replace(str(row.accuracy_last), "x"))
     with pytest.raises(UserError, match=r"metrics\.csv is damaged .*delete it"):
-        read_folder(row, tmp_path)
+        read_trace(row, tmp_path)
     (folder / "metrics.csv").write_text("epoch\n1\n")
     with pytest.raises(UserError, match="epoch or test_accuracy is missing"):
-        read_folder(row, tmp_path)
+        read_trace(row, tmp_path)
     (folder / "metrics.csv").write_text("")
-    assert read_folder(row, tmp_path).missing.startswith("no run folder here")
+    assert read_trace(row, tmp_path).missing.startswith("no run folder here")
 
 
 def test_axes_hold_what_they_show() -> None:
@@ -337,7 +337,7 @@ def test_the_command_writes_one_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(words) == 2
     assert "paper.csv is missing: run in the project's folder" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    for row in family():
+    for row in three_runs():
         write_row(row, results / "rows")
     shutil.copy(PAPER, results / "paper.csv")
     before = sorted(results.rglob("*"))

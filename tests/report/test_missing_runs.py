@@ -2,12 +2,12 @@
 
 import shlex
 
-from test_rows import make_row, right
+from made_rows import make_row, right
 
 from repro.cells import CELLS, RunKey, find_cell
 from repro.cli.run import parse_run
 from repro.recipes.shipped import RECIPES
-from repro.report.missing_runs import holes_in_words, missing_runs
+from repro.report.missing_runs import missing_in_words, missing_runs
 
 STBP = find_cell("stbp", "cifar10")
 ROWS = [make_row(right(15), seed=seed) for seed in (0, 2)]
@@ -35,11 +35,11 @@ def test_parents_come_before_children() -> None:
 
 def test_a_tier_without_rows_has_no_holes() -> None:
     assert missing_runs(ROWS, "paper") == []
-    assert holes_in_words(ROWS, "paper") == ""
+    assert missing_in_words(ROWS, "paper") == ""
 
 
 def test_the_commands_name_the_runs() -> None:
-    head, *commands = holes_in_words(ROWS, "desk").splitlines()
+    head, *commands = missing_in_words(ROWS, "desk").splitlines()
     assert head.startswith(f"{len(commands)} of the desk tier's runs are missing")
     named = [parse_run(shlex.split(command)[4:])[1].key for command in commands]
     assert named == missing_runs(ROWS, "desk")

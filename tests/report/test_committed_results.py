@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from repro.report.publish import write_tables
+from repro.report.publish import publish
 from repro.results.rows import read_rows
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GENERATED = ("*.md", "*.csv", "*.tex", "*.svg")
 
 
@@ -22,7 +22,7 @@ def test_committed_tables_and_figures_are_generated(
     names.remove("paper.csv")  # the published numbers are read, not written
     for name in names:
         (results / name).unlink()
-    write_tables(read_rows(results / "rows"), results, None)
+    publish(read_rows(results / "rows"), results, None)
     for name in names:
         same = (results / name).read_bytes() == (ROOT / "results" / name).read_bytes()
         assert same, f"results/{name} is not what the rows make: run make tables"
