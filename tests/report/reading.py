@@ -1,13 +1,14 @@
 """Rows of the desk tier as a table takes them, and a table as a test reads it."""
 
 from collections.abc import Sequence
-from pathlib import Path
+
+from paths import ROOT
 
 from repro.report.tier_rows import Hashes, TierRows
 from repro.results.row import Row
 from repro.table import Table
 
-PAPER = Path(__file__).parents[2] / "results" / "paper.csv"
+PAPER = ROOT / "results" / "paper.csv"
 
 
 def desk(rows: Sequence[Row], hashes: Hashes = None) -> TierRows:

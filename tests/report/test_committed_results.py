@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from repro.report.publish import publish
 from repro.results.rows import read_rows
 
-ROOT = Path(__file__).parents[2]
 GENERATED = ("*.md", "*.csv", "*.tex", "*.svg")
 
 

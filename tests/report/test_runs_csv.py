@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from made_rows import make_row, right
+from paths import ROOT
 
 from repro.report.runs_csv import HEADER, LEFT_OUT, runs_csv
 from repro.results.row import Row
 from repro.results.rows import read_rows
 
-RESULTS = Path(__file__).parents[2] / "results"
+RESULTS = ROOT / "results"
 CSVS = sorted(RESULTS.glob("*.csv"))
 
 

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from repro.cells import CELLS, QUANTISED
 from repro.errors import UserError
 from repro.results.published import PublishedNumbers, read_published
 
-PAPER = Path(__file__).parents[2] / "results" / "paper.csv"
+PAPER = ROOT / "results" / "paper.csv"
 FP32_FOUND, BINARY_FOUND, TERNARY_FOUND = 6, 4, 0
 UNKNOWN_ACCURACIES = 3 * len(CELLS) - FP32_FOUND - BINARY_FOUND - TERNARY_FOUND
 

@@ -1,10 +1,9 @@
 """TSSL-BP against the reference's own numbers: neuron, filter, network, loss and gradients."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from paths import GOLDEN
 from torch import Tensor, nn
 
 from repro.cbp.layers import prepare, prepared_layers
@@ -25,7 +24,7 @@ PRECISIONS = ["binary", "ternary"]
 
 def load(name: str) -> dict[str, Tensor]:
     """The file's arrays, time moved from last to first where it is there."""
-    path = Path(__file__).parent / "golden" / f"tssl_bp_{name}.npz"
+    path = GOLDEN / f"tssl_bp_{name}.npz"
     with np.load(path, allow_pickle=False) as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paths import GOLDEN
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -22,7 +23,7 @@ QUANTISED = ["pool1", "conv2", "fc1"]
 
 
 def load(precision: str) -> dict[str, Any]:
-    path = Path(__file__).parent / "golden" / f"stbp_cbp_{precision}.npz"
+    path = GOLDEN / f"stbp_cbp_{precision}.npz"
     return dict(np.load(path, allow_pickle=False))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_sew_resnet_golden import EXACT, PRECISIONS, QUANTISED, load, network, theirs
+from sew_golden import EXACT, PRECISIONS, QUANTISED, load, network, theirs
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ from repro.errors import UserError
 from repro.packing.describe import describe
 from repro.packing.file import _CHUNK
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "packed_format.md"
+DOCUMENT = ROOT / "docs" / "packed_format.md"
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from made_rows import make_row, right
+from paths import ROOT
 
 from datamodules.errors import DataError
 from repro.campaign.campaign import (
@@ -30,7 +31,6 @@ from repro.errors import DivergedError, OutOfTimeError, UserError
 from repro.recipes.spec import RunSpec
 from repro.results.rows import read_rows, write_row
 
-ROOT = Path(__file__).parent.parent
 STBP, VGG = find_cell("stbp", "cifar10"), find_cell("snn_calibration", "cifar10")
 
 

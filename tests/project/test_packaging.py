@@ -11,6 +11,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from paths import ROOT
 
 from repro.cells import find_cell
 from repro.cli.campaign import CampaignArguments
@@ -32,7 +33,6 @@ from repro.errors import UserError
 from repro.quantise.arguments import QuantiseArguments
 from repro.recipes.shipped import find_recipe
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -4,12 +4,11 @@ import os
 import subprocess
 import sys
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 pytest.importorskip("triton")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from paths import ROOT
 from test_run import APART, bad, command, flattened, only_row, run_folder
 from torch import Tensor
 from train_together import CASES, in_float64, train_case
@@ -19,7 +20,6 @@ from repro.cli import main
 from repro.errors import UserError
 from repro.run.ddp import help_out, is_helper, require_devices, trainer_fields
 
-ROOT = Path(__file__).parent.parent
 EQUAL = {"rtol": 1e-6, "atol": 1e-12}
 WEIGHTED = [case for case in CASES if not case.endswith("unweighted")]
 Ended = dict[str, Any]

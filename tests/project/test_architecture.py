@@ -5,12 +5,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Final
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 OURS = ("repro", "datamodules")
 
 # The house from the roof down. A package or module imports from the floors below its own, and from

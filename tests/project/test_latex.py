@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from repro.report.tier_rows import MARKS
 from repro.table import WRITTEN, Table, escaped, latex
 
-ROOT = Path(__file__).parent.parent
 COMMITTED = sorted((ROOT / "results").glob("*.tex"))
 NASTY = "".join(WRITTEN) + " a--b -> 10^6 \\input{x} 50% $x_1$ [h] #1 & ~"
 KNOWN = (

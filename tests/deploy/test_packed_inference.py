@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paths import ROOT
 from torch import Tensor, nn
 
 from benchmarks import inference, speed_page
@@ -275,7 +276,7 @@ def test_the_peak_is_the_file_and_one_layer(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "inference.md").read_text("utf-8")
+    text = (ROOT / "docs" / "inference.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(example, {})

@@ -1,9 +1,9 @@
 """cs(w) against golden values, a scalar oracle written from the paper, and finite differences."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
+import paths
 import pytest
 import torch
 
@@ -52,7 +52,7 @@ def test_g_one_frees_every_interior_weight() -> None:
     assert slope.count_nonzero() == 0
 
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "constraint.npz", allow_pickle=False)
+GOLDEN = np.load(paths.GOLDEN / "constraint.npz", allow_pickle=False)
 SETS = [f"{name}.s{i}" for name in LEVELS for i in (0, 1)]
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from paths import ROOT
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from tonic.transforms import ToFrame
@@ -403,7 +404,7 @@ def test_two_processes_bin_once(tmp_path: Path) -> None:
     data.obtain(())
     command = [sys.executable, "-c", BIN_IN_A_PROCESS, str(data.folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    cwd = Path(__file__).parents[1]
+    cwd = ROOT
     both = [subprocess.Popen(command, cwd=cwd, **pipes) for _ in range(2)]  # type: ignore[call-overload]
     assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
     for process in both:

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "quantise_your_own.py"
 LINE = re.compile(
     r"(?P<name>.+): (?P<percent>[\d.]+) % of 500 test digits, (?P<bytes>[\d,]+) bytes"

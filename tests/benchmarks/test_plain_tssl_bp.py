@@ -1,11 +1,11 @@
 """The plain TSSL-BP baseline: golden values, and the same gradients as the fast network."""
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import GOLDEN
 from torch import Tensor
 
 from benchmarks.plain_stbp import LayerSpec
@@ -26,7 +26,7 @@ both = pytest.mark.parametrize("precision", ["binary", "ternary"])
 
 
 def golden(name: str) -> dict[str, Tensor]:
-    path = Path(__file__).parent / "golden" / f"tssl_bp_{name}.npz"
+    path = GOLDEN / f"tssl_bp_{name}.npz"
     with np.load(path, allow_pickle=False) as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from paths import ROOT
 
 from repro.cells import CELLS, SIMULATED, RunKey
 from repro.cli import main
@@ -29,7 +30,6 @@ from repro.sweep.plan import Run, plan
 from repro.sweep.sweep import Outcome, Sweep
 from repro.sweep.sweep_file import SweepFile, expand, load
 
-ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 FIRST, *_ = FILES  # for a new user: no part of the tables
 TABLES = [path for path in FILES if "10" <= path.name < "40"]

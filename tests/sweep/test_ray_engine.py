@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from paths import ROOT
 from test_sweep import CHILD, PARENT, parameters, quick, write
 
 from repro.cli import main
@@ -26,7 +27,6 @@ from repro.sweep.plan import Run
 from repro.sweep.ray_engine import RayEngine, connect, require_answer, trouble_of_ray
 from repro.sweep.ray_node import Ended, Job, make_on_node
 
-ROOT = Path(__file__).parent.parent
 NODE = "0123456789abcdef"
 # Stands for a run: says what it was given, and waits to be stopped if it was told to.
 STAND_IN = """\

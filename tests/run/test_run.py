@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from paths import ROOT
 
 from datamodules.errors import DataError
 from repro import packing
@@ -28,7 +29,6 @@ from repro.run.lifecycle import run
 from repro.run.places import Places
 from repro.run_folder import RunFolder
 
-ROOT = Path(__file__).parent.parent
 CELL = find_cell("stbp", "cifar10")
 TINY = ["--width=0.03125", "--time-steps=2", "--train-images=600", "--val-images=50"]
 TINY += ["--test-images=100", "--epochs=3", "--cbp.epochs=4", "--cbp.p-max=1"]
@@ -204,15 +204,30 @@ def flattened(value: object, name: str = "") -> dict[str, object]:
     return found
 
 
-def pairs_of_a_cell(parents: tuple[Cell, Path], precision: Precision) -> Cell:
-    """The cell, where it has a training of that precision; other pairs are no tests."""
-    if (parents[0], precision) not in TRAINED:
-        pytest.skip(f"{parents[0]} trains no {precision}")
-    return parents[0]
+# Every method and every precision once; the weekly tests kill all pairs.
+KILLED_ALWAYS = (
+    *(
+        ("tssl_bp/cifar10", "ternary"),
+        ("stbp/cifar10", "binary"),
+        ("surrogate/cifar10_dvs", "fp32"),
+    ),
+    *(("snn_calibration/cifar10", "fp32_control"), ("snn_calibration/cifar100", "ann")),
+)
 
 
-@OF_EVERY_CELL
-@pytest.mark.parametrize("precision", RESUMED)
+@pytest.mark.parametrize(
+    ("parents", "precision"),
+    [
+        pytest.param(
+            *(cell, precision),
+            id=f"{precision}-{cell}",
+            marks=[] if (str(cell), precision) in KILLED_ALWAYS else pytest.mark.slow,
+        )
+        for cell, precision in TRAINED
+        if cell in APART
+    ],
+    indirect=["parents"],
+)
 def test_killed_and_resumed_equals_uninterrupted(
     parents: tuple[Cell, Path],
     tmp_path: Path,
@@ -220,7 +235,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """SIGKILL in the middle of the third epoch: the whole checkpoint ends equal bit for bit."""
-    cell = pairs_of_a_cell(parents, precision)
+    cell = parents[0]
     whole, killed = folders = [tmp_path / name for name in ("whole", "killed")]
     for folder in folders:
         if RunKey(cell, precision, 0, "smoke").parent() is None:
@@ -393,7 +408,7 @@ FAR_ABOVE_CHANCE = {
 }
 
 
-QUICK = ("tssl_bp/cifar10", "stbp/cifar10", "surrogate/dvs128_gesture")
+QUICK = ("surrogate/dvs128_gesture",)  # `make reproduce` trains all of them
 
 
 @pytest.mark.parametrize(

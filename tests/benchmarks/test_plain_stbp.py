@@ -2,11 +2,11 @@
 
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import GOLDEN
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,7 +30,7 @@ both = pytest.mark.parametrize("precision", ["binary", "ternary"])
 
 
 def golden(precision: str) -> dict[str, Tensor]:
-    path = Path(__file__).parent / "golden" / f"stbp_cbp_{precision}.npz"
+    path = GOLDEN / f"stbp_cbp_{precision}.npz"
     with np.load(path, allow_pickle=False) as file:
         return {k: torch.from_numpy(file[k]) for k in file.files if k != "trace_columns"}
 

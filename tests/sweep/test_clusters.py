@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 from test_packaging import commands, parse
 
 from repro.errors import UserError
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/clusters.md").read_text("utf-8")
 SCRIPTS = sorted((ROOT / "docs/slurm").glob("*.sh"))
 

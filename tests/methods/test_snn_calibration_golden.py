@@ -1,12 +1,12 @@
 """SNN-Calibration against the reference's numbers, from folding to the gradients of CBP."""
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from paths import GOLDEN
 from torch import Tensor, nn
 
 from repro.cbp.layers import prepare
@@ -28,7 +28,7 @@ WIDTHS = (3, 8, 12, 16)
 
 
 def load(case: str) -> dict[str, Tensor]:
-    path = Path(__file__).parent / "golden" / f"snn_calibration_{case}.npz"
+    path = GOLDEN / f"snn_calibration_{case}.npz"
     with np.load(path, allow_pickle=False) as file:
         return {name: torch.from_numpy(file[name]) for name in file.files}
 
