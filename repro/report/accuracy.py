@@ -7,6 +7,7 @@ weakens a number (an old recipe, a dirty tree, a parent that has changed) is mar
 from datamodules.catalogue import DATA_SETS
 from repro.cells import QUANTISED, SPIKING, Cell, Precision
 from repro.report.control import CONTROL
+from repro.report.summary import summary
 from repro.report.tier_rows import TierRows
 from repro.report.wording import NAMES, NOT_RUN, SCALE, SIMULATION
 from repro.results.published import GRADES, UNKNOWN, PublishedNumbers, published_value
@@ -25,26 +26,44 @@ def accuracy_table(tier: TierRows, published: PublishedNumbers) -> Table:
     """
     columns = () if tier.prefix else PUBLISHED
     mark = "" if tier.tier == "paper" else " §"
-    names = [
-        f"{NAMES[precision]} parent" if precision == "fp32" else NAMES[precision]
-        for precision in SPIKING
-    ]
     header = (
-        *("cell", "network", "T", *(f"{name}, ours %{mark}" for name in names)),
-        f"memory, % of FP32 ({' / '.join(QUANTISED)})",
+        *("cell", "network", *_columns(f", ours %{mark}")),
         *(f"{NAMES[precision]} published %" for precision in columns),
     )
     lines = []
     for cell in tier.cells:
-        line = [f"{cell.method}/{cell.dataset}", cell.network, tier.time_steps(cell)]
-        for precision in SPIKING:
-            group = tier.of(cell, precision)
-            mean = spread([100 * row.accuracy_selected for row in group]) if group else NOT_RUN
-            line.append(f"{mean}{tier.marks(group)}")
-        line.append(_memory_share(cell, tier))
-        line += [_published_accuracy(published, cell, precision) for precision in columns]
-        lines.append(tuple(line))
+        theirs = [_published_accuracy(published, cell, precision) for precision in columns]
+        name = f"{cell.method}/{cell.dataset}"
+        lines.append((name, cell.network, *_numbers(cell, tier), *theirs))
     return tier.table("Accuracy", header, lines, _accuracy_notes(tier))
+
+
+def front_table(tier: TierRows) -> Table:
+    """Return our numbers only, a line a cell, with a few sentences: the table of the README."""
+    said = summary(tier)
+    said[0] += " Accuracy on the test images at the epoch picked on validation images, mean ± "
+    said[0] += "sample standard deviation over n seeds."
+    lines = [(str(cell), *_numbers(cell, tier)) for cell in tier.cells]
+    return tier.table(
+        "Accuracy", ("cell", *_columns(" %")), lines, [f"* {each}" for each in said[:5]]
+    )
+
+
+def _columns(unit: str) -> tuple[str, ...]:
+    """Return the names of the columns of `_numbers`."""
+    names = [f"{NAMES[each]} parent" if each == "fp32" else NAMES[each] for each in SPIKING]
+    memory = f"memory, % of FP32 ({' / '.join(QUANTISED)})"
+    return ("T", *(f"{name}{unit}" for name in names), memory)
+
+
+def _numbers(cell: Cell, tier: TierRows) -> tuple[str, ...]:
+    """Return T, the accuracy of every precision with its marks, and the memory of a cell."""
+    line = [tier.time_steps(cell)]
+    for precision in SPIKING:
+        group = tier.of(cell, precision)
+        mean = spread([100 * row.accuracy_selected for row in group]) if group else NOT_RUN
+        line.append(f"{mean}{tier.marks(group)}")
+    return (*line, _memory_share(cell, tier))
 
 
 def _accuracy_notes(tier: TierRows) -> list[str]:

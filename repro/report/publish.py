@@ -15,7 +15,7 @@ from typing import Final
 from repro.cells import Tier
 from repro.errors import UserError
 from repro.files import write_atomically
-from repro.report.accuracy import accuracy_table
+from repro.report.accuracy import accuracy_table, front_table
 from repro.report.accuracy_memory import our_points
 from repro.report.claims import claims_table
 from repro.report.comparison import comparison_table
@@ -157,7 +157,7 @@ def require_published(results: Path) -> None:
         )
 
 
-def fill_readme(readme: Path, summary: str, table: Table) -> None:
+def fill_readme(readme: Path, table: Table) -> None:
     """Write the table between the marks ``<!-- table -->`` and ``<!-- /table -->`` of a page."""
     start, end = "<!-- table -->\n", "<!-- /table -->"
     text = readme.read_text("utf-8") if readme.exists() else ""
@@ -165,8 +165,8 @@ def fill_readme(readme: Path, summary: str, table: Table) -> None:
         return
     before, rest = text.split(start, 1)
     after = rest.split(end, 1)[1]
-    page = f"{before}{start}{summary}\n\n{table.to_markdown()}{end}{after}"
-    write_atomically(readme, page)
+    lines = table.to_markdown().split("\n", 2)[2]  # the page has a heading of its own
+    write_atomically(readme, f"{before}{start}{lines}{end}{after}")
 
 
 def publish(rows: Sequence[Row], results: Path, show: Tier | None) -> None:
@@ -187,8 +187,7 @@ def publish(rows: Sequence[Row], results: Path, show: Tier | None) -> None:
     paths = write_results(tiers, published, results, memory)
     real = [tier for tier in tiers if not tier.prefix and tier.tier != "smoke"]
     if first := next((tier for tier in real if tier.rows), None):
-        table = tier_tables(first, published, linear_models(results, first.tier))["accuracy"]
-        fill_readme(results.parent / "README.md", " ".join(summary(first)), table)
+        fill_readme(results.parent / "README.md", front_table(first))
     if show is None:
         print("\n".join(map(str, paths)))
         for said in filter(None, (missing_in_words(rows, tier.tier) for tier in real)):
