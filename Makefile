@@ -28,7 +28,7 @@ test: $(INSTALLED) ## Check style and types, run the tests
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
-	$(ONE_THREAD) $(RUN) -m pytest -q -n 2
+	$(ONE_THREAD) $(RUN) -m pytest -q -n 2 --dist worksteal
 
 tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 	$(RUN) -m repro tables

@@ -14,7 +14,7 @@ Tier = Literal["paper", "paper_short", "desk", "smoke"]
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
-COLUMNS: Final[tuple[Precision, ...]] = ("fp32", "fp32_control", "binary", "ternary")
+SPIKING: Final[tuple[Precision, ...]] = ("fp32", "fp32_control", "binary", "ternary")
 QUANTISED: Final[tuple[Precision, ...]] = ("binary", "ternary")
 TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 
@@ -53,7 +53,7 @@ class Cell:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """Runs of this cell, parents before children; a converted cell has its ANN, too."""
-        return PRECISIONS if self.converted else COLUMNS
+        return PRECISIONS if self.converted else SPIKING
 
 
 CELLS: Final[tuple[Cell, ...]] = (
@@ -84,6 +84,8 @@ SIMULATED: Final[tuple[Cell, ...]] = _cells_beside(simulated=True)
 # Data sets that the paper does not have.
 BEYOND: Final[tuple[Cell, ...]] = _cells_beside(simulated=False)
 ALL_CELLS: Final = (*CELLS, *SIMULATED, *BEYOND)
+# Which cells share tables, by what the names of these tables begin with.
+CELLS_BY_PREFIX: Final = {"": CELLS, "simulated_": SIMULATED, "beyond_": BEYOND}
 
 
 def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
@@ -136,8 +138,9 @@ class RunKey:
     Attributes:
         cell: Line of the table.
         precision: ``fp32`` is the pre-trained spiking network; ``binary`` and ``ternary`` are
-            quantised from it by CBP; ``fp32_control`` trains it on for as long as CBP does, with
-            FP32 weights; ``ann`` is the network that a converted cell's ``fp32`` is made of.
+            quantised from it by CBP; ``fp32_control`` is fine-tuned from it for the same number of
+            epochs, with FP32 weights; ``ann`` is the network that a converted cell's ``fp32`` is
+            made of.
         seed: Seeds initial weights, order of the data, augmentation. 0 and up.
         tier: Scale of the experiment; tiers are never mixed in one column.
     """
@@ -167,7 +170,7 @@ class RunKey:
 
     @property
     def has_cbp_phase(self) -> bool:
-        """Whether the run trains a pre-trained spiking network on: by CBP, or as its control."""
+        """Whether the run fine-tunes a pre-trained spiking network: by CBP, or as its control."""
         return self.precision not in ("ann", "fp32")
 
     def parent(self) -> "RunKey | None":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from paths import ROOT
 
 from repro.cells import find_cell
 from repro.cli.campaign import CampaignArguments
@@ -27,7 +28,6 @@ from repro.cli.tables import ReportArguments, TablesArguments
 from repro.quantise.arguments import QuantiseArguments
 from repro.recipes.shipped import find_recipe
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "sweeps/README.md"),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),

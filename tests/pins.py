@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[1]
+from paths import ROOT
+
 FILE: Final = Path(__file__).with_name("pins.json")
 GENERATED: Final = ("*.md", "*.csv", "*.tex", "*.svg")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from paths import ROOT
 from wandb_standin import Standin
 
-ROOT: Final = Path(__file__).parent.parent
 # An agent asks for work every 5 s; the tests have no time for that.
 FAST_AGENT: Final = """\
 import sys

@@ -5,7 +5,7 @@ A prepared layer computes ``scale * conv(spikes, codes) + bias``. Spikes (0, 1) 
 bias and everything after are float32. What is rounded is the sum when it leaves the product: whole
 numbers up to 256 (quarters up to 64) are exact, larger ones keep 8 bits. A sum that large, times
 the scale, is usually far from the threshold; that is no guarantee, and a network whose sums are
-larger can flip a spike. ``tests/test_spikes_bf16.py`` compares spikes and gradients to float32.
+larger can flip a spike. ``tests/cbp/test_spikes_bf16.py`` compares spikes and gradients to float32.
 
 Worth it where the processor multiplies matrices in bfloat16 (AMX, or a GPU). Default: float32.
 """

@@ -4,7 +4,7 @@ A recipe's ``matmul`` is ``float32`` exactly, unless it says otherwise: TF32, wh
 convolutions on a GPU by default, is then switched off. ``bf16`` is for inner layers alone.
 
 An ANN's gradients are hardly moved by it. A spiking network's are: a weight that is rounded flips
-spikes, and every flip moves all later layers (``tests/test_arithmetic.py``: as much as weights
+spikes, and every flip moves all later layers (``tests/run/test_arithmetic.py``: as much as weights
 rounded to bfloat16 do, and TF32 little less). The network that then trains is another one, not a
 wrong one, and its validation accuracy says whether it is as good. Nothing is rounded in the CBP
 phase with ``spikes_bf16``.

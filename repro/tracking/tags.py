@@ -1,6 +1,6 @@
 """Which tables a run belongs to, for those who look for it in W&B."""
 
-from repro.cells import QUANTISED, RunKey
+from repro.cells import CELLS_BY_PREFIX, QUANTISED, RunKey
 from repro.recipes.spec import RunSpec
 from repro.results.published import LOSS_PAIRS, RISE_CELL
 
@@ -8,7 +8,7 @@ from repro.results.published import LOSS_PAIRS, RISE_CELL
 def tables_of(key: RunKey) -> tuple[str, ...]:
     """Return the tables that have a number of the run, as ``results/`` names them.
 
-    Simulated events have tables of their own.
+    Simulated events, and cells beyond the paper, have tables of their own.
 
     >>> from repro.cells import find_cell
     >>> tables_of(RunKey(find_cell("stbp", "cifar100"), "binary", 0, "desk"))
@@ -25,7 +25,8 @@ def tables_of(key: RunKey) -> tuple[str, ...]:
     of_pairs = QUANTISED if key.precision == "fp32" else (key.precision,)
     if any((key.cell, precision) in claimed for precision in of_pairs):
         found.append("claims")
-    return tuple("simulated_" * key.cell.simulated + name for name in found)
+    prefix = next(name for name, cells in CELLS_BY_PREFIX.items() if key.cell in cells)
+    return tuple(prefix + name for name in found)
 
 
 def tags_of(spec: RunSpec, ablation: str | None) -> list[str]:
