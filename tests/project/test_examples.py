@@ -28,17 +28,20 @@ OUTER = 1 * 16 * 3 * 3 + 64 * 10
 BIASES = 16 + 32 + 64 + 10
 
 
-def test_quantise_your_own(tmp_path: Path) -> None:
-    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # the network is tiny
-    done = subprocess.run(
-        [sys.executable, EXAMPLE],
-        cwd=tmp_path,
-        env=os.environ | one_thread | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    full, binary = (LINE.fullmatch(line) for line in done.stdout.splitlines())
+def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, *words: str) -> None:
+    """Run an example in a folder, in this process: torch is loaded already."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", [name, *words])
+    monkeypatch.setattr("sys.path", [*sys.path])
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+
+
+@pytest.mark.filterwarnings("default")  # Lightning's advice
+def test_quantise_your_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here(monkeypatch, tmp_path, EXAMPLE.name)
+    full, binary = (LINE.fullmatch(line) for line in capsys.readouterr().out.splitlines())
     assert full is not None
     assert binary is not None
     (file,) = tmp_path.iterdir()  # nothing else is left behind
@@ -68,14 +71,6 @@ def test_the_example_is_short_and_needs_the_cbp_package_and_packing_only() -> No
         assert node.end_lineno is not None
         lines -= set(range(node.lineno, node.end_lineno + 1))
     assert len(lines) < 30
-
-
-def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, *words: str) -> None:
-    """Run an example in a folder, in this process: torch is loaded already."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr("sys.argv", [name, *words])
-    monkeypatch.setattr("sys.path", [*sys.path])
-    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
 
 
 def test_plain_loop(
