@@ -116,7 +116,7 @@ class OurStep:
         weights: list[Tensor] = [layer.weight for layer in choose_layers(self.module).values()]
         if arithmetic:
             self.cbp = CbpLoop(self.module, settings, self._optimiser)
-            weights = list(self.cbp.weights)
+            weights = list(self.cbp.weights.values())
         if settings.train == "quantised":
             freeze_but(self.module, weights)
 

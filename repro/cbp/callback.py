@@ -5,15 +5,29 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import (
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from repro.cbp.layers import Scale, choose_layers, levels_of, prepare, prepared_layers
+from repro.cbp.layers import (
+    Scale,
+    find_layers,
+    levels_of,
+    plan,
+    prepare,
+    prepared_layers,
+)
 from repro.cbp.levels import Levels
 from repro.cbp.loop import CbpLoop, Loop, freeze_but, make_settings
 from repro.cbp.multiplier import AscentRule, Multipliers
-from repro.cbp.selection import LevelChoice, choose_levels
+from repro.cbp.selection import LevelChoice
 from repro.cbp.settings import CbpSettings
 from repro.errors import UserError
 
@@ -34,6 +48,7 @@ class PhaseCallback(Callback, ABC):
         keep: Collection[str] | None = None,
         layers: Collection[str] = ("*",),
         exclude: Collection[str] = (),
+        example: Any = None,  # noqa: ANN401
         scale: Scale = "layer",
         settings: CbpSettings | None = None,
         **fields: Any,  # noqa: ANN401
@@ -45,6 +60,7 @@ class PhaseCallback(Callback, ABC):
             keep: Patterns of layers that stay FP32; by default the first and the last.
             layers: Patterns of the layers to quantise.
             exclude: Patterns of further layers that stay FP32.
+            example: Input of the module, as in ``prepare``.
             scale: One scale per ``layer``, or per ``channel``.
             settings: Numbers of Algorithm 1; or give its fields.
             fields: Fields of `repro.cbp.settings.CbpSettings`: ``multiplier_lr``, ``p_max``,
@@ -55,18 +71,24 @@ class PhaseCallback(Callback, ABC):
         """
         self.settings = make_settings(fields) if settings is None else settings
         self.levels = levels
-        self.choice: dict[str, Any] = {"keep": keep, "layers": layers, "exclude": exclude}
+        self.choice: dict[str, Any] = {
+            "keep": keep,
+            "layers": layers,
+            "exclude": exclude,
+            "example": example,
+        }
         self.scale = scale
         self.report: dict[str, float] = {}
         self._loop: Loop | None = None
         self._module: LightningModule | None = None
+        self._latents: dict[str, tuple[Tensor, Tensor]] = {}
         self._frozen: list[nn.Parameter] = []
         self._restored: dict[str, Any] | None = None
         self._has_gradients = False
 
     @abstractmethod
-    def choose(self, module: LightningModule) -> list[Tensor]:
-        """Make the module ready; return the weights that CBP is about."""
+    def choose(self, module: LightningModule) -> dict[str, tuple[Tensor, Tensor]]:
+        """Make the module ready; return weights and scaled levels by layer name."""
 
     @abstractmethod
     def make_loop(
@@ -93,8 +115,10 @@ class PhaseCallback(Callback, ABC):
         _require_joinable(trainer, pl_module)
         if pl_module is not self._module:
             self._loop, self._module = None, pl_module
-        weights = self.choose(pl_module)
+        self._latents = self.choose(pl_module)
+        rank_zero_info(_in_words(pl_module, self._latents, self.choice))
         if self.settings.train == "quantised":
+            weights = [weight for weight, _ in self._latents.values()]
             self._frozen = freeze_but(pl_module, weights)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -195,8 +219,8 @@ class Cbp(PhaseCallback):
         assert isinstance(self.loop, CbpLoop)
         return self.loop.rule
 
-    def choose(self, module: LightningModule) -> list[Tensor]:
-        """Prepare the layers, unless an earlier fit has; return their latent weights."""
+    def choose(self, module: LightningModule) -> dict[str, tuple[Tensor, Tensor]]:
+        """Prepare the layers, unless an earlier fit has; return latent weights and levels."""
         self.layers = levels_of(module) or prepare(
             module,
             self.levels,
@@ -204,7 +228,7 @@ class Cbp(PhaseCallback):
             scale=self.scale,
             arithmetic=self.settings.arithmetic,
         )
-        return [latent for latent, _ in prepared_layers(module).values()]
+        return {name: (latent, q.values) for name, (latent, q) in prepared_layers(module).items()}
 
     def make_loop(
         self, module: LightningModule, optimizer: Optimizer, schedulers: list[Any]
@@ -223,17 +247,29 @@ class Control(PhaseCallback):
     Q7). Settings of levels, multipliers and arithmetic have no effect.
     """
 
-    def choose(self, module: LightningModule) -> list[Tensor]:
-        """Return the weights that a CBP run would quantise; they stay as they are."""
-        chosen = choose_layers(module, **self.choice)
-        return [chosen[name].weight for name in choose_levels(list(chosen), self.levels)]
+    def choose(self, module: LightningModule) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the weights that a CBP run would quantise, which stay as they are, and levels."""
+        levels = plan(module, self.levels, **self.choice, scale=self.scale)
+        weights = {name: find_layers(module)[name].weight for name in levels}
+        return {
+            name: (weight, levels[name].values(weight.dtype)) for name, weight in weights.items()
+        }
 
     def make_loop(
         self, module: LightningModule, optimizer: Optimizer, schedulers: list[Any]
     ) -> Loop:
         """Return the loop with the rule, without multipliers."""
-        weights, rule = self.choose(module), AscentRule(self.settings.p_max)
-        return Loop(weights, rule, self.settings, optimizer, schedulers)
+        rule = AscentRule(self.settings.p_max)
+        return Loop(self._latents, rule, self.settings, optimizer, schedulers)
+
+
+def _in_words(module: LightningModule, chosen: Collection[str], choice: Mapping[str, Any]) -> str:
+    """Return which layers were chosen, and what first and last means where they stay FP32."""
+    said = f"CBP is about {len(chosen)} of {len(find_layers(module))} layers: {', '.join(chosen)}."
+    if choice["keep"] is None and choice["example"] is None and module.example_input_array is None:
+        said += " First and last, which stay FP32, are those by registration: set the module's "
+        said += "example_input_array where a forward pass meets them in another order."
+    return said
 
 
 def _require_joinable(trainer: Trainer, module: LightningModule) -> None:
@@ -245,11 +281,25 @@ def _require_joinable(trainer: Trainer, module: LightningModule) -> None:
             "Cbp joins Lightning's automatic optimisation: with manual optimisation, call "
             "repro.prepare_cbp and its before_step and after_step around your own step"
         )
+    if isinstance(trainer.strategy, (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)):
+        raise UserError(
+            f"{type(trainer.strategy).__name__} cuts weights into pieces, Cbp needs them whole: "
+            "give strategy='ddp', or one device"
+        )
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise UserError(
             "the weights that ddp_spawn, ddp_fork and ddp_notebook train stay in their processes: "
             "give strategy='ddp' in a script, or one device"
         )
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    place = [isinstance(each, PhaseCallback) for each in callbacks].index(True)
+    for position, other in enumerate(callbacks):
+        name = type(other).__name__
+        if isinstance(other, ModelPruning):
+            raise UserError(f"{name} changes the weights that Cbp trains: prune before, then fit")
+        averages = isinstance(other, StochasticWeightAveraging | WeightAveraging)
+        if averages and position < place:
+            raise UserError(f"{name} copies the model before Cbp prepares it: list it behind Cbp")
 
 
 def _scaler(trainer: Trainer) -> Any:  # noqa: ANN401  (torch's GradScaler, or None)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
@@ -29,6 +30,7 @@ def prepare(
     keep: Collection[str] | None = None,
     layers: Collection[str] = ("*",),
     exclude: Collection[str] = (),
+    example: Any = None,  # noqa: ANN401
     scale: Scale = "layer",
     arithmetic: Arithmetic = "float32",
 ) -> dict[str, Levels]:
@@ -41,22 +43,25 @@ def prepare(
         network: Any module with ``Conv1d``, ``Conv2d``, ``Conv3d`` and ``Linear`` layers.
         levels: ``binary``, ``ternary``, ``shift1``, ``shift2``, or ascending unscaled levels; or
             such level sets by pattern of layer name (``repro.cbp.selection``).
-        keep: Patterns of layers that stay FP32; by default the first and the last.
-        layers: Patterns of the layers to take.
+        keep: Patterns of layers that stay FP32; by default the first and the last of those taken.
+        layers: Patterns of the layers to take; frozen ones are left out unless named exactly.
         exclude: Patterns of layers that stay FP32, beside those of ``keep``.
+        example: Input of the network, see `repro.cbp.selection.choose_layers`: says which layer is
+            first and last.
         scale: ``layer``, the paper's; ``channel`` for a scale of each output channel.
         arithmetic: ``spikes_bf16`` multiplies level codes and spikes in bfloat16 (``spikes_bf16``).
 
     Raises:
-        UserError: Unknown level set or layer, fewer than three layers, a layer already prepared or
-            that shares its weight, or a scale of 0.
+        UserError: Unknown level set or layer, no layer left to quantise, a weight that is shared,
+            not there yet, or computed from other tensors, or a scale of 0.
 
     References:
         Paper, Algorithm 1, initialisation; the first and the last layer are not quantised.
     """
     if scale == "channel" and arithmetic == "spikes_bf16":
         raise UserError("spikes_bf16 takes one scale per layer: give scale='layer' or float32")
-    prepared = plan(network, levels, keep=keep, layers=layers, exclude=exclude, scale=scale)
+    choice: dict[str, Any] = {"keep": keep, "layers": layers, "exclude": exclude}
+    prepared = plan(network, levels, **choice, example=example, scale=scale)
     for name, layer_levels in prepared.items():
         layer: Any = network.get_submodule(name)
         quantiser = Quantiser(layer_levels, layer.weight.dtype, layer.weight.device)
@@ -75,13 +80,14 @@ def plan(
     keep: Collection[str] | None = None,
     layers: Collection[str] = ("*",),
     exclude: Collection[str] = (),
+    example: Any = None,  # noqa: ANN401
     scale: Scale = "layer",
 ) -> dict[str, Levels]:
     """Return the levels by layer name that ``prepare`` would give, and change nothing.
 
     Arguments and errors are those of ``prepare``.
     """
-    chosen = choose_layers(network, keep, layers, exclude)
+    chosen = choose_layers(network, keep, layers, exclude, example)
     unscaled = choose_levels(list(chosen), levels)
     _require_untied(network, unscaled)
     return {name: measure_levels(name, chosen[name], unscaled[name], scale) for name in unscaled}
@@ -103,10 +109,10 @@ def measure_levels(name: str, layer: Layer, unscaled: tuple[float, ...], scale: 
     """Return the levels of one layer, the scale being ``mean |w|`` of its weight now.
 
     Raises:
-        UserError: The layer is parametrised already, or a scale is not above 0 and finite.
+        UserError: The weight is not a tensor that the layer holds, or a scale is not above 0 and
+            finite.
     """
-    if parametrize.is_parametrized(layer, "weight"):
-        raise UserError(f"the weight of {name} is parametrised already: convert it first")
+    _require_plain(name, layer)
     size = layer.weight.detach().double().abs()
     scales = size.flatten(1).mean(1) if scale == "channel" else size.mean()
     if not bool((scales > 0).all() & scales.isfinite().all()):
@@ -116,6 +122,26 @@ def measure_levels(name: str, layer: Layer, unscaled: tuple[float, ...], scale: 
     if scale == "channel":
         return ChannelLevels(unscaled, tuple(rounded.tolist()))
     return LayerLevels(unscaled, float(rounded))
+
+
+def _require_plain(name: str, layer: Layer) -> None:
+    """Raise UserError unless the weight of a layer is an ordinary parameter with numbers in it."""
+    if parametrize.is_parametrized(layer, "weight"):
+        raise UserError(
+            f"the weight of {name} is parametrised already: call convert first, or "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        raise UserError(
+            f"the weight of {name} is computed by a hook (weight norm, spectral norm, pruning): "
+            "remove it first, with torch.nn.utils.remove_weight_norm, remove_spectral_norm or "
+            "prune.remove"
+        )
+    if isinstance(weight, UninitializedParameter):
+        raise UserError(f"{name} is lazy and has no weight yet: pass a batch through it first")
+    if weight.is_meta:
+        raise UserError(f"the weight of {name} is on meta, without numbers: load weights first")
 
 
 def prepared_layers(network: nn.Module) -> dict[str, tuple[nn.Parameter, Quantiser]]:

@@ -10,7 +10,8 @@
 and ``cbp.end_epoch()`` behind the last batch. The Lightning callback calls the same methods.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import torch
@@ -22,11 +23,12 @@ from torch.optim import Optimizer
 from repro.cbp.layers import Scale, prepare, prepared_layers
 from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.cbp.selection import LevelChoice
-from repro.cbp.settings import CbpSettings
+from repro.cbp.settings import BOUND_IN_LEVELS, CbpSettings
 from repro.errors import UserError
 
 # What schedules of PyTorch compute learning rates from: keys of a parameter group, attributes.
 GROUP_RATES: Final = ("lr", "initial_lr", "max_lr", "min_lr")
+NOTED: Final = 0.01  # a clamp that moves a larger part of a layer is worth a warning
 SCHEDULE_RATES: Final = ("base_lrs", "max_lrs", "min_lrs", "eta_min")
 
 
@@ -37,7 +39,8 @@ class Loop:
     processes (DistributedDataParallel) sums are averaged over them, so that all decide alike.
 
     Attributes:
-        weights: The weights that are clamped.
+        weights: The weights that are clamped, by layer name.
+        bounds: What each is clamped to, plus or minus; a number, or one per output channel.
         rule: When an ascent is due.
         settings: Numbers of Algorithm 1.
         optimizer: Steps the weights.
@@ -45,7 +48,7 @@ class Loop:
 
     def __init__(
         self,
-        weights: Sequence[Tensor],
+        latents: Mapping[str, tuple[Tensor, Tensor]],
         rule: AscentRule,
         settings: CbpSettings,
         optimizer: Optimizer,
@@ -54,24 +57,30 @@ class Loop:
         """Start with empty sums.
 
         Args:
-            weights: See the attributes.
+            latents: Weights and scaled levels by layer name.
             rule: See the attributes.
             settings: See the attributes.
             optimizer: See the attributes.
             schedulers: Its learning-rate schedules: a drop of the rate lasts under them.
         """
-        self.weights, self.rule, self.settings = weights, rule, settings
+        self.weights = {name: weight for name, (weight, _) in latents.items()}
+        self.bounds = {
+            name: settings.weight_bound or _bound(weight, values)
+            for name, (weight, values) in latents.items()
+        }
+        self.rule, self.settings = rule, settings
         self.optimizer, self.schedulers = optimizer, tuple(schedulers)
-        device = weights[0].device
+        self._warned = False
+        device = next(iter(self.weights.values())).device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sum = torch.zeros((), dtype=dtype, device=device)  # of the Lagrangian, undecided
         self._epoch_sum = torch.zeros_like(self._sum)
         self._steps = self._ascents = 0  # since the last decision; since the epoch's start
         self._penalty: float | Tensor | None = None  # of the step under way
 
-    def is_of(self, weights: Sequence[Tensor]) -> bool:
+    def is_of(self, weights: Mapping[str, Tensor]) -> bool:
         """Return whether the loop is about just these weights."""
-        return [id(weight) for weight in self.weights] == [id(weight) for weight in weights]
+        return [*map(id, self.weights.values())] == [*map(id, weights.values())]
 
     def before_step(self, loss_scale: float = 1.0) -> None:
         """Add the slopes of the constraint to the gradients, then clip them.
@@ -118,11 +127,25 @@ class Loop:
             return
         self._add(self._penalty)
         self._penalty = None
-        for weight in self.weights:
-            weight.clamp_(-self.settings.weight_bound, self.settings.weight_bound)
+        if not self._warned:
+            self._warn_of_bounds()
+        for name, weight in self.weights.items():
+            weight.clamp_(-self.bounds[name], self.bounds[name])  # type: ignore[arg-type]
         self._steps += 1
         if self._steps == self.settings.period:
             self._decide()
+
+    def _warn_of_bounds(self) -> None:
+        """Warn, once, if the clamp is about to move more than 1 % of the weights of a layer."""
+        self._warned = True
+        for name, weight in self.weights.items():
+            outside = float((weight.abs() > self.bounds[name]).double().mean())
+            if outside > NOTED:
+                warnings.warn(
+                    f"the bound of the latent weights moves {outside:.0%} of those of {name}: give "
+                    "a larger weight_bound, or None for one that follows the scale of each layer",
+                    stacklevel=3,
+                )
 
     def _add(self, part: float | Tensor) -> None:
         """Add a part of the Lagrangian."""
@@ -157,6 +180,7 @@ class Loop:
         figures = {**own, "g": float(self.rule.g), "ascended": float(self._ascents)}
         self._epoch_sum.zero_()
         self._ascents = 0
+        self._warned = False
         return figures
 
     def _figures(self, lagrangian: float) -> dict[str, float]:
@@ -171,6 +195,7 @@ class Loop:
             "epoch_sum": self._epoch_sum.clone(),
             "steps": self._steps,
             "ascents": self._ascents,
+            "bounds": dict(self.bounds),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -184,6 +209,9 @@ class Loop:
             self._sum.copy_(state["sum"])
             self._epoch_sum.copy_(state["epoch_sum"])
             self._steps, self._ascents = int(state["steps"]), int(state["ascents"])
+            for name, bound in state["bounds"].items():
+                device = self.weights[name].device
+                self.bounds[name] = bound.to(device) if isinstance(bound, Tensor) else bound
             self.rule.load_state_dict(dict(state))
         except KeyError as error:
             raise UserError(
@@ -212,21 +240,21 @@ class CbpLoop(Loop):
         prepared = prepared_layers(network)
         if not prepared:
             raise UserError("no layer of the network is prepared: call prepare before")
+        latents = {name: (latent, each.values) for name, (latent, each) in prepared.items()}
         rule = Multipliers(
-            {name: (latent, quantiser.values) for name, (latent, quantiser) in prepared.items()},
+            latents,
             lr=settings.multiplier_lr,
             optimiser=settings.multiplier_optimiser,
             p_max=settings.p_max,
             window=settings.window,
         )
-        weights = [latent for latent, _ in prepared.values()]
-        super().__init__(weights, rule, settings, optimizer, schedulers)
+        super().__init__(latents, rule, settings, optimizer, schedulers)
 
     def _add_slopes(self, bound: float, loss_scale: float) -> float | Tensor:
         return self.rule.add_slopes_(bound, loss_scale)
 
     def _clipped(self) -> set[int]:
-        return {id(weight) for weight in self.weights}
+        return {id(weight) for weight in self.weights.values()}
 
     def _figures(self, lagrangian: float) -> dict[str, float]:
         return {"lagrangian": lagrangian, "cfs": self.rule.failure_score()}
@@ -241,6 +269,7 @@ def prepare_cbp(
     keep: Collection[str] | None = None,
     layers: Collection[str] = ("*",),
     exclude: Collection[str] = (),
+    example: Any = None,  # noqa: ANN401
     scale: Scale = "layer",
     **settings: Any,  # noqa: ANN401
 ) -> CbpLoop:
@@ -255,6 +284,7 @@ def prepare_cbp(
         keep: As in ``prepare``.
         layers: As in ``prepare``.
         exclude: As in ``prepare``.
+        example: As in ``prepare``.
         scale: As in ``prepare``.
         settings: Fields of `repro.cbp.settings.CbpSettings`; ``multiplier_lr`` is needed.
 
@@ -262,11 +292,16 @@ def prepare_cbp(
         UserError: As ``prepare`` does; or a setting that is unknown or out of range.
     """
     chosen = make_settings(settings)
-    choice: dict[str, Any] = {"keep": keep, "layers": layers, "exclude": exclude, "scale": scale}
-    prepare(network, levels, **choice, arithmetic=chosen.arithmetic)
+    choice: dict[str, Any] = {
+        "keep": keep,
+        "layers": layers,
+        "exclude": exclude,
+        "example": example,
+    }
+    prepare(network, levels, **choice, scale=scale, arithmetic=chosen.arithmetic)
     loop = CbpLoop(network, chosen, optimizer, schedulers)
     if chosen.train == "quantised":
-        freeze_but(network, loop.weights)
+        freeze_but(network, loop.weights.values())
     return loop
 
 
@@ -290,6 +325,12 @@ def freeze_but(network: nn.Module, weights: Iterable[Tensor]) -> list[nn.Paramet
     for parameter in frozen:
         parameter.requires_grad_(False)
     return frozen
+
+
+def _bound(weight: Tensor, values: Tensor) -> float | Tensor:
+    """Return the default bound of latent weights with these levels ``[L]`` or ``[C, L]``."""
+    bound = BOUND_IN_LEVELS * values.abs().amax(-1).to(weight)
+    return bound.view(-1, *[1] * (weight.dim() - 1)) if bound.dim() else float(bound)
 
 
 def _mean(total: Tensor) -> float:

@@ -1,5 +1,6 @@
 """Lagrange multipliers, one per quantised weight, and Algorithm 1's rule of when they ascend."""
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import torch
@@ -61,7 +62,7 @@ class Multipliers(AscentRule):
 
     def __init__(
         self,
-        latents: dict[str, tuple[Tensor, Tensor]],
+        latents: Mapping[str, tuple[Tensor, Tensor]],
         *,
         lr: float,
         optimiser: Literal["adam", "adamw"] = "adam",

@@ -1,13 +1,14 @@
 """Numbers of CBP (Algorithm 1), shared by callback, plain loop and recipes; read without torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from repro.errors import UserError
 
 Arithmetic = Literal["float32", "spikes_bf16"]
 Clip = Literal["value", "norm", "none"]
 Trained = Literal["all", "quantised"]
+BOUND_IN_LEVELS: Final = 10  # default bound of latent weights; follows the scale of a layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class CbpSettings:
         clip_at: Bound of the clip.
         clip_scaled: Clip while AMP gradients still carry the loss scale (the reference's quirk Q1).
         train: Which parameters train: all of them or the quantised weights only.
-        weight_bound: Latent weights are clamped to plus or minus this after every batch.
+        weight_bound: Latent weights are clamped to plus or minus this after every batch; None for
+            `BOUND_IN_LEVELS` times the largest level of their layer. The paper's recipes have 1.
         arithmetic: ``float32``, or ``spikes_bf16``: level codes and spikes multiplied in bfloat16,
             everything else in float32.
         period: Steps from one decision of Algorithm 1's rule to the next; 0 for an epoch, the
@@ -43,13 +45,15 @@ class CbpSettings:
     clip_at: float = 1.0
     clip_scaled: bool = False
     train: Trained = "all"
-    weight_bound: float = 1.0
+    weight_bound: float | None = None
     arithmetic: Arithmetic = "float32"
     period: int = 0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training can use."""
-        require_positive(self, "p_max", "lr_drop", "clip_at", "weight_bound")
+        require_positive(self, "p_max", "lr_drop", "clip_at")
+        if self.weight_bound is not None:
+            require_positive(self, "weight_bound")
         require_at_least_0(self, "multiplier_lr", "lr_drop_at_g", "period")
 
 

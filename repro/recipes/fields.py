@@ -29,6 +29,7 @@ class CbpRecipe(CbpSettings):
     momentum: float
     optimiser: Optimiser = "sgd"
     weight_decay: float = 0.0
+    weight_bound: float | None = 1.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""

@@ -1,19 +1,22 @@
 """The ``Cbp`` callback's variants, each against a step written out by hand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelPruning, StochasticWeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from repro.cbp.callback import Cbp
 from repro.cbp.constraint import constraint
-from repro.cbp.layers import prepare, prepared_layers
+from repro.cbp.layers import convert, prepare, prepared_layers
 from repro.cbp.multiplier import Multipliers
 from repro.cbp.window import constrained_fraction
+from repro.errors import UserError
 
 LR = 0.1
 
@@ -40,10 +43,17 @@ def data() -> DataLoader[Any]:
     return DataLoader(TensorDataset(inputs), batch_size=4)
 
 
-def fit(module: LightningModule, cbp: Cbp, tmp_path: Path, epochs: int = 1) -> Trainer:
+def fit(
+    module: LightningModule,
+    cbp: Cbp,
+    tmp_path: Path,
+    epochs: int = 1,
+    before: Sequence[Callback] = (),
+    behind: Sequence[Callback] = (),
+) -> Trainer:
     trainer = Trainer(
         max_epochs=epochs,
-        callbacks=[cbp],
+        callbacks=[*before, cbp, *behind],
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -174,3 +184,29 @@ def test_state_of_other_layers_is_refused() -> None:
     other = Multipliers({"other": latents()["layer"]}, lr=0.1)
     with pytest.raises(ValueError, match="do not fit"):
         other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("other", [StochasticWeightAveraging(0.1), EMAWeightAveraging()])
+def test_averages_are_those_of_latent_weights(other: Callback, tmp_path: Path) -> None:
+    module, cbp = Linear3(), Cbp("binary", multiplier_lr=0.1)
+    with pytest.raises(UserError, match=r"Averaging copies the model .*: list it behind Cbp"):
+        fit(module, cbp, tmp_path, before=[other])
+    fit(module, cbp, tmp_path, epochs=4, behind=[other])
+    (levels,) = convert(module.net).values()
+    weight = module.net[1].weight
+    assert isinstance(weight, Tensor)
+    assert torch.equal(weight.abs().unique(), levels.values(weight.dtype)[1:])
+
+
+def test_pruning_while_it_trains_is_refused(tmp_path: Path) -> None:
+    pruning = ModelPruning("l1_unstructured", amount=0.5)
+    with pytest.raises(UserError, match="ModelPruning changes the weights that Cbp trains"):
+        fit(Linear3(), Cbp("binary", multiplier_lr=0.1), tmp_path, before=[pruning])
+
+
+def test_the_choice_of_layers_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit(Linear3(), Cbp("binary", multiplier_lr=0.1), tmp_path)
+    assert "CBP is about 1 of 3 layers: net.1. First and last" in caplog.text
+    caplog.clear()
+    fit(Linear3(), Cbp("binary", multiplier_lr=0.1, keep=()), tmp_path)
+    assert "CBP is about 3 of 3 layers: net.0, net.1, net.2.\n" in caplog.text

@@ -72,6 +72,7 @@ def by_hand(epochs: int, drop_at: int, bound: float = CLIP) -> Linear3:
 
 
 @pytest.mark.parametrize("drop_at", [0, 2])
+@pytest.mark.filterwarnings("ignore:the bound of the latent weights")
 def test_a_control_is_a_plain_training_with_clip_clamp_and_drop(
     drop_at: int, tmp_path: Path
 ) -> None:

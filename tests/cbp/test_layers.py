@@ -1,11 +1,15 @@
 """Prepare and convert on plain networks that know nothing of this project."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from repro.cbp.layers import convert, convert_state, find_layers, prepare, prepared_layers
 from repro.cbp.levels import LEVELS
+from repro.errors import UserError
 
 
 def plain_network() -> nn.Sequential:
@@ -76,12 +80,12 @@ def test_layers_are_chosen_by_name() -> None:
     assert list(prepare(network, keep=["4", "6"])) == ["0", "2", "8", "9"]
     with pytest.raises(ValueError, match=r"no convolution or linear layer named \['fc'\]"):
         prepare(plain_network(), keep=["fc"])
-    with pytest.raises(ValueError, match="leaves no layer"):
+    with pytest.raises(ValueError, match="no layer is left"):
         prepare(plain_network(), keep=list(find_layers(plain_network())))
 
 
 def test_bad_networks_and_levels_are_refused_untouched() -> None:
-    with pytest.raises(ValueError, match="has 2 convolutions and linear layers"):
+    with pytest.raises(ValueError, match="no layer is left to quantise: \\['\\*'\\] takes"):
         prepare(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
     with pytest.raises(ValueError, match="unknown level set 'quaternary'"):
         prepare(plain_network(), "quaternary")
@@ -95,6 +99,32 @@ def test_bad_networks_and_levels_are_refused_untouched() -> None:
     prepare(network := plain_network())
     with pytest.raises(ValueError, match="parametrised already"):
         prepare(network)
+
+
+def pruned() -> nn.Linear:
+    prune.l1_unstructured(layer := nn.Linear(8, 8), "weight", 0.5)  # type: ignore[no-untyped-call]
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (lambda: nn.utils.weight_norm(nn.Linear(8, 8)), "1 is computed by a hook"),
+        (lambda: nn.utils.spectral_norm(nn.Linear(8, 8)), "1 is computed by a hook"),
+        (pruned, r"1 is computed by a hook .* remove it first, with .* prune\.remove"),
+        (lambda: parametrizations.weight_norm(nn.Linear(8, 8)), "1 is parametrised already"),
+        (lambda: nn.LazyLinear(8), "1 is lazy and has no weight yet: pass a batch"),
+        (lambda: nn.Linear(8, 8, device="meta"), "1 is on meta, without numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_a_weight_that_is_no_ordinary_parameter_is_refused(
+    make: Callable[[], nn.Linear], wrong: str
+) -> None:
+    network = nn.Sequential(nn.Linear(8, 8), make(), nn.Linear(8, 8))
+    with pytest.raises(UserError, match=wrong):
+        prepare(network)
+    assert not prepared_layers(network)
 
 
 def test_levels_of_ones_own() -> None:

@@ -29,9 +29,12 @@ INNER = ["features.0.conv", "features.1.conv", "features.1.skip", "head.0"]
     ("arguments", "chosen"),
     [
         ({}, INNER),
-        ({"layers": ["features.*"]}, INNER[:3]),
-        ({"layers": ["*.conv", "head.*"]}, [*INNER[:2], "head.0"]),
-        ({"layers": ["features.[01].conv"], "exclude": ["*.1.*"]}, INNER[:1]),
+        ({"layers": ["features.*"]}, INNER[1:2]),
+        ({"layers": ["features.*"], "keep": ()}, INNER[:3]),
+        ({"layers": ["*.conv", "head.*"]}, [INNER[1], "head.0"]),
+        ({"layers": ["stem", "features.1.conv", "head.2"]}, ["stem", "features.1.conv", "head.2"]),
+        ({"layers": ["stem", "*.conv"]}, ["stem", INNER[0]]),
+        ({"layers": ["features.[01].conv"], "keep": (), "exclude": ["*.1.*"]}, INNER[:1]),
         ({"exclude": ["*skip"]}, [*INNER[:2], "head.0"]),
         ({"keep": ()}, ["stem", *INNER, "head.2"]),
         ({"keep": (), "layers": ["stem", "head.?"]}, ["stem", "head.0", "head.2"]),
@@ -47,14 +50,66 @@ def test_layers_by_pattern(arguments: dict[str, list[str]], chosen: list[str]) -
     [
         ({"layers": ["feature.*"]}, r"named \['feature\.\*'\]; there are \['stem'"),
         ({"exclude": ["*.convolution"]}, r"named \['\*\.convolution'\]"),
-        ({"layers": ["stem"]}, "leaves no layer"),
-        ({"exclude": ["features.*", "head.0"]}, "leaves no layer"),
+        ({"layers": ["ste?"]}, r"\['ste\?'\] takes \['stem'\], \['stem'\] stay FP32"),
+        ({"exclude": ["features.*", "head.0"]}, "no layer is left"),
         ({"layers": "features.*"}, r"give a list"),
     ],
 )
 def test_patterns_without_effect_are_errors(arguments: dict[str, list[str]], wrong: str) -> None:
     with pytest.raises(UserError, match=wrong):
         choose_layers(network(), **arguments)
+
+
+def test_only_what_trains_is_taken_unless_it_is_named() -> None:
+    half = network()
+    half.get_submodule("stem").requires_grad_(False)
+    half.get_submodule("features.1.conv").requires_grad_(False)
+    assert list(choose_layers(half)) == ["features.1.skip", "head.0"]
+    assert list(choose_layers(half, layers=["*", "stem"])) == [
+        "stem",
+        "features.0.conv",
+        "features.1.skip",
+        "head.0",
+    ]
+    with pytest.raises(UserError, match="requires a gradient: name a frozen layer exactly"):
+        choose_layers(half.requires_grad_(False))
+
+
+class Backwards(nn.Module):
+    """Four layers, met in the reverse of the order in which they are registered; one is not met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(4)])
+        self.norm = nn.BatchNorm1d(4)
+        self.spare = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        assert not self.training
+        for layer in reversed(self.layers):
+            x = self.norm(layer(x)) * scale
+        return x
+
+
+@pytest.mark.parametrize(
+    "example", [torch.ones(2, 4), (torch.ones(2, 4), 2.0), {"x": torch.ones(2, 4)}]
+)
+def test_first_and_last_are_those_of_the_forward_pass(example: object) -> None:
+    upside = Backwards().train()
+    before = {name: tensor.clone() for name, tensor in upside.state_dict().items()}
+    assert list(choose_layers(upside)) == [f"layers.{i}" for i in (1, 2, 3)]
+    expected = ["layers.1", "layers.2", "spare"]
+    assert list(choose_layers(upside, example=example)) == expected
+    upside.example_input_array = example  # type: ignore[assignment]
+    assert list(choose_layers(upside)) == expected
+    assert upside.training
+    assert upside.norm.training
+    assert not any(layer._forward_pre_hooks for layer in upside.modules())
+    for name, tensor in upside.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    with pytest.raises(UserError, match=r"cannot take the example: .*shapes"):
+        choose_layers(upside, example=torch.ones(2, 3))
+    assert upside.training
 
 
 def test_the_first_pattern_that_fits_decides_and_the_rest_stays() -> None:

@@ -104,7 +104,7 @@ def test_two_agents_make_every_run_of_a_grid_once(server: Standin, cli: WandbCli
         assert run.about["displayName"] == str(row.key)
     assert list(rows) == ["stbp-cifar10-fp32-smoke-s0"]
     assert "seed 2" not in "".join(printed)
-    assert "s2 starts from stbp-cifar10-fp32-smoke-s2, not there yet" in "".join(printed)
+    assert "s2 starts from stbp-cifar10-fp32-smoke-s2, missing" in "".join(printed)
 
 
 @pytest.mark.slow
