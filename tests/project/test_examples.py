@@ -36,7 +36,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, *words: s
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
 
 
-@pytest.mark.filterwarnings("default")  # Lightning's advice
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice to users
 def test_quantise_your_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

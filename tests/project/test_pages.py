@@ -136,7 +136,7 @@ SNIPPETS = {
 }
 
 
-@pytest.mark.filterwarnings("default")  # Lightning's advice to users is none of ours
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice to users
 @pytest.mark.parametrize("snippet", SNIPPETS.values(), ids=SNIPPETS)
 def test_a_snippet_runs(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import save_file
