@@ -136,7 +136,7 @@ def test_latent_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 PAGE = read("docs/your_own_network.md")
 SEED = re.compile(
-    r"seed (\d): FP32 ([\d.]+), trained on in FP32 ([\d.]+), rounded ([\d.]+), CBP ([\d.]+)"
+    r"seed (\d): FP32 ([\d.]+), fine-tuned in FP32 ([\d.]+), rounded ([\d.]+), CBP ([\d.]+)"
 )
 TABLE = dict(re.findall(r"^\| [^|]+ \| `(python examples/\w+\.py)` \|([^|]*)\|", PAGE, re.M))
 
