@@ -92,7 +92,8 @@ def compare(make: Callable[[], Classifier], data: Digits, epochs: int, levels: s
     """Print CBP beside plain rounding of the same trained weights, for each seed.
 
     Plain rounding takes every weight to the nearest level, with the scale that CBP starts from, and
-    trains nothing. The FP32 network, fine-tuned for the same number of epochs, shows what training alone gains.
+    trains nothing. The FP32 network, fine-tuned for the same number of epochs, shows what training
+    alone gains.
     """
     print(f"{levels}, % of {TEST} test digits right; {epochs} epochs, then {epochs} more")
     lost = []
