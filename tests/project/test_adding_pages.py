@@ -62,11 +62,9 @@ def test_a_newcomer_follows_the_page(page: str, tmp_path: Path) -> None:
 
 
 def run(folder: Path, *words: str) -> None:
-    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,  # the copy comes first, before what is installed
-        env=os.environ | one_thread,
         capture_output=True,
         text=True,
     )

@@ -102,11 +102,10 @@ def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
     (command,) = re.findall(r"`(torchrun .*?\.py)`", read("docs/your_own_network.md"))
     words = shlex.split(command)[1:]
     words[words.index("examples/plain_ddp.py")] = str(ROOT / "examples" / "plain_ddp.py")
-    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *words, str(tmp_path / "two.safetensors")],
         cwd=tmp_path,
-        env=os.environ | one_thread,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
@@ -145,11 +144,10 @@ def run_in(folder: Path, *words: str) -> str:
     """Run Python in a folder that has a copy of the examples; return what it prints."""
     if not (folder / "examples").exists():
         shutil.copytree(ROOT / "examples", folder / "examples")
-    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env=os.environ | one_thread,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
