@@ -59,8 +59,6 @@ class WandbCli:
             **kept,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(site), *given, str(ROOT)]),
-            "OMP_NUM_THREADS": "1",
-            "NUMBA_NUM_THREADS": "1",
             "WANDB_BASE_URL": server.url,
             "WANDB_API_KEY": "0" * 40,
             "WANDB_ERROR_REPORTING": "false",

@@ -1,7 +1,6 @@
 """The pages on new data sets and methods, followed word by word in a copy of the packages."""
 
 import ast
-import os
 import re
 import shlex
 import shutil
