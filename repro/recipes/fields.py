@@ -22,6 +22,10 @@ class CbpRecipe(CbpSettings):
         momentum: Momentum of the weights' SGD.
         optimiser: Optimiser of the weights.
         weight_decay: Its weight decay, on weights (not on biases and the like).
+        schedule: Learning rate of the weights: ``constant``, or along a ``cosine`` to 0.
+        warmup_steps: Steps over which it first rises linearly to what the schedule says; 0 for
+            none.
+        batch_size: Images a step, over all devices; 0 for that of the pre-training.
     """
 
     epochs: int
@@ -29,13 +33,16 @@ class CbpRecipe(CbpSettings):
     momentum: float
     optimiser: Optimiser = "sgd"
     weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    batch_size: int = 0
     weight_bound: float | None = 1.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         super().__post_init__()
         require_positive(self, "epochs", "lr")
-        require_at_least_0(self, "momentum", "weight_decay")
+        require_at_least_0(self, "momentum", "weight_decay", "warmup_steps", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +68,8 @@ class ImageRecipe:
         schedule: Learning rate: ``constant``, falling in ``step``s, or along a ``cosine`` to 0.
         lr_step: In steps: it falls by ``lr_gamma`` every so many epochs.
         lr_gamma: That factor.
+        warmup_steps: Steps over which the learning rate first rises linearly to what the schedule
+            says; 0 for none.
         clip_norm: Bound of the gradients' global norm in pre-training; 0 for none.
         augment: Random crop (padding 4) and horizontal flip.
         autoaugment: After those, AutoAugment's CIFAR-10 policy.
@@ -86,6 +95,7 @@ class ImageRecipe:
     schedule: Literal["constant", "step", "cosine"] = "constant"
     lr_step: int = 1
     lr_gamma: float = 0.1
+    warmup_steps: int = 0
     clip_norm: float = 0.0
     augment: bool = True
     autoaugment: bool = False
@@ -97,7 +107,7 @@ class ImageRecipe:
         require_positive(self, "width", "time_steps", "epochs", "batch_size", "lr")
         require_positive(self, "lr_step", "lr_gamma")
         require_at_least_0(self, "train_images", "val_images", "test_images", "momentum")
-        require_at_least_0(self, "weight_decay", "clip_norm", "cutout")
+        require_at_least_0(self, "weight_decay", "clip_norm", "cutout", "warmup_steps")
         if self.data not in DATA_SETS:
             raise UserError(f"data is {self.data!r}: one of {', '.join(DATA_SETS)}")
         if not self.augment and (self.autoaugment or self.cutout):

@@ -19,8 +19,8 @@ UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
     "fp32": ("cbp", "spike_dropout"),
 }
 # Choices that came later, at what was before them: rows from then keep their hash.
-LATER: Final = {"spike_dropout": 0.0, "matmul": "float32"}
-LATER_OF_CBP: Final = {"period": 0}
+LATER: Final = {"spike_dropout": 0.0, "matmul": "float32", "warmup_steps": 0}
+LATER_OF_CBP: Final = {"period": 0, "schedule": "constant", "warmup_steps": 0, "batch_size": 0}
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class RunSpec:
     def epochs(self) -> int:
         """Epochs of the run's phase; a conversion trains none of them."""
         return self.recipe.cbp.epochs if self.key.has_cbp_phase else self.recipe.epochs
+
+    @property
+    def batch_size(self) -> int:
+        """Images a step of the run's phase."""
+        return (self.key.has_cbp_phase and self.recipe.cbp.batch_size) or self.recipe.batch_size
 
     @property
     def parent(self) -> "RunSpec | None":
