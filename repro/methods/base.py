@@ -164,9 +164,14 @@ class SpikingModule(LightningModule):
     def validation_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Count right answers of the validation (0) and the test images (1), on the device."""
+        """Count right answers of the validation (0) and the test images (1), on the device.
+
+        In float32, as the saved file is evaluated, also where training mixes precisions.
+        """
         part = PARTS[dataloader_idx]
-        self._right[part].append((predictions(self.network(batch[0])) == batch[1]).sum())
+        with torch.autocast(self.device.type, enabled=False):
+            outputs = self.network(batch[0])
+        self._right[part].append((predictions(outputs) == batch[1]).sum())
         self._images[part] += len(batch[1])
 
     def on_validation_epoch_end(self) -> None:

@@ -73,7 +73,7 @@ class ImageRecipe:
         clip_norm: Bound of the gradients' global norm in pre-training; 0 for none.
         augment: Random crop (padding 4) and horizontal flip.
         autoaugment: After those, AutoAugment's CIFAR-10 policy.
-        cutout: After normalisation, a square of this side, in pixels, is set to 0; 0 for none.
+        cutout: Before normalisation, a square of this side, in pixels, is set to 0; 0 for none.
         matmul: Arithmetic of products in training: ``float32`` exactly, ``tf32`` on a GPU, or
             ``bf16`` in all layers but the first and the last.
     """
@@ -191,6 +191,8 @@ class ConversionRecipe:
         batches: Batches of training images that the thresholds are searched on; the first of them
             calibrates.
         batch_size: Images of such a batch.
+        images: The ``first`` training images as they are; or the first batches of the seed's order
+            ``augmented`` as in training, as the reference does.
         weight_steps: Steps of Adam a layer, of the ``weights`` pipeline alone.
         weight_lr: Their learning rate, in units of the ANN's weights.
     """
@@ -198,6 +200,7 @@ class ConversionRecipe:
     pipeline: Pipeline = "light"
     batches: int = 7
     batch_size: int = 128
+    images: Literal["first", "augmented"] = "first"
     weight_steps: int = 5000
     weight_lr: float = 1e-5
 
@@ -242,6 +245,8 @@ class SurrogateRecipe(ImageRecipe):
         neuron: ``plif`` learns a leak per layer, ``if`` has none.
         tau: Initial time constant of PLIF neurons, in steps, above 1.
         connection: How a block combines spikes and shortcut.
+        zero_init_residual: Whether blocks begin as their shortcut: their last normalisation starts
+            with weights of 0.
         amp: Automatic mixed precision in float16 with a loss scale, on a GPU alone; the CPU
             computes in float32.
     """
@@ -252,6 +257,7 @@ class SurrogateRecipe(ImageRecipe):
     neuron: Literal["plif", "if"] = "plif"
     tau: float = 2.0
     connection: Literal["add", "and", "iand"] = "add"
+    zero_init_residual: bool = False
     amp: bool = False
 
     def __post_init__(self) -> None:
@@ -261,6 +267,11 @@ class SurrogateRecipe(ImageRecipe):
         require_at_least_0(self, "train_steps")
         if self.amp and self.matmul == "bf16":
             raise UserError("amp computes in float16 and matmul=bf16 in bfloat16: give one of them")
+        if self.zero_init_residual and self.connection == "and":
+            raise UserError(
+                "a block that begins silent passes nothing on by connection=and: "
+                "give zero_init_residual=False"
+            )
         if not 1 < self.tau < float("inf"):
             raise UserError(f"tau is {self.tau}: give more than 1 step")
         if self.train_steps > self.time_steps:
