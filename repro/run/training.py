@@ -22,6 +22,7 @@ from repro.run.checkpoint import SafeCheckpointIO
 from repro.run.ddp import helpers_of, trainer_fields
 from repro.run.deadline import Deadline
 from repro.run.evaluation import load_weights
+from repro.run.health import Health
 from repro.run.history import History
 from repro.run.latent_histograms import LatentHistograms
 from repro.run.parent import Parent
@@ -74,6 +75,7 @@ def train(
     callbacks: list[Callback] = [history]
     if cbp is not None:
         callbacks = [cbp, LatentHistograms(place.histograms), history]
+    callbacks.append(Health(strict=spec.key.tier.startswith("paper")))
     if deadline is not None:
         callbacks.append(Deadline(deadline))
     trainer = make_trainer(
