@@ -21,6 +21,7 @@ from repro.products.cpu.vector import (
     broadcast,
     cast,
     count_bits,
+    item,
     kernel,
     load,
     multiply,
@@ -80,41 +81,123 @@ class Walk(NamedTuple):
     padded: int
 
 
-@kernel(inline="always")
-def count(
-    spikes: Array, plane: int, weights: Array, shift: int, least: int, walk: Walk, place: Any
-) -> Any:  # noqa: ANN401
-    """Return ``least * ones + 2^shift * (bits in common)`` of 32 outputs at one place, int32.
+class Line(NamedTuple):
+    """A line of outputs of one image, of a group and a block of lanes.
+
+    Attributes:
+        columns: Outputs from left to right.
+        top: First row of the kernel inside the maps.
+        bottom: One past the last.
+        spikes: Where the input of the first output begins, as if all of the kernel were inside.
+        weights: Where the weights begin.
+        of_row: Words of the input from one row of the kernel to the next.
+        of_column: From one output to the next.
+        of_tap: From one tap to the next.
+        weights_of_row: Of the weights, from row to row.
+        weights_of_tap: From tap to tap.
+        at_once: Taps whose words follow each other.
+        words: Of a group's channels in a pixel.
+        padded: Of the weights, from word to word.
+    """
+
+    columns: int
+    top: int
+    bottom: int
+    spikes: int
+    weights: int
+    of_row: int
+    of_column: int
+    of_tap: int
+    weights_of_row: int
+    weights_of_tap: int
+    at_once: int
+    words: int
+    padded: int
+
+
+@kernel()
+def line_of(
+    walk: Walk, inside: Array, row: int, group: int, plane: int, weights: int, block: int
+) -> Line:
+    """Return where a line of outputs is.
+
+    Args:
+        walk: Sizes.
+        inside: `taps_inside` by row of the output.
+        row: Of the outputs of all images.
+        group: Which.
+        plane: Where the plane of the input begins.
+        weights: Where that of the weights begins.
+        block: Of lanes.
+    """
+    image, y = row // walk.out_height, row % walk.out_height
+    pixel = walk.groups * walk.words
+    start = (image * walk.height + y * walk.down - walk.above) * walk.width - walk.left
+    of_tap = walk.words * walk.padded
+    follow = walk.tap_distance == 1 and walk.groups == 1
+    return Line(
+        walk.out_width,
+        inside[0, y],
+        inside[1, y],
+        plane + start * pixel + group * walk.words,
+        weights + group * walk.rows * walk.taps * of_tap + block * LANES,
+        walk.row_distance * walk.width * pixel,
+        walk.right * pixel,
+        walk.tap_distance * pixel,
+        walk.taps * of_tap,
+        of_tap,
+        walk.taps if follow else 1,
+        walk.words,
+        walk.padded,
+    )
+
+
+@kernel()
+def count_line(
+    spikes: Array, weights: Array, shift: int, least: int, line: Line, inside: Array, sums: Array
+) -> None:
+    """Add ``2^shift * (bits in common) + least * ones`` to the sums of a line of outputs.
 
     Args:
         spikes: Words of all planes of the input.
-        plane: Where a plane begins in them.
         weights: Words of all planes.
-        shift: See ``PackedCodes``.
-        least: See ``PackedCodes``; 0 to count no ones.
-        walk: Sizes.
-        place: The pixel of the kernel's first row and tap, and where weights of the plane, the
-            group and the lanes begin; the first and one past the last row and tap that lie inside
-            the maps; group.
+        shift: What a bit counts, that of the weight and of the input together.
+        least: What a one of the input counts by itself.
+        line: Where.
+        inside: `taps_inside` by column of the output.
+        sums: ``[columns * LANES]``, int32.
     """
-    pixel, begin, top, bottom, low, high, group = place
-    # Taps whose words follow each other.
-    run = max(1, high - low) if walk.tap_distance == 1 and walk.groups == 1 else 1
-    size = walk.groups * walk.words
-    total = broadcast(weights.dtype.type(0), LANES)
-    ones = 0
-    for row in range(top, bottom):
-        for tap in range(low, high, run):
-            here = pixel + row * walk.row_distance * walk.width + tap * walk.tap_distance
-            at = plane + here * size + group * walk.words
-            weight = begin + (row * walk.taps + tap) * walk.words * walk.padded
-            for word in range(run * walk.words):
-                bits = spikes[at + word]
-                ones += ones_in(bits)
-                there = load(weights, weight + word * walk.padded, LANES)
-                total = add(total, count_bits(bit_and(broadcast(bits, LANES), there)))
-    common = shift_left(cast(total, int32), shift)
-    return add(common, broadcast(int32(least * ones), LANES))
+    for x in range(line.columns):
+        low, high = item(inside, x), item(inside, line.columns + x)
+        total = broadcast(weights.dtype.type(0), LANES)
+        ones = 0
+        for row in range(line.top, line.bottom):
+            first = line.spikes + row * line.of_row + x * line.of_column
+            weight = line.weights + row * line.weights_of_row
+            for tap in range(low, high, line.at_once):
+                at, there = first + tap * line.of_tap, weight + tap * line.weights_of_tap
+                for word in range(min(line.at_once, high - low) * line.words):
+                    bits = item(spikes, at + word)
+                    ones += ones_in(bits)
+                    other = load(weights, there + word * line.padded, LANES)
+                    total = add(total, count_bits(bit_and(broadcast(bits, LANES), other)))
+        counted = add(shift_left(cast(total, int32), shift), broadcast(int32(least * ones), LANES))
+        store(sums, x * LANES, add(load(sums, x * LANES, LANES), counted))
+
+
+@kernel()
+def finish_line(
+    sums: Array, scale: Array, bias: Array, lane: int, out: Array, at: int, step: int, outputs: int
+) -> None:
+    """Write ``sums * scale + bias`` of 32 outputs, or as many as there are, of a line."""
+    factor, added = load(scale, lane, LANES), load(bias, lane, LANES)
+    for x in range(sums.size // LANES):
+        values = multiply(cast(load(sums, x * LANES, LANES), out.dtype), factor)
+        values = add(values, added)
+        if outputs >= LANES:
+            store(out, at + x * step, values)
+        else:
+            store_first(out, at + x * step, values, outputs)
 
 
 @kernel(parallel=True)
@@ -146,38 +229,23 @@ def _product(
     """
     planes, size = spikes.shape
     flat, (by_row, by_column) = spikes.reshape(-1), inside
-    of_plane = weights.size // shifts.size
-    of_group = of_plane // walk.groups
-    blocks = walk.padded // LANES
+    of_plane, blocks = weights.size // shifts.size, walk.padded // LANES
+    all_outputs = walk.groups * walk.outputs
     for job in prange(walk.images * walk.out_height * bands):
-        line, band = job // bands, job % bands
-        image, y = line // walk.out_height, line % walk.out_height
-        top, bottom = by_row[0, y], by_row[1, y]
-        start = (image * walk.height + y * walk.down - walk.above) * walk.width - walk.left
-        for x in range(walk.out_width):
-            pixel, low, high = start + x * walk.right, by_column[0, x], by_column[1, x]
-            for group in range(walk.groups):
-                at = ((line * walk.out_width + x) * walk.groups + group) * walk.outputs
-                for block in range(band * blocks // bands, (band + 1) * blocks // bands):
-                    lane = block * LANES
-                    sums = broadcast(int32(0), LANES)
-                    for i in range(planes):
-                        for j in range(shifts.size):
-                            begin = j * of_plane + group * of_group + lane
-                            place = (pixel, begin, top, bottom, low, high, group)
-                            least_here = least if j == 0 else 0
-                            common = count(
-                                flat, i * size, weights, shifts[j], least_here, walk, place
-                            )
-                            sums = add(sums, shift_left(common, i))
-                    values = cast(sums, out.dtype)
-                    factor = load(scale, group * walk.padded + lane, LANES)
-                    values = multiply(values, factor)
-                    values = add(values, load(bias, group * walk.padded + lane, LANES))
-                    if walk.outputs - lane >= LANES:
-                        store(out, at + lane, values)
-                    else:
-                        store_first(out, at + lane, values, walk.outputs - lane)
+        row, band = job // bands, job % bands
+        sums = np.empty(walk.out_width * LANES, np.int32)
+        for group in range(walk.groups):
+            for block in range(band * blocks // bands, (band + 1) * blocks // bands):
+                lane = group * walk.padded + block * LANES
+                sums[:] = 0
+                for i in range(planes):
+                    for j in range(shifts.size):
+                        line = line_of(walk, by_row, row, group, i * size, j * of_plane, block)
+                        low = (least << i) if j == 0 else 0
+                        count_line(flat, weights, shifts[j] + i, low, line, by_column, sums)
+                at = row * walk.out_width * all_outputs + group * walk.outputs + block * LANES
+                left = walk.outputs - block * LANES
+                finish_line(sums, scale, bias, lane, out, at, all_outputs, left)
 
 
 def walk_of(spikes: PackedSpikes, codes: PackedCodes, geometry: Geometry) -> Walk:
@@ -241,7 +309,9 @@ def product(
     bands = min(walk.padded // LANES, -(-JOBS // lines))
     inside = (
         taps_inside(walk.out_height, walk.down, walk.above, walk.row_distance, walk.rows, walk.height),
-        taps_inside(walk.out_width, walk.right, walk.left, walk.tap_distance, walk.taps, walk.width),
+        taps_inside(
+            walk.out_width, walk.right, walk.left, walk.tap_distance, walk.taps, walk.width
+        ).reshape(-1),
     )
     _product(
         words_of(spikes.planes).reshape(len(spikes.planes), -1),

@@ -29,7 +29,7 @@ from repro.device.compiled import kernel
 
 __all__ = [
     *("add", "bit_and", "bits_equal", "bits_set", "broadcast", "cast", "clamp", "count_bits"),
-    *("from_bits", "kernel", "load", "load_first", "lowest_one", "multiply", "ones_in"),
+    *("from_bits", "item", "kernel", "load", "load_first", "lowest_one", "multiply", "ones_in"),
     *("shift_left", "store", "store_first", "subtract"),
 ]
 
@@ -117,6 +117,18 @@ def broadcast(typing: Any, number: Any, lanes: Any) -> Any:  # noqa: ANN401
         return _all(builder, value, kind.lanes)
 
     return kind(number, lanes), code
+
+
+@intrinsic
+def item(typing: Any, array: Any, at: Any) -> Any:  # noqa: ANN401
+    """Return an element; unlike ``array[at]`` it never counts from the end."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        index = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.load(builder.gep(data, [index]))
+
+    return array.dtype(array, at), code
 
 
 @intrinsic(prefer_literal=True)
