@@ -113,3 +113,21 @@ def unpack_plain(packed: PackedSpikes, dtype: torch.dtype = torch.float32) -> Te
         numbers = numbers + (bits << i)
     inner = numbers.flatten(-2)[..., : packed.channels // packed.groups]
     return inner.flatten(-2).permute(0, 3, 1, 2).to(dtype)
+
+
+def sum_of_squares(packed: PackedSpikes) -> PackedSpikes:
+    """Return the sums over squares of 2x2, ``[N, C, H/2, W/2]``, of spikes ``[N, C, H, W]``.
+
+    The bits of four words are added by the logic of an adder. H and W are even.
+
+    Raises:
+        ValueError: Numbers above 1.
+    """
+    if len(packed.planes) > 1:
+        raise ValueError("numbers above 1 may have sums above 15, which are not packed")
+    words = packed.planes[0]
+    a, b, c, d = (words[:, y::2, x::2] for y in (0, 1) for x in (0, 1))
+    first, second = a ^ b, c ^ d
+    both, other = a & b, c & d
+    planes = torch.stack([first ^ second, both ^ other ^ first & second, both & other])
+    return PackedSpikes(planes, packed.channels, packed.groups)

@@ -284,6 +284,13 @@ def taps_inside(
     return inside
 
 
+def taps_of(walk: Walk) -> tuple[Array, Array]:
+    """Return which taps are inside by row ``[2, H']`` and by column ``[2 * W']`` of the output."""
+    down = (walk.down, walk.above, walk.row_distance, walk.rows, walk.height)
+    right = (walk.right, walk.left, walk.tap_distance, walk.taps, walk.width)
+    return taps_inside(walk.out_height, *down), taps_inside(walk.out_width, *right).reshape(-1)
+
+
 def by_lane(numbers: Tensor, walk: Walk) -> Array:
     """Return ``[groups * padded]`` of ``[O]`` or a scalar: a group's outputs, then zeros."""
     padded = numbers.new_zeros(walk.groups, walk.padded)
@@ -307,19 +314,13 @@ def product(
     out = torch.empty(shape, dtype=scale.dtype)
     lines = max(1, walk.images * walk.out_height)
     bands = min(walk.padded // LANES, -(-JOBS // lines))
-    inside = (
-        taps_inside(walk.out_height, walk.down, walk.above, walk.row_distance, walk.rows, walk.height),
-        taps_inside(
-            walk.out_width, walk.right, walk.left, walk.tap_distance, walk.taps, walk.width
-        ).reshape(-1),
-    )
     _product(
         words_of(spikes.planes).reshape(len(spikes.planes), -1),
         words_of(codes.planes).reshape(-1),
         np.array(codes.shifts, np.int64),
         codes.least,
         walk,
-        inside,
+        taps_of(walk),
         bands,
         by_lane(scale, walk),
         by_lane(torch.zeros((), dtype=scale.dtype) if bias is None else bias, walk),

@@ -28,9 +28,10 @@ from numba.extending import intrinsic, register_model
 from repro.device.compiled import kernel
 
 __all__ = [
-    *("add", "bit_and", "bits_equal", "bits_set", "broadcast", "cast", "clamp", "count_bits"),
+    *("add", "bit_and", "bits_at_least", "bits_equal", "bits_greater", "bits_set", "broadcast"),
+    *("cast", "clamp", "count_bits"),
     *("from_bits", "item", "kernel", "load", "load_first", "lowest_one", "multiply", "ones_in"),
-    *("shift_left", "store", "store_first", "subtract"),
+    *("shift_left", "store", "store_first", "subtract", "where_at_least", "where_greater"),
 ]
 
 I32 = ir.IntType(32)
@@ -273,6 +274,33 @@ def clamp(typing: Any, vector: Any, greatest: Any) -> Any:  # noqa: ANN401
         return builder.select(compare("<=", above, high), above, high)
 
     return vector(vector, greatest), code
+
+
+def _comparison(name: str, sign: str, doc: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return two functions of two vectors of floats: where it holds as bits, and a choice by it."""
+
+    def bits(typing: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+            return _as_bits(builder, builder.fcmp_ordered(sign, *arguments), a.lanes)
+
+        return types.uint64(a, b), code
+
+    def choice(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:  # noqa: ANN401
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+            first, second, *values = arguments
+            return builder.select(builder.fcmp_ordered(sign, first, second), *values)
+
+        return x(a, b, x, y), code
+
+    bits.__name__ = bits.__qualname__ = f"bits_{name}"
+    choice.__name__ = choice.__qualname__ = f"where_{name}"
+    bits.__doc__ = f"Return in which lanes {doc}, lane 0 in the lowest bit of 64."
+    choice.__doc__ = f"Return ``x`` in the lanes where {doc}, ``y`` in the others."
+    return intrinsic(bits), intrinsic(choice)
+
+
+bits_greater, where_greater = _comparison("greater", ">", "``a > b``")
+bits_at_least, where_at_least = _comparison("at_least", ">=", "``a >= b``")
 
 
 def _as_bits(builder: Any, mask: Any, lanes: int) -> Any:  # noqa: ANN401
