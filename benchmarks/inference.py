@@ -27,7 +27,6 @@ from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cells import find_cell
 from repro.deploy.packed_inference import load_packed_
-from repro.deploy.packed_int8 import compute_in_integers_
 from repro.methods.base import predictions
 from repro.networks.convolution import to_channels_last_
 from repro.packing import pack, unpack
@@ -36,7 +35,7 @@ NETWORKS: Final = {"stbp": "cifar10", "snn_calibration": "cifar100"}  # method -
 CLASSES: Final = {"cifar10": 10, "cifar100": 100}
 PRECISIONS: Final = ("binary", "ternary")
 FP32: Final = "FP32"
-FORMS: Final = (FP32, *PRECISIONS, *(f"{precision}, int8" for precision in PRECISIONS))
+FORMS: Final = (FP32, *PRECISIONS)
 CLEAR_PEAK: Final = "5"  # what /proc/self/clear_refs takes to forget the high-water mark
 
 
@@ -74,11 +73,8 @@ def load(folder: Path, form: str, method: str, time_steps: int, width: float) ->
         network = network_of(method, time_steps, width)
         network.load_state_dict(safetensors.torch.load_file(folder / FP32))
         return network.eval()
-    precision, _, integers = form.partition(", ")
     network = network_of(method, time_steps, width, "meta")
-    loaded = load_packed_(network, folder / precision)
-    if integers:
-        compute_in_integers_(network, loaded)
+    load_packed_(network, folder / form)
     return network
 
 
