@@ -12,8 +12,6 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 # Threads that wait must not spin: few cores are shared by torch's threads and the kernels' threads.
 export OMP_WAIT_POLICY ?= PASSIVE
-# Two test processes; the networks are tiny, so threads would only wait for each other.
-ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 IS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 help: ## Say what can be made
@@ -28,7 +26,7 @@ test: $(INSTALLED) ## Check style and types, run the tests
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
-	$(ONE_THREAD) $(RUN) -m pytest -q -n 2
+	$(RUN) -m pytest -q -n 2 --dist worksteal
 
 tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 	$(RUN) -m repro tables

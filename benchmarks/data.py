@@ -38,7 +38,7 @@ from repro.cells import RunKey, find_cell
 from repro.device.allocator import keep_freed_memory
 from repro.errors import UserError
 from repro.provenance import git_state
-from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import RunSpec
 from repro.run.training import make_module
 
 SIDE, DURATION = 128, 1_200_000  # pixels; us, about that of CIFAR10-DVS
@@ -238,10 +238,10 @@ def desk_waiting(data_dir: Path | None, steps: int) -> Waiting:
         steps: Steps measured, after two that are not.
     """
     key = RunKey(find_cell("surrogate", "cifar10_dvs_sim"), "fp32", 0, "desk")
-    recipe = find_recipe(key.cell, key.tier)
-    data = make_data(recipe, key.seed, data_dir)
+    spec = RunSpec.shipped(key)
+    data = make_data(spec.recipe, key.seed, data_dir)
     data.setup("fit")
-    module = make_module(key, recipe, data.classes, None)
+    module = make_module(spec, data.classes, None)
     optimiser = module.configure_optimizers()["optimizer"]
 
     def step(batch: tuple[Tensor, Tensor]) -> None:

@@ -18,6 +18,7 @@ from repro.campaign.estimate import Estimate, estimate
 from repro.cells import Cell, RunKey, Tier, cell_named
 from repro.errors import UserError
 from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import RunSpec
 from repro.run.places import Places
 
 BF16: Final = "spikes_bf16"
@@ -34,7 +35,7 @@ def measure(key: RunKey, arithmetic: str, data_dir: Path | None) -> Estimate:
     recipe: Any = find_recipe(key.cell, key.tier)
     if arithmetic == BF16:
         recipe = replace(recipe, cbp=replace(recipe.cbp, arithmetic=BF16))
-    return estimate(key, recipe, Places(data_dir=data_dir))
+    return estimate(RunSpec(key, recipe), Places(data_dir=data_dir))
 
 
 def as_dict(found: Estimate, arithmetic: str) -> dict[str, object]:

@@ -30,6 +30,7 @@ from repro.deploy.packed_inference import load_packed_
 from repro.methods.base import predictions
 from repro.networks.convolution import to_channels_last_
 from repro.packing import pack, unpack
+from repro.run.evaluation import compute_in_codes_
 
 NETWORKS: Final = {"stbp": "cifar10", "snn_calibration": "cifar100"}  # method -> data set
 CLASSES: Final = {"cifar10": 10, "cifar100": 100}
@@ -108,11 +109,13 @@ def load_and_run(
 def agreement(
     folder: Path, method: str, time_steps: int, width: float, size: int
 ) -> dict[str, str]:
-    """Return how every packed form's outputs compare with the unpacked file's."""
+    """Return how every packed form's outputs compare with the evaluation of a run."""
     batch, found = images(size, time_steps), {}
     for form in FORMS[1:]:
         whole = network_of(method, time_steps, width)
-        whole.load_state_dict(unpack(folder / form.partition(", ")[0])[0])
+        state, levels = unpack(folder / form)
+        whole.load_state_dict(state)
+        compute_in_codes_(whole, levels)
         expected = run(whole.eval(), batch)
         del whole
         output = run(load(folder, form, method, time_steps, width), batch)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -29,13 +28,16 @@ from benchmarks import device as devices
 from benchmarks.cases import CASES, CPU, batch
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
 from benchmarks.plain_stbp import PlainCbpStep
-from repro.cbp.layers import LATENT, Arithmetic
+from repro.cbp.layers import LATENT, choose_layers, prepare
+from repro.cbp.loop import CbpLoop, freeze_but
+from repro.cbp.settings import Arithmetic
 from repro.cells import Precision, RunKey, find_cell
 from repro.errors import UserError
 from repro.methods.base import SpikingModule
 from repro.recipes.fields import Matmul
+from repro.recipes.spec import RunSpec
 from repro.run.arithmetic import allow_tf32
-from repro.run.training import make_cbp, make_module, quiet_lightning
+from repro.run.training import make_module, quiet_lightning
 
 FORMS: Final[dict[str, Arithmetic | None]] = {
     "float32 without CBP": None,
@@ -67,19 +69,17 @@ def our_module(
         amp = {"amp": False} if hasattr(recipe, "amp") else {}
         recipe = replace(recipe, matmul=matmul, **amp)
     key = RunKey(find_cell(network, case.dataset), precision, seed=0, tier="paper")
-    module = make_module(key, recipe, case.classes, parent=None)
+    module = make_module(RunSpec(key, recipe), case.classes, parent=None)
     case.enliven_(module.network)
     return module
 
 
 class OurStep:
-    """A run's own module, optimiser and callback, called in Lightning's order without its loop.
-
-    The Trainer is there for the callback to read its settings; it never fits.
+    """A run's own module and optimiser, CBP around its steps as its callback calls it.
 
     Attributes:
         module: Prepared where ``arithmetic`` is given.
-        cbp: The run's callback.
+        cbp: What is called around the steps.
     """
 
     def __init__(
@@ -105,23 +105,20 @@ class OurStep:
         torch.set_flush_denormal(True)
         quiet_lightning()
         precision: Precision = "binary" if arithmetic else "fp32_control"
-        self.with_cbp = arithmetic is not None
         self.matmul = matmul
         self.module = our_module(network, time_steps, width, precision, matmul)
-        numbers = replace(CASES[network].recipe.cbp, arithmetic=arithmetic or "float32")
-        self.cbp = make_cbp(precision, numbers)
-        self._trainer = Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-        )
-        self.cbp.setup(self._trainer, self.module, "fit")
-        self.module.to(device)  # as Lightning does between the two
+        settings = replace(CASES[network].recipe.cbp, arithmetic=arithmetic or "float32")
+        if arithmetic:
+            prepare(self.module, arithmetic=settings.arithmetic)
+        self.module.to(device)
         self._optimiser = self.module.configure_optimizers()
-        self._trainer.optimizers = [self._optimiser]
-        self.cbp.on_fit_start(self._trainer, self.module)
-        self.cbp.on_train_epoch_start(self._trainer, self.module)
+        self.cbp: CbpLoop | None = None
+        weights: list[Tensor] = [layer.weight for layer in choose_layers(self.module).values()]
+        if arithmetic:
+            self.cbp = CbpLoop(self.module, settings, self._optimiser)
+            weights = list(self.cbp.weights.values())
+        if settings.train == "quantised":
+            freeze_but(self.module, weights)
 
     def backward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Leave the gradients of the loss on the parameters; return the loss."""
@@ -134,7 +131,8 @@ class OurStep:
     def gradients(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the Lagrangian's gradient by plain name of the weights that train, unclipped."""
         self.backward(images, labels)
-        self.cbp.multipliers.add_slopes_()
+        assert self.cbp is not None
+        self.cbp.rule.add_slopes_()
         return {
             name.replace(LATENT, ".weight"): parameter.grad
             for name, parameter in self.module.network.named_parameters()
@@ -144,12 +142,12 @@ class OurStep:
     def step(self, images: Tensor, labels: Tensor) -> None:
         """Take one step."""
         loss = self.backward(images, labels)
-        if not self.with_cbp:
+        if self.cbp is None:
             self._optimiser.step()
             return
-        self.cbp.on_before_optimizer_step(self._trainer, self.module, self._optimiser)
+        self.cbp.before_step()
         self._optimiser.step()
-        self.cbp.on_train_batch_end(self._trainer, self.module, {"loss": loss}, None, 0)
+        self.cbp.after_step(loss)
 
 
 def plain_step(

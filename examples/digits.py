@@ -13,8 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from repro.cbp.callback import Cbp
-from repro.cbp.layers import convert, prepare
+from repro import Cbp, convert, prepare
 
 TEST = 500
 SEEDS = (0, 1, 2)
@@ -93,7 +92,8 @@ def compare(make: Callable[[], Classifier], data: Digits, epochs: int, levels: s
     """Print CBP beside plain rounding of the same trained weights, for each seed.
 
     Plain rounding takes every weight to the nearest level, with the scale that CBP starts from, and
-    trains nothing. The FP32 network trained on for as long as CBP shows what training alone gains.
+    trains nothing. The FP32 network, fine-tuned for the same number of epochs, shows what training
+    alone gains.
     """
     print(f"{levels}, % of {TEST} test digits right; {epochs} epochs, then {epochs} more")
     lost = []
@@ -108,9 +108,9 @@ def compare(make: Callable[[], Classifier], data: Digits, epochs: int, levels: s
         fit(longer, data, epochs)
         fit(cbp, data, epochs, Cbp(levels, multiplier_lr=0.01, p_max=2))
         convert(cbp)
-        fp32, plain, on, ours = (percent(m, data) for m in (parent, rounded, longer, cbp))
+        fp32, plain, tuned, ours = (percent(m, data) for m in (parent, rounded, longer, cbp))
         print(
-            f"seed {seed}: FP32 {fp32:.1f}, trained on in FP32 {on:.1f}, "
+            f"seed {seed}: FP32 {fp32:.1f}, fine-tuned in FP32 {tuned:.1f}, "
             f"rounded {plain:.1f}, CBP {ours:.1f}",
             flush=True,
         )

@@ -13,9 +13,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from repro.cbp.callback import Cbp
-from repro.cbp.layers import convert
-from repro.packing import pack, unpack
+from repro import Cbp, convert, pack, unpack
 
 
 class Classifier(LightningModule):
@@ -57,7 +55,7 @@ trainer(max_epochs=10, callbacks=[cbp]).fit(model, batches)
 
 levels = convert(model)  # 3. plain layers whose weights are -a or +a, and a file of them
 path = sys.argv[1] if len(sys.argv) > 1 else "digits_binary.safetensors"
-size = pack(path, model.state_dict(), {f"{name}.weight": level for name, level in levels.items()})
+size = pack(path, model, levels)
 again = Classifier()
 again.load_state_dict(unpack(path)[0])
 report("binary, read back from the file", again.network, size)

@@ -1,6 +1,6 @@
 """A spiking network built with snntorch, binary by CBP: ``python examples/snntorch_digits.py``.
 
-Wants ``pip install snntorch``. Minutes on a CPU.
+Requires ``pip install snntorch``. Minutes on a CPU.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A spiking network built with spikingjelly: ``python examples/spikingjelly_digits.py``.
 
-Wants ``pip install spikingjelly``. Minutes on a CPU.
+Requires ``pip install spikingjelly``. Minutes on a CPU.
 """
 
 import sys

@@ -1,28 +1,20 @@
 """Cells of the paper's tables and the names of runs."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal, cast, get_args
 
+from datamodules.catalogue import DATA_SETS
 from repro.errors import UserError
 
 Phase = Literal["ann", "pretrain", "cbp"]
 
 Method = Literal["tssl_bp", "stbp", "surrogate", "snn_calibration"]
-Dataset = Literal[
-    "cifar10",
-    "cifar100",
-    "dvs128_gesture",
-    "cifar10_dvs",
-    "imagenet",
-    "dvs128_gesture_sim",
-    "cifar10_dvs_sim",
-]
 Precision = Literal["ann", "fp32", "fp32_control", "binary", "ternary"]
 Tier = Literal["paper", "paper_short", "desk", "smoke"]
 
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
-COLUMNS: Final[tuple[Precision, ...]] = ("fp32", "fp32_control", "binary", "ternary")
+SPIKING: Final[tuple[Precision, ...]] = ("fp32", "fp32_control", "binary", "ternary")
 QUANTISED: Final[tuple[Precision, ...]] = ("binary", "ternary")
 TIERS: Final[tuple[Tier, ...]] = get_args(Tier)
 
@@ -39,7 +31,7 @@ class Cell:
     """
 
     method: Method
-    dataset: Dataset
+    dataset: str
     network: str
     time_steps: int
 
@@ -51,7 +43,7 @@ class Cell:
     @property
     def simulated(self) -> bool:
         """Whether the data set is a simulation: no cell of the paper, and never in one table."""
-        return self in SIMULATED
+        return DATA_SETS[self.dataset].simulated
 
     @property
     def converted(self) -> bool:
@@ -61,7 +53,7 @@ class Cell:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """Runs of this cell, parents before children; a converted cell has its ANN, too."""
-        return PRECISIONS if self.converted else COLUMNS
+        return PRECISIONS if self.converted else SPIKING
 
 
 CELLS: Final[tuple[Cell, ...]] = (
@@ -75,11 +67,25 @@ CELLS: Final[tuple[Cell, ...]] = (
     Cell("snn_calibration", "cifar10", "vgg16", 32),
     Cell("snn_calibration", "cifar100", "vgg16", 32),
 )
+
+
+def _cells_beside(simulated: bool) -> tuple[Cell, ...]:
+    """Return the cells that data sets have beside the paper's."""
+    return tuple(
+        Cell(cast(Method, method), name, network, time_steps)
+        for name, found in DATA_SETS.items()
+        if found.simulated == simulated
+        for method, network, time_steps in found.cells
+    )
+
+
 # Events that the simulator makes stand in for data sets that take a download.
-SIMULATED: Final[tuple[Cell, ...]] = (
-    Cell("surrogate", "dvs128_gesture_sim", "sew_7b", 16),
-    Cell("surrogate", "cifar10_dvs_sim", "sew_wide_7b", 16),
-)
+SIMULATED: Final[tuple[Cell, ...]] = _cells_beside(simulated=True)
+# Data sets that the paper does not have.
+BEYOND: Final[tuple[Cell, ...]] = _cells_beside(simulated=False)
+ALL_CELLS: Final = (*CELLS, *SIMULATED, *BEYOND)
+# Which cells share tables, by what the names of these tables begin with.
+CELLS_BY_PREFIX: Final = {"": CELLS, "simulated_": SIMULATED, "beyond_": BEYOND}
 
 
 def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
@@ -98,7 +104,7 @@ def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
     """
     found = [
         cell
-        for cell in (*CELLS, *SIMULATED)
+        for cell in ALL_CELLS
         if (cell.method, cell.dataset) == (method, dataset) and network in (None, cell.network)
     ]
     if len(found) == 1:
@@ -107,8 +113,8 @@ def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
     wrong = "/".join(part for part in (method, dataset, network) if part)
     if found:
         raise UserError(f"{wrong} names {len(found)} cells: add --network; the nine are {names}")
-    simulated = ", ".join(str(cell) for cell in SIMULATED)
-    raise UserError(f"unknown cell {wrong}: the nine are {names}; simulated are {simulated}")
+    others = ", ".join(str(cell) for cell in ALL_CELLS if cell not in CELLS)
+    raise UserError(f"unknown cell {wrong}: the nine are {names}; beside them {others}")
 
 
 def cell_named(name: str) -> Cell:
@@ -132,8 +138,9 @@ class RunKey:
     Attributes:
         cell: Line of the table.
         precision: ``fp32`` is the pre-trained spiking network; ``binary`` and ``ternary`` are
-            quantised from it by CBP; ``fp32_control`` trains it on for as long as CBP does, with
-            FP32 weights; ``ann`` is the network that a converted cell's ``fp32`` is made of.
+            quantised from it by CBP; ``fp32_control`` is fine-tuned from it for the same number of
+            epochs, with FP32 weights; ``ann`` is the network that a converted cell's ``fp32`` is
+            made of.
         seed: Seeds initial weights, order of the data, augmentation. 0 and up.
         tier: Scale of the experiment; tiers are never mixed in one column.
     """
@@ -163,7 +170,7 @@ class RunKey:
 
     @property
     def has_cbp_phase(self) -> bool:
-        """Whether the run trains a pre-trained spiking network on: by CBP, or as its control."""
+        """Whether the run fine-tunes a pre-trained spiking network: by CBP, or as its control."""
         return self.precision not in ("ann", "fp32")
 
     def parent(self) -> "RunKey | None":
@@ -200,7 +207,7 @@ def key_of(name: str) -> RunKey:
     """
     seed = name.rpartition("-s")[2]
     if seed.isdecimal():
-        for cell in (*CELLS, *SIMULATED):
+        for cell in ALL_CELLS:
             for precision in cell.precisions:
                 for tier in TIERS:
                     if str(key := RunKey(cell, precision, int(seed), tier)) == name:

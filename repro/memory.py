@@ -16,10 +16,10 @@ from typing import Final
 
 from torch import nn
 
+from repro.cbp.selection import Layer, find_layers
+
 FP32_BITS: Final = 32
 SCALE_BYTES: Final = 4
-
-WeightLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,6 @@ def packed_bytes(weights: int, bits: int) -> int:
     return (weights * bits + 7) // 8
 
 
-def weight_layers(network: nn.Module) -> dict[str, WeightLayer]:
-    """Return the Conv and Linear layers by module path, in the order of definition."""
-    return {
-        name: module for name, module in network.named_modules() if isinstance(module, WeightLayer)
-    }
-
-
 def count(
     network: nn.Module, bits: Mapping[str, int], scales: Mapping[str, int] | None = None
 ) -> Memory:
@@ -81,7 +74,7 @@ def count(
         ValueError: A name is not that of a Conv or Linear layer, bits are out of range, the
             network has no such layer at all, or its weights are still parametrised.
     """
-    layers = weight_layers(network)
+    layers = find_layers(network)
     state = network.state_dict()
     _check(layers, bits, set(state))
     everything = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
@@ -103,7 +96,7 @@ def count(
     )
 
 
-def _check(layers: Mapping[str, WeightLayer], bits: Mapping[str, int], tensors: set[str]) -> None:
+def _check(layers: Mapping[str, Layer], bits: Mapping[str, int], tensors: set[str]) -> None:
     """Raise ValueError unless ``bits`` and the network's tensors fit its weight layers."""
     if not layers:
         raise ValueError("the network has no Conv or Linear layer: its weights cannot be counted")

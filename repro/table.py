@@ -53,9 +53,7 @@ class Table:
     def to_markdown(self) -> str:
         """Return the table for GitHub, columns padded so that a terminal shows it aligned."""
         grid = [[text.replace("|", "\\|") for text in line] for line in (self.header, *self.lines)]
-        widths = [max(3, *map(len, column)) for column in zip(*grid, strict=True)]
-        padded = [[t.ljust(w) for t, w in zip(line, widths, strict=True)] for line in grid]
-        padded.insert(1, ["-" * width for width in widths])
+        padded = _padded(grid, 3)
         text = f"## {self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in padded)
         return text + "".join(f"\n{note}\n" for note in self.notes)
 
@@ -93,11 +91,16 @@ class Table:
 
 
 def _aligned(grid: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a grid padded to its columns, with a rule below the first."""
-    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    """Return the lines of a grid as text, see `_padded`."""
+    return ["  ".join(line).rstrip() for line in _padded(grid)]
+
+
+def _padded(grid: Sequence[Sequence[str]], least: int = 0) -> list[list[str]]:
+    """Return a grid padded to its columns, with a rule below the first line."""
+    widths = [max(least, *map(len, column)) for column in zip(*grid, strict=True)]
     padded = [[t.ljust(w) for t, w in zip(line, widths, strict=True)] for line in grid]
     padded.insert(1, ["-" * width for width in widths])
-    return ["  ".join(line).rstrip() for line in padded]
+    return padded
 
 
 def csv_text(columns: Sequence[str], lines: Iterable[Mapping[str, object]]) -> str:

@@ -9,6 +9,8 @@ from wandb_cli import WandbCli
 from wandb_standin import Standin
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
+for threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")  # networks of tests are tiny: threads would only wait
 
 
 @pytest.fixture

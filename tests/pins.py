@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[1]
+from paths import ROOT
+
 FILE: Final = Path(__file__).with_name("pins.json")
 GENERATED: Final = ("*.md", "*.csv", "*.tex", "*.svg")
 
@@ -21,11 +22,12 @@ def generated_files(results: Path) -> list[Path]:
 
 
 def current() -> dict[str, dict[str, str]]:
+    from repro.cells import RunKey
     from repro.recipes.shipped import RECIPES
-    from repro.recipes.spec import recipe_hash
+    from repro.recipes.spec import RunSpec
 
     recipes = {
-        f"{cell} {precision} {tier}": recipe_hash(recipe, precision)
+        f"{cell} {precision} {tier}": RunSpec(RunKey(cell, precision, 0, tier), recipe).hash
         for (cell, tier), recipe in RECIPES.items()
         for precision in cell.precisions
     }

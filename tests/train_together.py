@@ -19,8 +19,10 @@ from datamodules.digits import DigitsDataModule
 from repro.cells import Precision, RunKey, find_cell
 from repro.recipes.fields import Recipe
 from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import RunSpec
 from repro.run.ddp import process_number
 from repro.run.training import make_module, train
+from repro.run_folder import RunFolder
 
 # The last batch has 11 images: shares of 5 and 6. One process has no image of the last batches of
 # 1 validation image and of 1 test image.
@@ -68,13 +70,14 @@ def train_case(case: str, folder: Path, devices: int, seed: int = 0) -> dict[str
     """Train; return what this process ended with."""
     method, precision = CASES[case]
     key, recipe = RunKey(find_cell(method, "cifar10"), precision, seed, "smoke"), recipe_of(case)
+    spec = RunSpec(key, recipe)
     counts = {"train_images": TRAIN, "val_images": VAL, "test_images": TEST}
     data = DoubleDigits(batch_size=BATCH, seed=seed, augment=True, **counts)  # type: ignore[arg-type]
     data.setup()
-    module = make_module(key, recipe, data.classes, None).double()
+    module = make_module(spec, data.classes, None).double()
     folder.mkdir(parents=True, exist_ok=True)
-    history = train(key, recipe, folder, module, data, False, devices)
-    rule = history.cbp._rule if history.cbp else None
+    history = train(spec, RunFolder(folder), module, data, False, devices)
+    rule = history.cbp.loop.rule if history.cbp else None
     return {
         "weights": module.network.state_dict(),
         "rule": rule.state_dict() if rule else {},

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from paths import ROOT
 from wandb_standin import Standin
 
-ROOT: Final = Path(__file__).parent.parent
 # An agent asks for work every 5 s; the tests have no time for that.
 FAST_AGENT: Final = """\
 import sys
@@ -59,8 +59,6 @@ class WandbCli:
             **kept,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(site), *given, str(ROOT)]),
-            "OMP_NUM_THREADS": "1",
-            "NUMBA_NUM_THREADS": "1",
             "WANDB_BASE_URL": server.url,
             "WANDB_API_KEY": "0" * 40,
             "WANDB_ERROR_REPORTING": "false",

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from datamodules.errors import DataError
-from repro.campaign.transfer import epochs_in, pack
+from repro.campaign.transfer import pack
 from repro.cells import Cell, RunKey, Tier, find_cell
 from repro.errors import DivergedError, OutOfTimeError, UserError
 from repro.files import write_atomically
 from repro.recipes.shipped import find_recipe
-from repro.recipes.spec import recipe_hash
-from repro.results.rows import read_row
+from repro.recipes.spec import RunSpec
+from repro.run_folder import RunFolder, State
 
 # The headline first; event cells need data that a person must fetch, so they come when asked for.
 PRIORITY: Final[tuple[Cell, ...]] = (
@@ -32,7 +32,6 @@ PRIORITY: Final[tuple[Cell, ...]] = (
 # Of the time, for what comes behind the last epoch: export, evaluation, packing.
 RESERVE: Final = 30.0  # s
 SHARE: Final = 0.1  # of the budget; the smaller of the two
-FAILED: Final = "failed.json"
 
 Make = Callable[[RunKey, float | None], None]
 
@@ -71,39 +70,35 @@ class Campaign:
             for precision in cell.precisions
         ]
 
-    def has_row(self, key: RunKey) -> bool:
-        """Return whether the run's row is there and of its recipe."""
-        path = self.rows / f"{key}.json"
-        recipe = find_recipe(key.cell, key.tier)
-        return path.exists() and read_row(path).recipe_hash == recipe_hash(recipe, key.precision)
+    def place(self, key: RunKey) -> RunFolder:
+        """Return where a run is."""
+        return RunFolder.of(key, self.runs, self.rows)
 
-    def has_weights(self, key: RunKey) -> bool:
-        """Return whether a child could start from the run."""
-        return self.has_row(key) and (self.runs / str(key) / "model.safetensors").exists()
+    def state(self, key: RunKey) -> State:
+        """Return how far a run of the shipped recipe is."""
+        return self.place(key).state(RunSpec.shipped(key).hash)
+
+    def has_row(self, key: RunKey) -> bool:
+        """Return whether the tables have the run."""
+        return self.state(key) in ("row", "done")
 
     def next_of(self, key: RunKey) -> RunKey:
         """Return the first run that must be made for this one: itself, or an ancestor."""
         parent = key.parent()
-        return key if parent is None or self.has_weights(parent) else self.next_of(parent)
+        return key if parent is None or self.state(parent) == "done" else self.next_of(parent)
 
     def failure(self, key: RunKey) -> str | None:
         """Return why this code could not make the run; None if it has not failed."""
-        path = self.runs / str(key) / FAILED
-        recipe = find_recipe(key.cell, key.tier)
-        if not path.exists():
+        if not (path := self.place(key).failure).exists():
             return None
         noted = json.loads(path.read_text("utf-8"))
-        now = [self.commit, recipe_hash(recipe, key.precision)]
+        now = [self.commit, RunSpec.shipped(key).hash]
         return str(noted["why"]) if [noted["commit"], noted["recipe_hash"]] == now else None
 
     def note_failure(self, key: RunKey, why: str) -> None:
         """Remember that this code cannot make the run, so that the next call does not try."""
-        noted = {
-            "why": why,
-            "commit": self.commit,
-            "recipe_hash": recipe_hash(find_recipe(key.cell, key.tier), key.precision),
-        }
-        write_atomically(self.runs / str(key) / FAILED, json.dumps(noted, indent=1) + "\n")
+        noted = {"why": why, "commit": self.commit, "recipe_hash": RunSpec.shipped(key).hash}
+        write_atomically(self.place(key).failure, json.dumps(noted, indent=1) + "\n")
 
 
 @dataclass
@@ -149,13 +144,14 @@ def run_slice(campaign: Campaign, make: Make, deadline: float | None) -> Slice:
             found.unfinished = key
             break
         print(f"[{_position(campaign, key)}] {key}", flush=True)
-        epochs = _epochs(campaign, key)
+        place = campaign.place(key)
+        epochs = place.epochs
         try:
             make(key, deadline)
             found.done.append(key)
         except OutOfTimeError as error:
             found.unfinished = key
-            if _epochs(campaign, key) == epochs and not found.done:
+            if place.epochs == epochs and not found.done:
                 found.short = error.lacking
             break
         except DataError as error:
@@ -189,11 +185,6 @@ def _position(campaign: Campaign, key: RunKey) -> str:
     return f"{keys.index(key) + 1}/{len(keys)}"
 
 
-def _epochs(campaign: Campaign, key: RunKey) -> int:
-    """Return how many epochs of a run are finished."""
-    return epochs_in(campaign.runs / str(key) / "metrics.csv")
-
-
 def slice_in_words(campaign: Campaign, found: Slice) -> str:
     """Return what a call did, what is under way, and what is left."""
     keys = campaign.all_runs()
@@ -201,9 +192,8 @@ def slice_in_words(campaign: Campaign, found: Slice) -> str:
     said = [f"{len(found.done)} runs done in this call, {there} of {len(keys)} in all"]
     if found.unfinished is not None:
         key = found.unfinished
-        recipe = find_recipe(key.cell, key.tier)
-        epochs = recipe.cbp.epochs if key.has_cbp_phase else recipe.epochs
-        said.append(f"under way: {key}, {_epochs(campaign, key)} of {epochs} epochs")
+        done, epochs = campaign.place(key).epochs, RunSpec.shipped(key).epochs
+        said.append(f"under way: {key}, {done} of {epochs} epochs")
         if found.short is not None:
             said.append(
                 f"not one epoch of it fits: give at least {found.short:.0f} s more by --time-budget"
@@ -213,7 +203,7 @@ def slice_in_words(campaign: Campaign, found: Slice) -> str:
     if there < len(keys) and found.unfinished is None:
         said.append("nothing more can be made here")
     elif there < len(keys):
-        said.append("the same command goes on")
+        said.append("the same command resumes")
     return "\n".join(said)
 
 
@@ -226,10 +216,8 @@ def packed_in_words(campaign: Campaign, found: Slice, out: Path, limit: int) -> 
         out: Folder of the parts.
         limit: MiB of all parts.
     """
-    names = [str(key) for key in campaign.all_runs()]
-    names = [
-        n for n in names if (campaign.runs / n).exists() or (campaign.rows / f"{n}.json").exists()
-    ]
+    places = {str(key): campaign.place(key) for key in campaign.all_runs()}
+    names = [name for name, at in places.items() if at.path.exists() or at.row.exists()]
     unfinished = str(found.unfinished) if found.unfinished else None
     packed = pack(
         names, campaign.runs, campaign.rows, out, limit=limit * 2**20, unfinished=unfinished

@@ -16,8 +16,7 @@ from repro.build import make_data
 from repro.cells import RunKey
 from repro.device.machine import device_in_words, device_time
 from repro.methods.base import SpikingModule
-from repro.recipes.fields import Recipe
-from repro.recipes.spec import epochs_of
+from repro.recipes.spec import RunSpec
 from repro.run.places import Places
 from repro.run.training import make_cbp, make_module, make_trainer, set_up_process
 from repro.table import Table
@@ -85,29 +84,31 @@ class Stopwatch(Callback):
         self.evaluation.append(device_time())
 
 
-def estimate(key: RunKey, recipe: Recipe, places: Places) -> Estimate:
+def estimate(spec: RunSpec, places: Places) -> Estimate:
     """Count and measure a run: fresh weights, real batches; nothing is kept.
 
     Raises:
         DataError: The data are absent.
     """
     set_up_process()
+    key, recipe = spec.key, spec.recipe
     data = make_data(recipe, key.seed, places.data_dir)
     data.setup("fit")
     evaluated = data.size("val") + data.size("test")
     if key.is_conversion:
-        child = estimate(RunKey(key.cell, "fp32_control", key.seed, key.tier), recipe, places)
+        control = RunKey(key.cell, "fp32_control", key.seed, key.tier)
+        child = estimate(RunSpec(control, recipe), places)
         passes = 2 * data.size("test") + evaluated  # ANN not counted; two steps, then validation
         return Estimate(key, 0, 0, passes, 0.0, 0.0, child.evaluation_seconds)
-    module = make_module(key, recipe, data.classes, None)
+    module = make_module(spec, data.classes, None)
     flop = count(module, data)
     data.batch_size = batch = measured_batch(recipe.batch_size, flop)
-    watch = measure(key, recipe, module, data)
+    watch = measure(spec, module, data)
     trained = (watch.train[-1] - watch.train[0]) / (len(watch.train) - 1) / batch
     checked = (watch.evaluation[-1] - watch.evaluation[0]) / (len(watch.evaluation) - 1)
     return Estimate(
         key=key,
-        epochs=epochs_of(key, recipe),
+        epochs=spec.epochs,
         images=data.size("train"),
         evaluated=evaluated,
         flop=flop,
@@ -141,14 +142,13 @@ def count(module: SpikingModule, data: DataModule) -> float:
     return counter.get_total_flops() / len(few[0])
 
 
-def measure(key: RunKey, recipe: Recipe, module: SpikingModule, data: DataModule) -> Stopwatch:
+def measure(spec: RunSpec, module: SpikingModule, data: DataModule) -> Stopwatch:
     """Train on a few batches, and evaluate as many, as the run itself would."""
     watch = Stopwatch()
-    callbacks: list[Callback] = [make_cbp(key.precision, recipe.cbp)] if key.has_cbp_phase else []
+    callbacks: list[Callback] = [make_cbp(spec)] if spec.key.has_cbp_phase else []
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(
-            key,
-            recipe,
+            spec,
             Path(folder),
             max_epochs=1,
             limit_train_batches=BATCHES + 1,
@@ -161,23 +161,23 @@ def measure(key: RunKey, recipe: Recipe, module: SpikingModule, data: DataModule
     return watch
 
 
-def plan(keys: Sequence[RunKey], recipes: Sequence[Recipe], places: Places, width: int) -> str:
+def plan(specs: Sequence[RunSpec], places: Places, width: int) -> str:
     """Return a table of what each run will cost here, measured once for each kind of run.
 
     Args:
-        keys: Runs.
-        recipes: Their recipes.
+        specs: Runs and their numbers.
         places: Where the data are.
         width: Columns of the terminal.
     """
     known: dict[tuple[object, ...], Estimate | str] = {}
     head = ("run", "GFLOP", "ms", "TFLOP/s", "epochs", "s/epoch", "hours")
     lines, total = [], 0.0
-    for key, recipe in zip(keys, recipes, strict=True):
+    for spec in specs:
+        key = spec.key
         kind = (key.cell, key.precision)
         if kind not in known:
             try:
-                known[kind] = estimate(key, recipe, places)
+                known[kind] = estimate(spec, places)
             except DataError as error:
                 known[kind] = str(error)
         found = known[kind]

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from repro.errors import UserError
 from repro.files import sha256, write_atomically
+from repro.run_folder import RunFolder
 
 MANIFEST: Final = "travel.json"
 PART: Final = 16 * 2**20  # bytes of a part at most
@@ -117,15 +118,8 @@ def _progress(name: str, chosen: Mapping[str, Path]) -> list[int]:
     """Return `progress_of` a run as far as it travels."""
     kinds = _kinds(name, chosen)
     metrics = chosen.get(f"runs/{name}/metrics.csv")
-    epochs = epochs_in(metrics) if metrics and "state" in kinds else 0
+    epochs = RunFolder(metrics.parent).epochs if metrics and "state" in kinds else 0
     return [int("row" in kinds), int("model" in kinds), epochs]
-
-
-def epochs_in(metrics: Path) -> int:
-    """Return how many epochs a ``metrics.csv`` has; 0 where it is absent."""
-    if not metrics.is_file():
-        return 0
-    return max(0, len(metrics.read_text("utf-8").splitlines()) - 1)
 
 
 def _in_archive(path: Path) -> int:
@@ -216,6 +210,6 @@ def _place(name: str, members: Mapping[str, bytes], runs: Path, rows: Path) -> N
 
 def progress_of(name: str, runs: Path, rows: Path) -> tuple[int, int, int]:
     """Return how far a run is, to be compared: has a row, has a model, epochs with their state."""
-    row, folder = rows / f"{name}.json", runs / name
-    epochs = epochs_in(folder / "metrics.csv") if (folder / STATE[0]).is_file() else 0
-    return int(row.is_file()), int((folder / MODEL).is_file()), epochs
+    place = RunFolder.of(name, runs, rows)
+    epochs = place.epochs if place.checkpoint.is_file() else 0
+    return int(place.row.is_file()), int(place.model.is_file()), epochs

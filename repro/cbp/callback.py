@@ -1,22 +1,197 @@
-"""CBP as a Lightning callback: Algorithm 1 hung on the events of any training."""
+"""CBP and its FP32 control as Lightning callbacks: thin clients of ``repro.cbp.loop``."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from pytorch_lightning.callbacks import (
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from repro.cbp.layers import Arithmetic, Scale, prepare, prepared_layers
+from repro.cbp.layers import (
+    Scale,
+    find_layers,
+    levels_of,
+    plan,
+    prepare,
+    prepared_layers,
+)
 from repro.cbp.levels import Levels
+from repro.cbp.loop import CbpLoop, Loop, freeze_but, make_settings
 from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.cbp.selection import LevelChoice
+from repro.cbp.settings import CbpSettings
 from repro.errors import UserError
 
 
-class Cbp(Callback):
+class PhaseCallback(Callback, ABC):
+    """What ``Cbp`` and ``Control`` share: when the loop's methods are called, and its state.
+
+    Attributes:
+        settings: Numbers of Algorithm 1.
+        report: Figures of the last epoch in full precision (Lightning logs float32), see
+            `repro.cbp.loop.Loop.end_epoch`; their names start with ``cbp/``.
+    """
+
+    def __init__(
+        self,
+        levels: LevelChoice = "binary",
+        *,
+        keep: Collection[str] | None = None,
+        layers: Collection[str] = ("*",),
+        exclude: Collection[str] = (),
+        example: Any = None,  # noqa: ANN401
+        scale: Scale = "layer",
+        settings: CbpSettings | None = None,
+        **fields: Any,  # noqa: ANN401
+    ) -> None:
+        """Keep the choice of layers and the numbers; nothing happens before ``setup``.
+
+        Args:
+            levels: As in ``repro.cbp.layers.prepare``.
+            keep: Patterns of layers that stay FP32; by default the first and the last.
+            layers: Patterns of the layers to quantise.
+            exclude: Patterns of further layers that stay FP32.
+            example: Input of the module, as in ``prepare``.
+            scale: One scale per ``layer``, or per ``channel``.
+            settings: Numbers of Algorithm 1; or give its fields.
+            fields: Fields of `repro.cbp.settings.CbpSettings`: ``multiplier_lr``, ``p_max``,
+                ``clip``, ...
+
+        Raises:
+            UserError: A field is unknown, missing or out of range.
+        """
+        self.settings = make_settings(fields) if settings is None else settings
+        self.levels = levels
+        self.choice: dict[str, Any] = {
+            "keep": keep,
+            "layers": layers,
+            "exclude": exclude,
+            "example": example,
+        }
+        self.scale = scale
+        self.report: dict[str, float] = {}
+        self._loop: Loop | None = None
+        self._module: LightningModule | None = None
+        self._latents: dict[str, tuple[Tensor, Tensor]] = {}
+        self._frozen: list[nn.Parameter] = []
+        self._restored: dict[str, Any] | None = None
+        self._has_gradients = False
+
+    @abstractmethod
+    def choose(self, module: LightningModule) -> dict[str, tuple[Tensor, Tensor]]:
+        """Make the module ready; return weights and scaled levels by layer name."""
+
+    @abstractmethod
+    def make_loop(
+        self, module: LightningModule, optimizer: Optimizer, schedulers: list[Any]
+    ) -> Loop:
+        """Return the loop of a fit that begins."""
+
+    @property
+    def loop(self) -> Loop:
+        """The loop; there from the start of ``fit``."""
+        if self._loop is None:
+            raise RuntimeError("the loop exists from the start of Trainer.fit")
+        return self._loop
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the module ready, before Lightning restores a checkpoint.
+
+        Raises:
+            UserError: The Trainer or the module trains in a way that CBP cannot join, or the
+                network cannot be prepared.
+        """
+        if stage != "fit":
+            return
+        _require_joinable(trainer, pl_module)
+        if pl_module is not self._module:
+            self._loop, self._module = None, pl_module
+        self._latents = self.choose(pl_module)
+        rank_zero_info(_in_words(pl_module, self._latents, self.choice))
+        if self.settings.train == "quantised":
+            weights = [weight for weight, _ in self._latents.values()]
+            self._frozen = freeze_but(pl_module, weights)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let train again what was frozen for the fit."""
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        self._frozen = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the loop, or restore it; the weights are on the device by now."""
+        if len(trainer.optimizers) != 1:
+            raise UserError(f"Cbp takes one optimiser, the module has {len(trainer.optimizers)}")
+        optimizer = trainer.optimizers[0]
+        if _scaler(trainer) and getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise UserError(
+                "a fused optimiser undoes AMP's loss scale inside its step, after Cbp has clipped: "
+                "make the optimiser with fused=False"
+            )
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        before, self._loop = self._loop, self.make_loop(pl_module, optimizer, schedulers)
+        if self._restored is not None:
+            self._loop.load_state_dict(self._restored)
+            self._restored = None
+        elif before is not None and before.is_of(self._loop.weights):
+            self._loop.load_state_dict(before.state_dict())  # a second fit goes on from the first
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there are gradients; clip while they are scaled, where that is asked for."""
+        self._has_gradients = True
+        scaler = _scaler(trainer)
+        if scaler and self.settings.clip_scaled and not _accumulates(trainer):
+            self.loop.before_step(float(scaler.get_scale()))
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Add the slopes of the constraint to the gradients and clip them.
+
+        Not where a batch was skipped, and gave no gradient.
+        """
+        done = self.settings.clip_scaled and _scaler(trainer)
+        if self._has_gradients and not done:
+            self.loop.before_step()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,  # noqa: ANN401  (Lightning's signature)
+        batch_idx: int,
+    ) -> None:
+        """Add up the Lagrangian on the device; clamp the latent weights."""
+        # Lightning has divided the loss by the batches that a step accumulates.
+        self.loop.after_step(outputs.get("loss") if isinstance(outputs, Mapping) else outputs)
+        if not _accumulates(trainer):
+            self._has_gradients = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Apply Algorithm 1's rule; every process sees the same mean Lagrangian."""
+        self.report = {f"cbp/{name}": value for name, value in self.loop.end_epoch().items()}
+        pl_module.log_dict(self.report, sync_dist=True)  # equal already; else Lightning warns
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the loop."""
+        return {} if self._loop is None else self._loop.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the restored state until the loop is made."""
+        self._restored = state_dict or None
+
+
+class Cbp(PhaseCallback):
     """Drive the weights of a pre-trained network to levels while it trains on.
 
     ``setup`` prepares the module's layers, before Lightning restores a checkpoint. Every batch, the
@@ -34,206 +209,104 @@ class Cbp(Callback):
 
     Attributes:
         layers: Levels of the prepared layers by name, from ``setup`` on.
-        report: Figures of the last epoch in full precision (Lightning logs float32): Lagrangian
-            summed over the epoch, CFS, g, and whether the multipliers ascended.
     """
 
-    def __init__(
-        self,
-        levels: LevelChoice = "binary",
-        *,
-        multiplier_lr: float,
-        multiplier_optimiser: Literal["adam", "adamw"] = "adam",
-        p_max: int = 20,
-        window: bool = True,
-        lr_drop_at_g: int = 20,
-        lr_drop: float = 0.1,
-        clip: Literal["value", "norm", "none"] = "value",
-        clip_at: float = 1.0,
-        clip_scaled: bool = False,
-        train: Literal["all", "quantised"] = "all",
-        weight_bound: float = 1.0,
-        keep: Collection[str] | None = None,
-        layers: Collection[str] = ("*",),
-        exclude: Collection[str] = (),
-        scale: Scale = "layer",
-        arithmetic: Arithmetic = "float32",
-    ) -> None:
-        """Keep the numbers; nothing happens before ``setup``.
-
-        Args:
-            levels: As in ``repro.cbp.layers.prepare``.
-            multiplier_lr: Learning rate of the multipliers; 0 for straight-through training alone.
-            multiplier_optimiser: Their optimiser.
-            p_max: They ascend after so many epochs at the latest.
-            window: Whether the unconstrained window applies.
-            lr_drop_at_g: Value of g at which the weights' learning rate drops; 0 for never.
-            lr_drop: Factor of that drop.
-            clip: Clip gradients by value or by global norm.
-            clip_at: Bound of the clip.
-            clip_scaled: Clip while gradients carry the AMP loss scale, as the reference's surrogate
-                scripts do (departures, Q1): the bound is then ``clip_at`` over the loss scale.
-            train: ``quantised`` freezes every parameter but the latent weights.
-            weight_bound: Latent weights are clamped to plus or minus this after every batch.
-            keep: Patterns of layers that stay FP32; by default the first and the last.
-            layers: Patterns of the layers to quantise.
-            exclude: Patterns of further layers that stay FP32.
-            scale: One scale per ``layer``, or per ``channel``.
-            arithmetic: As in ``prepare``.
-        """
-        self.levels, self.scale, self.arithmetic, self.train = levels, scale, arithmetic, train
-        self.keep, self.patterns, self.exclude = keep, layers, exclude
-        self.multiplier_lr, self.multiplier_optimiser = multiplier_lr, multiplier_optimiser
-        self.p_max, self.window = p_max, window
-        self.lr_drop_at_g, self.lr_drop = lr_drop_at_g, lr_drop
-        self.clip, self.clip_at, self.clip_scaled = clip, clip_at, clip_scaled
-        self.weight_bound = weight_bound
-        self.layers: dict[str, Levels] = {}
-        self.report: dict[str, float] = {}
-        self._rule: AscentRule | None = None
-        self._weights: list[Tensor] = []
-        self._restored: dict[str, Any] | None = None
-        self._penalty: float | Tensor = 0.0
-        self._lagrangian_sum: float | Tensor = 0.0
+    layers: dict[str, Levels]
 
     @property
     def multipliers(self) -> Multipliers:
         """Multipliers, g and p; there from the start of ``fit``."""
-        if not isinstance(self._rule, Multipliers):
-            raise RuntimeError("the multipliers exist from the start of Trainer.fit")
-        return self._rule
+        assert isinstance(self.loop, CbpLoop)
+        return self.loop.rule
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prepare the layers once.
-
-        Raises:
-            UserError: The Trainer clips gradients too, or the network cannot be prepared.
-        """
-        if trainer.gradient_clip_val is not None:
-            raise UserError(
-                "Cbp clips the gradients itself: leave gradient_clip_val of Trainer unset"
-            )
-        if stage != "fit" or self._weights:
-            return
-        self._weights = self._choose(pl_module)
-        if self.train == "quantised":
-            trained = {id(weight) for weight in self._weights}
-            for parameter in pl_module.parameters():
-                parameter.requires_grad_(id(parameter) in trained)
-
-    def _choose(self, module: LightningModule) -> list[Tensor]:
-        """Prepare the layers; return their latent weights."""
-        self.layers = prepare(
+    def choose(self, module: LightningModule) -> dict[str, tuple[Tensor, Tensor]]:
+        """Prepare the layers, unless an earlier fit has; return latent weights and levels."""
+        self.layers = levels_of(module) or prepare(
             module,
             self.levels,
-            keep=self.keep,
-            layers=self.patterns,
-            exclude=self.exclude,
+            **self.choice,
             scale=self.scale,
-            arithmetic=self.arithmetic,
+            arithmetic=self.settings.arithmetic,
         )
-        return [latent for latent, _ in prepared_layers(module).values()]
+        return {name: (latent, q.values) for name, (latent, q) in prepared_layers(module).items()}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the multipliers, or restore them; the weights are on the device by now."""
-        if len(trainer.optimizers) != 1:
-            raise UserError(f"Cbp takes one optimiser, the module has {len(trainer.optimizers)}")
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        if scaler and getattr(trainer.optimizers[0], "_step_supports_amp_scaling", False):
-            raise UserError(
-                "a fused optimiser undoes AMP's loss scale inside its step, after Cbp has clipped: "
-                "make the optimiser with fused=False"
-            )
-        if self._rule is not None and self._restored is None:
-            return  # a second fit goes on where the first ended
-        self._rule = self._make_rule(pl_module)
-        if self._restored is not None:
-            self._rule.load_state_dict(self._restored)
-            self._restored = None
+    def make_loop(
+        self, module: LightningModule, optimizer: Optimizer, schedulers: list[Any]
+    ) -> CbpLoop:
+        """Return the loop with multipliers of the prepared layers."""
+        return CbpLoop(module, self.settings, optimizer, schedulers)
 
-    def _make_rule(self, module: LightningModule) -> AscentRule:
-        """Return the multipliers of the prepared layers."""
-        latents: dict[str, tuple[Tensor, Tensor]] = {
-            name: (latent, quantiser.values)
-            for name, (latent, quantiser) in prepared_layers(module).items()
-        }
-        return Multipliers(
-            latents,
-            lr=self.multiplier_lr,
-            optimiser=self.multiplier_optimiser,
-            p_max=self.p_max,
-            window=self.window,
-        )
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the epoch's sum."""
-        self._lagrangian_sum = torch.zeros((), dtype=torch.float64, device=pl_module.device)
+class Control(PhaseCallback):
+    """The FP32 control of a CBP run: the same training with FP32 weights in place of levels.
 
-    def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
-    ) -> None:
-        """Add the slopes of the constraint to the gradients and clip them."""
-        bound = self.clip_at / _loss_scale(trainer) if self.clip_scaled else self.clip_at
-        clipped = self._add_slopes(bound if self.clip == "value" else float("inf"))
-        if self.clip == "norm":
-            clip_grad_norm_(pl_module.parameters(), bound)
-        elif self.clip == "value":
-            graded = [p for p in pl_module.parameters() if p.grad is not None]
-            if rest := [p for p in graded if id(p) not in clipped]:
-                clip_grad_value_(rest, bound)
+    Whatever CBP does beside the constraint is done here too: the same weights train, gradients are
+    clipped and the weights of the same layers clamped as there, and the learning rate drops when g
+    reaches the same value, g following Algorithm 1's rule with the loss in the Lagrangian's place.
+    What a CBP run gains beyond its control is CBP's; the rest is the longer training's (departures,
+    Q7). Settings of levels, multipliers and arithmetic have no effect.
+    """
 
-    def _add_slopes(self, bound: float) -> set[int]:
-        """Add the slopes, clip by value in the same pass; return the ids of the clipped weights."""
-        self._penalty = self.multipliers.add_slopes_(bound)
-        return {id(weight) for weight in self._weights}
-
-    @torch.no_grad()
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Tensor | Mapping[str, Any] | None,
-        batch: Any,  # noqa: ANN401  (Lightning's signature)
-        batch_idx: int,
-    ) -> None:
-        """Add up the Lagrangian on the device; clamp the latent weights."""
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        assert loss is not None
-        self._lagrangian_sum = self._lagrangian_sum + loss.detach().double() + self._penalty
-        for weight in self._weights:
-            weight.clamp_(-self.weight_bound, self.weight_bound)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Apply Algorithm 1's rule; every rank sees the same mean Lagrangian."""
-        assert isinstance(self._lagrangian_sum, Tensor)
-        assert self._rule is not None
-        total = float(trainer.strategy.reduce(self._lagrangian_sum, reduce_op="mean"))
-        ascended = self._rule.end_epoch(total)
-        if ascended and self._rule.g == self.lr_drop_at_g:
-            for group in trainer.optimizers[0].param_groups:
-                group["lr"] *= self.lr_drop
-        self.report = self._figures(total, ascended)
-        pl_module.log_dict(self.report, sync_dist=True)  # equal already; else Lightning warns
-
-    def _figures(self, lagrangian: float, ascended: bool) -> dict[str, float]:
-        """Return the figures of an epoch."""
+    def choose(self, module: LightningModule) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the weights that a CBP run would quantise, which stay as they are, and levels."""
+        levels = plan(module, self.levels, **self.choice, scale=self.scale)
+        weights = {name: find_layers(module)[name].weight for name in levels}
         return {
-            "cbp/lagrangian": lagrangian,
-            "cbp/cfs": self.multipliers.failure_score(),
-            "cbp/g": float(self.multipliers.g),
-            "cbp/ascended": float(ascended),
+            name: (weight, levels[name].values(weight.dtype)) for name, weight in weights.items()
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the multipliers, their optimiser, g, p and the previous sum."""
-        return {} if self._rule is None else self._rule.state_dict()
+    def make_loop(
+        self, module: LightningModule, optimizer: Optimizer, schedulers: list[Any]
+    ) -> Loop:
+        """Return the loop with the rule, without multipliers."""
+        rule = AscentRule(self.settings.p_max)
+        return Loop(self._latents, rule, self.settings, optimizer, schedulers)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the restored state until the multipliers are made."""
-        self._restored = state_dict or None
+
+def _in_words(module: LightningModule, chosen: Collection[str], choice: Mapping[str, Any]) -> str:
+    """Return which layers were chosen, and what first and last means where they stay FP32."""
+    said = f"CBP is about {len(chosen)} of {len(find_layers(module))} layers: {', '.join(chosen)}."
+    if choice["keep"] is None and choice["example"] is None and module.example_input_array is None:
+        said += " First and last, which stay FP32, are those by registration: set the module's "
+        said += "example_input_array where a forward pass meets them in another order."
+    return said
 
 
-def _loss_scale(trainer: Trainer) -> float:
-    """Return the AMP loss scale, 1 without AMP."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    return 1.0 if scaler is None else float(scaler.get_scale())
+def _require_joinable(trainer: Trainer, module: LightningModule) -> None:
+    """Raise a UserError for a way of training that CBP cannot join."""
+    if trainer.gradient_clip_val is not None:
+        raise UserError("Cbp clips the gradients itself: leave gradient_clip_val of Trainer unset")
+    if not module.automatic_optimization:
+        raise UserError(
+            "Cbp joins Lightning's automatic optimisation: with manual optimisation, call "
+            "repro.prepare_cbp and its before_step and after_step around your own step"
+        )
+    if isinstance(trainer.strategy, (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)):
+        raise UserError(
+            f"{type(trainer.strategy).__name__} cuts weights into pieces, Cbp needs them whole: "
+            "give strategy='ddp', or one device"
+        )
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise UserError(
+            "the weights that ddp_spawn, ddp_fork and ddp_notebook train stay in their processes: "
+            "give strategy='ddp' in a script, or one device"
+        )
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    place = [isinstance(each, PhaseCallback) for each in callbacks].index(True)
+    for position, other in enumerate(callbacks):
+        name = type(other).__name__
+        if isinstance(other, ModelPruning):
+            raise UserError(f"{name} changes the weights that Cbp trains: prune before, then fit")
+        averages = isinstance(other, StochasticWeightAveraging | WeightAveraging)
+        if averages and position < place:
+            raise UserError(f"{name} copies the model before Cbp prepares it: list it behind Cbp")
+
+
+def _scaler(trainer: Trainer) -> Any:  # noqa: ANN401  (torch's GradScaler, or None)
+    """Return what scales the loss under AMP, None without."""
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def _accumulates(trainer: Trainer) -> bool:
+    """Return whether the gradients of this batch wait for those of the next."""
+    return trainer.fit_loop.epoch_loop._should_accumulate()

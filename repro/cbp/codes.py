@@ -1,30 +1,25 @@
 """A quantised layer that trains and is evaluated as ``scale * (sum of codes) + bias``.
 
 Sums of codes over spikes are whole numbers, exact however they are added up, so that training, the
-evaluation of a run and a packed file compute the same numbers bit for bit (``repro.products.codes``).
-On the CPU bits are counted. Layers whose input is real-valued, whose levels are no whole numbers
-times a power of two, or that compute something of their own stay as they are.
+evaluation of a run and a packed file compute the same numbers, bit for bit. On the CPU bits are
+counted (``repro.products.codes``). Layers whose input is real-valued, whose levels are no whole
+numbers times a power of two, or that compute something of their own stay as they are.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from repro.cbp.quantiser import Quantiser, quantise, stand_ins
-from repro.products.codes import level_codes, pack_codes
-from repro.products.layer import Coded, CodedLayer, computes_as_torch
+from repro.products.codes import level_codes
+from repro.products.dispatch import pack_codes
+from repro.products.layer import Coded, CodedLayer, StandIn, computes_as_torch
 
 
-class CodesLayer(CodedLayer):
-    """A layer whose weight is parametrised by a ``Quantiser``.
+class CodesLayer(CodedLayer, StandIn):
+    """A layer whose weight is parametrised by a ``Quantiser``."""
 
-    Attributes:
-        plain_kind: Class of the layer whose place it took.
-    """
-
-    plain_kind: type[nn.Module]
     _made: tuple[int, int, Coded] | None = None
 
     def latent(self) -> Tensor:

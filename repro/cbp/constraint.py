@@ -86,7 +86,8 @@ def add_slope_(
         if triton_kernels.fits(weight, grad, multiplier):
             same = grad, weight, multiplier, levels
             return triton_kernels.add_slope_on_gpu_(*same, fraction, clip)
-    if weight.device.type == "cpu" and levels.dim() == 1:
+    kernel = weight.dtype in (torch.float32, torch.float64)
+    if kernel and weight.device.type == "cpu" and levels.dim() == 1:
         from repro.cbp import cpu as kernels
 
         return kernels.add_slope_on_cpu_(grad, weight, multiplier, levels, fraction, clip)

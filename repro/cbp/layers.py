@@ -9,18 +9,19 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
 from repro.cbp import codes, spikes_bf16
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
 from repro.cbp.quantiser import Quantiser, quantise
 from repro.cbp.selection import Layer, LevelChoice, choose_layers, choose_levels, find_layers
+from repro.cbp.settings import Arithmetic
 from repro.errors import UserError
-from repro.products.layer import like, replace_
+from repro.products.layer import StandIn, plain_again, replace_, standing_in
 
 __all__ = ["choose_layers", "convert", "convert_state", "find_layers", "prepare"]
 LATENT = ".parametrizations.weight.original"
-Arithmetic = Literal["float32", "codes", "spikes_bf16"]
 Scale = Literal["layer", "channel"]
 
 
@@ -31,6 +32,7 @@ def prepare(
     keep: Collection[str] | None = None,
     layers: Collection[str] = ("*",),
     exclude: Collection[str] = (),
+    example: Any = None,  # noqa: ANN401
     scale: Scale = "layer",
     arithmetic: Arithmetic = "float32",
 ) -> dict[str, Levels]:
@@ -43,23 +45,26 @@ def prepare(
         network: Any module with ``Conv1d``, ``Conv2d``, ``Conv3d`` and ``Linear`` layers.
         levels: ``binary``, ``ternary``, ``shift1``, ``shift2``, or ascending unscaled levels; or
             such level sets by pattern of layer name (``repro.cbp.selection``).
-        keep: Patterns of layers that stay FP32; by default the first and the last.
-        layers: Patterns of the layers to take.
+        keep: Patterns of layers that stay FP32; by default the first and the last of those taken.
+        layers: Patterns of the layers to take; frozen ones are left out unless named exactly.
         exclude: Patterns of layers that stay FP32, beside those of ``keep``.
+        example: Input of the network, see `repro.cbp.selection.choose_layers`: says which layer is
+            first and last.
         scale: ``layer``, the paper's; ``channel`` for a scale of each output channel.
         arithmetic: ``float32`` multiplies by the quantised weights; ``codes`` adds up level codes
             (``codes``); ``spikes_bf16`` multiplies them and spikes in bfloat16 (``spikes_bf16``).
 
     Raises:
-        UserError: Unknown level set or layer, fewer than three layers, a layer already prepared or
-            that shares its weight, or a scale of 0.
+        UserError: Unknown level set or layer, no layer left to quantise, a weight that is shared,
+            not there yet, or computed from other tensors, or a scale of 0.
 
     References:
         Paper, Algorithm 1, initialisation; the first and the last layer are not quantised.
     """
     if scale == "channel" and arithmetic == "spikes_bf16":
         raise UserError("spikes_bf16 takes one scale per layer: give scale='layer' or float32")
-    prepared = plan(network, levels, keep=keep, layers=layers, exclude=exclude, scale=scale)
+    choice: dict[str, Any] = {"keep": keep, "layers": layers, "exclude": exclude}
+    prepared = plan(network, levels, **choice, example=example, scale=scale)
     parametrise_(network, prepared, arithmetic)
     return prepared
 
@@ -86,15 +91,14 @@ def parametrise_(
         if kind is not None:
             if layer is network:
                 raise UserError(f"arithmetic={arithmetic} replaces layers: give a network of some")
-            other: Any = like(layer, kind)
-            other.plain_kind = type(layer)
+            other: Any = standing_in(layer, kind)
             replace_(network, layer, other)
             layer = other
         quantiser = Quantiser(layer_levels, layer.weight.dtype, layer.weight.device)
         parametrize.register_parametrization(layer, "weight", quantiser)
 
 
-def _kind_for(layer: nn.Module, levels: Levels, arithmetic: Arithmetic) -> type[nn.Module] | None:
+def _kind_for(layer: nn.Module, levels: Levels, arithmetic: Arithmetic) -> type[StandIn] | None:
     """Return the class of the layer that computes in an arithmetic; None for the layer itself."""
     if arithmetic == "codes":
         return codes.kind_of(layer, levels.levels)
@@ -108,13 +112,14 @@ def plan(
     keep: Collection[str] | None = None,
     layers: Collection[str] = ("*",),
     exclude: Collection[str] = (),
+    example: Any = None,  # noqa: ANN401
     scale: Scale = "layer",
 ) -> dict[str, Levels]:
     """Return the levels by layer name that ``prepare`` would give, and change nothing.
 
     Arguments and errors are those of ``prepare``.
     """
-    chosen = choose_layers(network, keep, layers, exclude)
+    chosen = choose_layers(network, keep, layers, exclude, example)
     unscaled = choose_levels(list(chosen), levels)
     _require_untied(network, unscaled)
     return {name: measure_levels(name, chosen[name], unscaled[name], scale) for name in unscaled}
@@ -136,18 +141,39 @@ def measure_levels(name: str, layer: Layer, unscaled: tuple[float, ...], scale: 
     """Return the levels of one layer, the scale being ``mean |w|`` of its weight now.
 
     Raises:
-        UserError: The layer is parametrised already, or a scale is not above 0 and finite.
+        UserError: The weight is not a tensor that the layer holds, or a scale is not above 0 and
+            finite.
     """
-    if parametrize.is_parametrized(layer, "weight"):
-        raise UserError(f"the weight of {name} is parametrised already: convert it first")
+    _require_plain(name, layer)
     size = layer.weight.detach().double().abs()
     scales = size.flatten(1).mean(1) if scale == "channel" else size.mean()
     if not bool((scales > 0).all() & scales.isfinite().all()):
         wrong = float(scales.min()) if scales.isfinite().all() else float(scales.sum())
         raise UserError(f"mean |w| of {name} is {wrong}: load pre-trained weights first")
+    rounded = scales.to(layer.weight.dtype)  # as the layer keeps it
     if scale == "channel":
-        return ChannelLevels(unscaled, tuple(scales.to(layer.weight.dtype).tolist()))
-    return LayerLevels(unscaled, float(scales))
+        return ChannelLevels(unscaled, tuple(rounded.tolist()))
+    return LayerLevels(unscaled, float(rounded))
+
+
+def _require_plain(name: str, layer: Layer) -> None:
+    """Raise UserError unless the weight of a layer is an ordinary parameter with numbers in it."""
+    if parametrize.is_parametrized(layer, "weight"):
+        raise UserError(
+            f"the weight of {name} is parametrised already: call convert first, or "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        raise UserError(
+            f"the weight of {name} is computed by a hook (weight norm, spectral norm, pruning): "
+            "remove it first, with torch.nn.utils.remove_weight_norm, remove_spectral_norm or "
+            "prune.remove"
+        )
+    if isinstance(weight, UninitializedParameter):
+        raise UserError(f"{name} is lazy and has no weight yet: pass a batch through it first")
+    if weight.is_meta:
+        raise UserError(f"the weight of {name} is on meta, without numbers: load weights first")
 
 
 def prepared_layers(network: nn.Module) -> dict[str, tuple[nn.Parameter, Quantiser]]:
@@ -162,6 +188,13 @@ def prepared_layers(network: nn.Module) -> dict[str, tuple[nn.Parameter, Quantis
     return found
 
 
+def levels_of(network: nn.Module) -> dict[str, Levels]:
+    """Return the levels of the prepared layers by name; none of a plain network."""
+    return {
+        name: quantiser.layer_levels for name, (_, quantiser) in prepared_layers(network).items()
+    }
+
+
 def convert(network: nn.Module) -> dict[str, Levels]:
     """Replace every latent weight by its level, in place; return the levels by layer name.
 
@@ -173,7 +206,7 @@ def convert(network: nn.Module) -> dict[str, Levels]:
         layer = network.get_submodule(name)
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
         if isinstance(layer, codes.CodesLayer | spikes_bf16.SpikesBf16Layer):
-            replace_(network, layer, like(layer, layer.plain_kind))
+            replace_(network, layer, plain_again(layer))
         converted[name] = quantiser.layer_levels
     return converted
 

@@ -1,5 +1,6 @@
 """Lagrange multipliers, one per quantised weight, and Algorithm 1's rule of when they ascend."""
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import torch
@@ -30,7 +31,7 @@ class AscentRule:
         self.p_max, self.g, self.waited, self.previous_sum = p_max, 1, 0, RESET_SUM
 
     def end_epoch(self, lagrangian_sum: float) -> bool:
-        """Apply the rule at the end of an epoch; return whether an ascent is due.
+        """Decide at the end of an epoch whether an ascent is due, and return it.
 
         Args:
             lagrangian_sum: The Lagrangian summed over the batches of the epoch.
@@ -61,7 +62,7 @@ class Multipliers(AscentRule):
 
     def __init__(
         self,
-        latents: dict[str, tuple[Tensor, Tensor]],
+        latents: Mapping[str, tuple[Tensor, Tensor]],
         *,
         lr: float,
         optimiser: Literal["adam", "adamw"] = "adam",
@@ -100,19 +101,24 @@ class Multipliers(AscentRule):
             multiplier.grad = None
 
     @torch.no_grad()
-    def add_slopes_(self, clip: float = float("inf")) -> float | Tensor:
+    def add_slopes_(self, clip: float = float("inf"), loss_scale: float = 1.0) -> float | Tensor:
         """Add ``multiplier * slope`` to the weights' gradients; return ``sum(multiplier * cs)``.
 
         Args:
             clip: Bound by value of the quantised weights' gradients after the addition.
+            loss_scale: Factor that the gradients carry, and the slopes then, too.
         """
         total: float | Tensor = 0.0
         for name, (weight, levels) in self.latents.items():
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
+            elif weight.grad.stride() != weight.stride():  # of permuted inputs, for example
+                weight.grad = torch.empty_like(weight).copy_(weight.grad)
             multiplier = self.multipliers[name]
+            if loss_scale != 1:
+                multiplier = multiplier * loss_scale
             total += add_slope_(weight.grad, weight, multiplier, levels, self.fraction, clip)
-        return total
+        return total / loss_scale
 
     def end_epoch(self, lagrangian_sum: float) -> bool:
         """Apply the rule at the end of an epoch; return whether the multipliers ascended.

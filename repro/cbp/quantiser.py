@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
-from repro.cbp.levels import LayerLevels, Levels, nearest_level
+from repro.cbp.levels import ChannelLevels, LayerLevels, Levels, nearest_level
 from repro.device.triton_support import takes_triton
 
 
@@ -25,7 +25,7 @@ def quantise(weight: Tensor, values: Tensor, out: Tensor | None = None) -> Tenso
         from repro.cbp import gpu as triton_kernels
 
         return triton_kernels.nearest_on_gpu(weight, values)
-    if weight.device.type == "cpu":
+    if weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64):
         from repro.cbp import cpu as kernels
 
         return kernels.nearest_on_cpu(weight, values, out)
@@ -70,8 +70,7 @@ class Quantiser(nn.Module):
     """Parametrisation of one weight: ``Q(w)`` forward, identity backward.
 
     Attributes:
-        layer_levels: Unscaled levels and the scale or scales.
-        unscaled: Those levels ``[L]``, a buffer.
+        unscaled: Levels ``[L]``, a buffer.
         scale: The scale, a buffer in the weight's type; ``[C]`` where every channel has one.
         values: Scaled levels ``[L]`` or ``[C, L]``, a buffer; constant during training.
     """
@@ -83,7 +82,6 @@ class Quantiser(nn.Module):
     def __init__(self, layer_levels: Levels, dtype: torch.dtype, device: torch.device) -> None:
         """Keep the levels in the weight's own type and place."""
         super().__init__()
-        self.layer_levels = layer_levels
         self.register_buffer("unscaled", torch.tensor(layer_levels.levels, dtype=dtype))
         if isinstance(layer_levels, LayerLevels):
             scale: float | tuple[float, ...] = layer_levels.scale
@@ -93,6 +91,17 @@ class Quantiser(nn.Module):
         self.register_buffer("values", layer_levels.values(dtype).to(device))
         self._reused: Tensor | None = None
         self._version = -1
+
+    @property
+    def layer_levels(self) -> Levels:
+        """Unscaled levels and the scale or scales, as the buffers hold them."""
+        unscaled = tuple(self.unscaled.tolist())
+        scale: Any = self.scale.tolist()
+        return (
+            ChannelLevels(unscaled, tuple(scale))
+            if self.scale.dim()
+            else LayerLevels(unscaled, scale)
+        )
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the level nearest to each weight, same shape."""
@@ -113,7 +122,13 @@ class Quantiser(nn.Module):
         if weight._version == self._version:
             return None
         self._version = weight._version
-        if self._reused is None or self._reused.shape != weight.shape:
+        if self._reused is None or not _are_alike(self._reused, weight):
             self._reused = torch.empty_like(weight, requires_grad=False)
         increment_version(self._reused)
         return self._reused
+
+
+def _are_alike(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors have the same shape, memory order and type."""
+    same = one.shape == other.shape and one.stride() == other.stride()
+    return same and one.dtype == other.dtype

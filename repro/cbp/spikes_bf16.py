@@ -5,7 +5,7 @@ A prepared layer computes ``scale * conv(spikes, codes) + bias``. Spikes (0, 1) 
 bias and everything after are float32. What is rounded is the sum when it leaves the product: whole
 numbers up to 256 (quarters up to 64) are exact, larger ones keep 8 bits. A sum that large, times
 the scale, is usually far from the threshold; that is no guarantee, and a network whose sums are
-larger can flip a spike. ``tests/test_spikes_bf16.py`` compares spikes and gradients to float32.
+larger can flip a spike. ``tests/cbp/test_spikes_bf16.py`` compares spikes and gradients to float32.
 
 Worth it where the processor multiplies matrices in bfloat16 (AMX, or a GPU).
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.cbp.quantiser import stand_ins
-from repro.products.layer import SpikeLayer
+from repro.products.layer import StandIn
 
 BF16 = torch.bfloat16
 
@@ -90,14 +90,9 @@ def _geometry(layer: nn.Module) -> tuple[Any, ...]:
     return layer.stride, layer.padding, layer.dilation, False, none, layer.groups
 
 
-class SpikesBf16Layer(SpikeLayer):
-    """A layer that computes in spike-exact bfloat16 and wants its spikes in it.
+class SpikesBf16Layer(StandIn):
+    """A layer that computes in spike-exact bfloat16 and wants its spikes in it."""
 
-    Attributes:
-        plain_kind: Class of the layer whose place it took.
-    """
-
-    plain_kind: type[nn.Module]
     form = BF16
 
     def forward(self, spikes: Tensor) -> Tensor:

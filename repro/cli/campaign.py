@@ -83,13 +83,12 @@ def command_campaign(arguments: Sequence[str]) -> int:
 def plan_campaign(campaign: "Campaign", data_dir: Path) -> int:
     """Print what each run that is left will cost here."""
     from repro.campaign.estimate import plan
-    from repro.recipes.shipped import find_recipe
+    from repro.recipes.spec import RunSpec
     from repro.run.places import Places
 
-    keys = [key for key in campaign.all_runs() if not campaign.has_row(key)]
-    recipes = [find_recipe(key.cell, key.tier) for key in keys]
+    left = [RunSpec.shipped(key) for key in campaign.all_runs() if not campaign.has_row(key)]
     width = shutil.get_terminal_size((100, 24)).columns
-    print(plan(keys, recipes, Places(campaign.runs, campaign.rows, data_dir), width))
+    print(plan(left, Places(campaign.runs, campaign.rows, data_dir), width))
     return 0
 
 
@@ -103,7 +102,7 @@ def go_on(
     """Make runs until shortly before the time is up, and pack what travels."""
     from repro.campaign.campaign import packed_in_words, reserve, run_slice, slice_in_words
     from repro.interrupts import ending_like_ctrl_c
-    from repro.recipes.shipped import find_recipe
+    from repro.recipes.spec import RunSpec
     from repro.report.run_summary import run_in_words
     from repro.run.lifecycle import run
     from repro.run.places import Places
@@ -111,7 +110,7 @@ def go_on(
     places = Places(campaign.runs, campaign.rows, data_dir)
 
     def make(key: RunKey, deadline: float | None) -> None:
-        row = run(key, find_recipe(key.cell, key.tier), replace(places, deadline=deadline))
+        row = run(RunSpec.shipped(key), replace(places, deadline=deadline))
         print(run_in_words(row), flush=True)
 
     deadline = None if budget is None else started + budget - reserve(budget)

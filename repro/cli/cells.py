@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from repro.cells import CELLS, SIMULATED
+from repro.cells import ALL_CELLS
 
 
 def command_cells(arguments: Sequence[str]) -> int:
     """List the nine cells, the simulated ones, and the tiers that can be run."""
     from repro.recipes.shipped import RECIPES
 
-    for cell in (*CELLS, *SIMULATED):
+    for cell in ALL_CELLS:
         tiers = [tier for c, tier in RECIPES if c == cell]
         print(f"{cell!s:35} T {cell.time_steps:<3} {', '.join(tiers) or 'not yet'}")
     return 0

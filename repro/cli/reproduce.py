@@ -1,21 +1,22 @@
 """``reproduce``: every cell of a tier, from data to tables."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.errors import DataError
-from repro.cells import CELLS, SIMULATED, RunKey, Tier
+from repro.cells import ALL_CELLS, RunKey, Tier
 from repro.cli.parsing import parse
 from repro.cli.tables import TablesArguments, command_report, write_tables
+from repro.errors import UserError
 
 
 @dataclass(frozen=True)
 class ReproduceArguments:
     """Run every cell that exists at a tier, parents before children, then write the tables.
 
-    A cell whose data are not to be had is left out and named at the end; the exit code is then 1.
+    A cell whose data are missing is left out and named at the end; the exit code is then 1.
 
     Attributes:
         tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
@@ -25,6 +26,7 @@ class ReproduceArguments:
         rows: Folder of rows.
         results: Folder of the tables.
         data_dir: Data sets; by default the variable CBP_DATA, else data.
+        jobs: Runs at a time; 0 for one a core, and a single one on a GPU.
     """
 
     tier: Tier = "smoke"
@@ -33,33 +35,49 @@ class ReproduceArguments:
     rows: Path = Path("results/rows")
     results: Path = Path("results")
     data_dir: Path | None = None
+    jobs: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a number of processes below 0."""
+        if self.jobs < 0:
+            raise UserError(f"jobs is {self.jobs}: give 1 or more, or 0 for one a core")
 
 
 def command_reproduce(arguments: Sequence[str]) -> int:
     """Run every cell of a tier, then the tables."""
     chosen = parse(ReproduceArguments, arguments)
-    from repro.recipes.shipped import RECIPES, find_recipe
+    from repro.recipes.shipped import RECIPES
     from repro.report.publish import require_published
     from repro.report.run_summary import run_in_words
-    from repro.run.lifecycle import run
+    from repro.run.chains import Made, make_chains
     from repro.run.places import Places
 
     require_published(chosen.results)
+    ready = [cell for cell in ALL_CELLS if (cell, chosen.tier) in RECIPES]
+    chains = [
+        [RunKey(cell, precision, seed, chosen.tier) for precision in cell.precisions]
+        for cell in ready
+        for seed in chosen.seeds
+    ]
+    count, ended = sum(map(len, chains)), list[Made]()
+
+    def say(made: Made) -> None:
+        ended.append(made)
+        found = f"not run: {made.missing}" if made.row is None else run_in_words(made.row)
+        print(f"[{len(ended)}/{count}] {made.key}\n{found}", flush=True)
+
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
-    ready = [cell for cell in (*CELLS, *SIMULATED) if (cell, chosen.tier) in RECIPES]
-    keys = [RunKey(c, p, s, chosen.tier) for c in ready for s in chosen.seeds for p in c.precisions]
-    without_data: dict[str, str] = {}  # cell -> what is missing
-    for number, key in enumerate(keys, 1):
-        print(f"[{number}/{len(keys)}] {key}", flush=True)
-        if str(key.cell) in without_data:
-            continue
-        try:
-            print(run_in_words(run(key, find_recipe(key.cell, key.tier), places)), flush=True)
-        except DataError as error:  # the other cells may have theirs
-            without_data[str(key.cell)] = str(error)
-            print(f"not run: {error}", file=sys.stderr)
+    make_chains(chains, places, chosen.jobs or default_jobs(), say)
     write_tables(TablesArguments(rows=chosen.rows, results=chosen.results), chosen.tier)
     command_report([f"--{name}={getattr(chosen, name)}" for name in ("rows", "results", "runs")])
+    without_data = {str(made.key.cell): made.missing for made in ended if made.row is None}
     for cell, missing in without_data.items():
         print(f"cbp-qsnn: {cell} was not run: {missing}", file=sys.stderr)
     return 1 if without_data else 0
+
+
+def default_jobs() -> int:
+    """Return how many processes run at a time: one on a GPU, else one a core."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1

@@ -13,7 +13,7 @@ from repro.cli.parsing import parse, parse_override
 from repro.errors import MissingParentError, UserError
 
 if TYPE_CHECKING:
-    from repro.recipes.fields import Recipe
+    from repro.recipes.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ OF_WANDB: Final = ("--_wandb", "--key", "--origin", "--recipe")
 
 def command_run(arguments: Sequence[str]) -> int:
     """Train one run and say in words what came of it."""
-    chosen, key, recipe = parse_run(arguments)
+    chosen, spec = parse_run(arguments)
 
     from repro.interrupts import ending_like_ctrl_c
     from repro.report.run_summary import run_in_words
@@ -84,7 +84,7 @@ def command_run(arguments: Sequence[str]) -> int:
     from repro.run.lifecycle import assist, run
     from repro.run.places import Places
 
-    runs, rows = folders(chosen, key, recipe)
+    runs, rows = folders(chosen, spec)
     places = Places(runs, rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
     places = replace(
         places,
@@ -95,17 +95,17 @@ def command_run(arguments: Sequence[str]) -> int:
         devices=chosen.devices,
     )
     if is_helper(chosen.devices):
-        return help_out(lambda: assist(key, recipe, places))
+        return help_out(lambda: assist(spec, places))
     if chosen.devices > 1 and sys.argv[1:] != ["run", *arguments]:
         raise UserError("several devices take a command line: python -m repro run")
     try:
         with ending_like_ctrl_c():
-            print(run_in_words(run(key, recipe, places)))
+            print(run_in_words(run(spec, places)))
     except MissingParentError as error:
-        parent = key.parent()
+        parent = spec.key.parent()
         assert parent is not None
         made_by = parent_command(arguments, parent.precision)
-        raise UserError(f"{key} starts from {parent}, not there yet: {made_by}") from error
+        raise UserError(f"{spec.key} starts from {parent}, missing: {made_by}") from error
     return 0
 
 
@@ -128,9 +128,9 @@ def parent_command(words: Sequence[str], precision: Precision) -> str:
     return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", precision])
 
 
-def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, RunKey, "Recipe"]:
-    """Return the parsed arguments of ``run``, the name of the run and its recipe."""
-    from repro.recipes.shipped import find_recipe
+def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, "RunSpec"]:
+    """Return the parsed arguments of ``run``, and the run and its numbers."""
+    from repro.recipes.spec import RunSpec
 
     chosen, overrides = parse_known(arguments)
     key = RunKey(
@@ -139,23 +139,21 @@ def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, RunKey, "Recipe"]
         chosen.seed,
         chosen.tier,
     )
-    shipped = find_recipe(key.cell, key.tier)
+    shipped = RunSpec.shipped(key).recipe
     recipe = parse_override(shipped, overrides, f"run of {key.cell}")
     if recipe.data != shipped.data:
         raise UserError(
             f"data is {recipe.data}: a run of {key.cell} at the {key.tier} tier reads "
             f"{shipped.data}, and no table mixes data sets"
         )
-    return chosen, key, recipe
+    return chosen, RunSpec(key, recipe)
 
 
-def folders(chosen: RunArguments, key: RunKey, recipe: "Recipe") -> tuple[Path, Path]:
+def folders(chosen: RunArguments, spec: "RunSpec") -> tuple[Path, Path]:
     """Return the folder of run folders and that of rows; an ablation has them for each recipe."""
     if chosen.ablation is None:
         return chosen.runs, chosen.rows
-    from repro.recipes.spec import recipe_hash
-
-    apart = Path(chosen.ablation, recipe_hash(recipe, key.precision))
+    apart = Path(chosen.ablation, spec.hash)
     return chosen.runs / apart, chosen.rows / apart
 
 

@@ -107,15 +107,14 @@ def command_sweep(arguments: Sequence[str]) -> int:
 
 def resolve(words: Sequence[str]) -> "Run":
     """Return the run of a sweep that these words, ``run`` and its arguments, name."""
-    from repro.recipes.spec import recipe_hash
+    from repro.run_folder import RunFolder
     from repro.sweep.plan import Run
 
-    chosen, key, recipe = parse_run(words[1:])
-    runs, rows = folders(chosen, key, recipe)
-    made = recipe_hash(recipe, key.precision)
-    name = str(runs.relative_to(chosen.runs) / str(key))
-    run = Run(name, tuple(words), made, runs / str(key), rows / f"{key}.json")
-    if (parent := key.parent()) is None:
+    chosen, spec = parse_run(words[1:])
+    runs, rows = folders(chosen, spec)
+    name = str(runs.relative_to(chosen.runs) / str(spec.key))
+    run = Run(name, tuple(words), spec.hash, RunFolder.of(spec.key, runs, rows))
+    if (parent := spec.key.parent()) is None:
         return run
-    places = (chosen.runs / str(parent), chosen.rows / f"{parent}.json")
-    return replace(run, parent=places, parent_command=parent_command(words[1:], parent.precision))
+    place = RunFolder.of(parent, chosen.runs, chosen.rows)
+    return replace(run, parent=place, parent_command=parent_command(words[1:], parent.precision))

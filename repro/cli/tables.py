@@ -55,15 +55,16 @@ class ReportArguments(TablesArguments):
 
 def command_tables(arguments: Sequence[str]) -> int:
     """Regenerate all tables."""
-    return write_tables(parse(TablesArguments, arguments), None)
+    write_tables(parse(TablesArguments, arguments), None)
+    return 0
 
 
-def write_tables(chosen: TablesArguments, show: Tier | None) -> int:
+def write_tables(chosen: TablesArguments, show: Tier | None) -> None:
     """Write the tables; print those of one tier, or the names of all files."""
-    from repro.report.publish import require_published, write_tables
+    from repro.report.publish import publish, require_published
 
     require_published(chosen.results)
-    return write_tables(read_rows_of(chosen), chosen.results, show)
+    publish(read_rows_of(chosen), chosen.results, show)
 
 
 def read_rows_of(chosen: TablesArguments) -> "list[Row]":
@@ -83,20 +84,13 @@ def read_rows_of(chosen: TablesArguments) -> "list[Row]":
 def command_report(arguments: Sequence[str]) -> int:
     """Write the page of the report and say where it is."""
     chosen = parse(ReportArguments, arguments)
-    from repro.report.page.document import Sources, write_page
-    from repro.report.tier_rows import current_hashes
-    from repro.report.weight_memory import memory_of_cells
+    from repro.report.page.document import write_page
+    from repro.report.tier_rows import all_tiers, current_hashes
     from repro.results.published import read_published
 
     published, rows = read_published(chosen.results / "paper.csv"), read_rows_of(chosen)
-    sources = Sources(
-        rows=rows,
-        published=published,
-        memory=memory_of_cells(),
-        hashes=current_hashes(rows),
-        results=chosen.results,
-        runs=chosen.runs,
-    )
-    page = write_page(sources, chosen.out or chosen.runs / "report.html")
+    tiers = all_tiers(rows, current_hashes(rows))
+    out = chosen.out or chosen.runs / "report.html"
+    page = write_page(tiers, published, chosen.results, chosen.runs, out)
     print(f"Report: {page}, {page.stat().st_size / 1e6:.1f} MB")
     return 0

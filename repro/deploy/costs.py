@@ -25,12 +25,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from repro.deploy.packed_inference import WEIGHTS
+from repro.cbp.selection import Layer, find_layers
+from repro.deploy.packed_inference import packed_bits
 from repro.deploy.synaptic_operations import operations
 from repro.errors import UserError
-from repro.memory import WeightLayer, packed_bytes, weight_layers
+from repro.memory import packed_bytes
 from repro.neurons.layer import NeuronLayer
 from repro.neurons.observe import observed
+from repro.products.dispatch import unpack
+from repro.products.spikes import PackedSpikes
 
 PICOJOULE_AC: Final = 0.9
 PICOJOULE_MAC: Final = 4.6
@@ -239,7 +242,7 @@ class _Probe:
     """Hooks on every module, and what they have seen."""
 
     def __init__(self, network: nn.Module) -> None:
-        self.network, self.layers = network, weight_layers(network)
+        self.network, self.layers = network, find_layers(network)
         self.inputs: dict[str, _Input] = {}
         self.fired: dict[str, _Fired] = {}
         self.modules: dict[str, _Fired] = {}
@@ -252,7 +255,7 @@ class _Probe:
             layer = self.layers.get(name)
             if layer is not None:
                 hook = layer.register_forward_pre_hook(self._see_input(name), with_kwargs=True)
-            elif not weight_layers(module) and not isinstance(module, NeuronLayer):
+            elif not find_layers(module) and not isinstance(module, NeuronLayer):
                 hook = module.register_forward_hook(self._see_output(name), with_kwargs=True)
             else:
                 continue
@@ -261,9 +264,12 @@ class _Probe:
         return stack
 
     def _see_input(self, name: str) -> Any:  # noqa: ANN401
-        def see(layer: WeightLayer, given: Any, named: Any) -> None:  # noqa: ANN401
+        def see(layer: Layer, given: Any, named: Any) -> None:  # noqa: ANN401
             dims = 1 if isinstance(layer, nn.Linear) else 1 + len(layer.kernel_size)
             inputs = given[0] if given else named["input"]
+            if isinstance(inputs, PackedSpikes):
+                inputs = unpack(inputs)
+                inputs = inputs.flatten(1) if dims == 1 else inputs
             self.inputs.setdefault(name, _Input()).add(inputs, dims)
 
         return see
@@ -306,8 +312,7 @@ class _Probe:
         done, at_nonzero = operations(layer, seen.counts)
         dense, _ = operations(layer, torch.full_like(seen.counts, seen.samples))
         weight = layer.weight
-        packed = layer.__dict__.get(WEIGHTS, {}).get("weight")
-        own = packed.tensor.levels.bits if packed else 8 * weight.element_size()
+        own = packed_bits(layer) or 8 * weight.element_size()
         return LayerCost(
             name=name,
             kind=type(layer).__name__,

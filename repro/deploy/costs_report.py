@@ -50,7 +50,7 @@ def measure_cell(cell: PackedCell) -> CellCosts:
     torch.set_flush_denormal(True)  # as a run does
     network, loaded = cell.load()
     costs = measure(network, (images for images, _ in cell.batches()))
-    return CellCosts(str(cell.key), loaded.file.digest, cell.recipe.data, costs)
+    return CellCosts(str(cell.spec.key), loaded.file.digest, cell.spec.recipe.data, costs)
 
 
 def require_kind(out: Path | None) -> None:

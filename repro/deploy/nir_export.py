@@ -33,7 +33,6 @@ from repro.networks.alexnet import SumPool, TsslBpNetwork
 from repro.networks.conv7fc3 import StbpNetwork
 from repro.networks.sew_resnet import SewNet, SewResNet
 from repro.networks.vgg import SpikingVgg, Vgg
-from repro.recipes.spec import phase_of
 from repro.run.evaluation import load_weights
 
 if TYPE_CHECKING:
@@ -279,15 +278,15 @@ def export_nir(source: Path, out: Path | None) -> str:
         UserError: The source is no packed file of a cell, or NIR cannot express its network.
     """
     import_nir()
-    file, key, recipe = origin_of(source)
+    file, spec = origin_of(source)
     state, levels = packing.unpack(file)
     plain = [tensor for name, tensor in state.items() if tensor.dim() > 1 and name not in levels]
     classes = len(plain[-1])  # the last layer stays FP32
-    network = build_network(key.cell, recipe, classes, phase_of(key)).eval()
+    network = build_network(spec.key.cell, spec.recipe, classes, spec.phase).eval()
     load_weights(network, state, str(file))
-    path = out or Path(f"{key}.nir")
+    path = out or Path(f"{spec.key}.nir")
     write_nir(to_nir(network, levels), path)
-    return in_words(path, str(key), levels, state)
+    return in_words(path, str(spec.key), levels, state)
 
 
 def in_words(path: Path, run: str, levels: dict[str, Levels], state: dict[str, Tensor]) -> str:

@@ -4,9 +4,9 @@
 axes and linear layers are replaced by layers that hold their codes as bits in the order in which
 the kernel reads them (``repro.products``): whole numbers from 0 to 15, spikes above all, meet them
 by counting, and the outputs are bit for bit those of a network trained or evaluated in the same
-arithmetic. A real-valued input meets the decoded weight, as do levels that are no whole numbers
-times a power of two, other data types, and weights of modules of other kinds, which decode them
-whenever they are read. The peak is the packed file, and the largest of the weights that are decoded.
+arithmetic. A real-valued input meets the decoded weight. Levels that are no whole numbers times a
+power of two, other data types, and weights of modules of other kinds are decoded whenever they are
+read. The peak is the packed file, and the largest of the weights that are decoded.
 """
 
 import math
@@ -25,7 +25,8 @@ from repro.device.dense import _is_dense
 from repro.errors import UserError
 from repro.packing import PackedFile, PackedTensor, read
 from repro.packing.bits import decode
-from repro.products.codes import PackedCodes, level_codes, pack_codes, unpack_codes
+from repro.products.codes import level_codes
+from repro.products.dispatch import pack_codes, unpack_codes
 from repro.products.geometry import geometry_of
 from repro.products.layer import Coded, CodedLayer, computes_as_torch, like, replace_
 from repro.products.spikes import word_bits
@@ -52,7 +53,9 @@ class PackedLayer(CodedLayer):
 
     def dense_codes(self) -> tuple[Tensor, Tensor]:
         """Return the codes of maps, and their scale."""
-        return unpack_codes(self.packed_weight.codes, self.packed_from.dtype), self.packed_weight.scale
+        return unpack_codes(
+            self.packed_weight.codes, self.packed_from.dtype
+        ), self.packed_weight.scale
 
     def latent(self) -> None:
         """Return None: nothing trains."""
@@ -75,15 +78,15 @@ class PackedLayer(CodedLayer):
         return torch.empty_strided(shape, self.strides, dtype=codes.dtype).copy_(codes.view(shape))
 
 
-class PackedConv1d(PackedLayer, nn.Conv1d):  # type: ignore[misc]  (weight is no attribute)
+class PackedConv1d(PackedLayer, nn.Conv1d):  # type: ignore[override]
     """A convolution over one axis."""
 
 
-class PackedConv2d(PackedLayer, nn.Conv2d):  # type: ignore[misc]
+class PackedConv2d(PackedLayer, nn.Conv2d):  # type: ignore[override]
     """A convolution over two axes."""
 
 
-class PackedLinear(PackedLayer, nn.Linear):  # type: ignore[misc]
+class PackedLinear(PackedLayer, nn.Linear):  # type: ignore[override]
     """A linear layer."""
 
 
@@ -165,15 +168,15 @@ def load_packed_(network: nn.Module, path: str | Path) -> Loaded:
     own = network.state_dict()
     _require_same_tensors(own, file, str(path))
     loaded = Loaded(file, {}, {})
-    done = set[tuple[int, str]]()  # a module may stand in two places of the network
     for name in list(file.tensors):
         tensor = file.tensors.pop(name)
         owner, _, attribute = name.rpartition(".")
         module = network.get_submodule(owner)
+        if attribute == "weight" and packed_bits(module) is not None:
+            continue  # a module that stands in two places of the network
         if name not in file.layers:
             _set(module, attribute, own[name], tensor)
-        elif (id(module), attribute) not in done and not isinstance(module, PackedLayer):
-            done.add((id(module), attribute))
+        else:
             _put_packed(network, module, name, tensor, own[name].stride(), loaded)
     _require_no_meta(network, str(path))
     network.eval()
@@ -237,6 +240,17 @@ def _coded(codes: Tensor, tensor: PackedTensor, layer: PackedLayer) -> Coded:
     bits = word_bits(inner, rows * taps)
     packed = pack_codes(above.view(outputs, inner, rows, taps), known, geometry.groups, bits)
     return Coded(packed, torch.tensor(scale, dtype=dtype) / unit)
+
+
+def packed_bits(layer: nn.Module) -> int | None:
+    """Return the bits of a packed weight of a layer, as in its file; None if it is not packed."""
+    if isinstance(layer, PackedLayer):
+        return layer.packed_from.levels.bits
+    if parametrize.is_parametrized(layer, "weight"):
+        chain: Any = layer.parametrizations["weight"]  # type: ignore[index]
+        if isinstance(chain[0], Decoded):
+            return chain[0].tensor.levels.bits
+    return None
 
 
 def _require_same_tensors(own: dict[str, Tensor], file: PackedFile, source: str) -> None:

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from datamodules.base import DataModule
 from repro.build import build_network, make_data
-from repro.cells import RunKey, key_of
+from repro.cells import key_of
 from repro.deploy.packed_inference import Loaded, load_packed_
 from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
 from repro.packing import metadata
-from repro.recipes.fields import Recipe
-from repro.recipes.spec import phase_of, recipe_of
+from repro.recipes.spec import RunSpec, spec_of
+from repro.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,19 @@ class PackedCell:
 
     Attributes:
         file: The file.
-        key: Name of the run.
-        recipe: Its numbers.
+        spec: The run and its numbers.
         data: Test images, as many as asked for.
     """
 
     file: Path
-    key: RunKey
-    recipe: Recipe
+    spec: RunSpec
     data: DataModule
 
     def empty_network(self, device: str = "meta") -> nn.Module:
         """Return the network without weights to speak of, in the memory format of a run."""
         with torch.device(device):
-            network = build_network(
-                self.key.cell, self.recipe, self.data.classes, phase_of(self.key)
-            )
+            cell, recipe = self.spec.key.cell, self.spec.recipe
+            network = build_network(cell, recipe, self.data.classes, self.spec.phase)
         to_channels_last_(network)
         return network
 
@@ -69,19 +66,19 @@ def open_cell(path: Path, images: int, batch_size: int | None, data_dir: Path | 
     """
     if images < 0 or (batch_size is not None and batch_size < 1):
         raise UserError(f"images {images}, batch size {batch_size}: give 0 or more, and 1 or more")
-    file, key, recipe = origin_of(path)
+    file, spec = origin_of(path)
     shown = replace(
-        recipe,
-        test_images=images or recipe.test_images,
-        batch_size=batch_size or recipe.batch_size,
+        spec.recipe,
+        test_images=images or spec.recipe.test_images,
+        batch_size=batch_size or spec.recipe.batch_size,
     )
-    data = make_data(shown, key.seed, data_dir)
+    data = make_data(shown, spec.key.seed, data_dir)
     data.setup("test")
-    return PackedCell(file, key, recipe, data)
+    return PackedCell(file, spec, data)
 
 
-def origin_of(path: Path) -> tuple[Path, RunKey, Recipe]:
-    """Return the packed file of a path, the run that wrote it, and that run's numbers.
+def origin_of(path: Path) -> tuple[Path, RunSpec]:
+    """Return the packed file of a path, and the run that wrote it with its numbers.
 
     Args:
         path: Packed file, or the folder of a run that is finished.
@@ -89,7 +86,7 @@ def origin_of(path: Path) -> tuple[Path, RunKey, Recipe]:
     Raises:
         UserError: As in `open_cell`.
     """
-    file = path / "model.safetensors" if path.is_dir() else path
+    file = RunFolder(path).model if path.is_dir() else path
     said = metadata(file)
     if "run" not in said or "recipe_hash" not in said:
         raise UserError(
@@ -97,5 +94,4 @@ def origin_of(path: Path) -> tuple[Path, RunKey, Recipe]:
             "of your own use load_packed_ of repro.deploy.packed_inference, or measure of "
             "repro.deploy.costs"
         )
-    key = key_of(said["run"])
-    return file, key, recipe_of(key, said["recipe_hash"], file)
+    return file, spec_of(key_of(said["run"]), said["recipe_hash"], file)

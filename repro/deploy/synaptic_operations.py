@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from repro.memory import WeightLayer
+from repro.cbp.selection import Layer
 
 
-def tap_counts(layer: WeightLayer, counts: Tensor) -> Tensor:
+def tap_counts(layer: Layer, counts: Tensor) -> Tensor:
     """Return how many nonzero inputs each weight of an output channel meets, ``[C, *kernel]``.
 
     Args:
@@ -38,7 +38,7 @@ def _padding(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> list[int]:
     return both
 
 
-def operations(layer: WeightLayer, counts: Tensor) -> tuple[float, float]:
+def operations(layer: Layer, counts: Tensor) -> tuple[float, float]:
     """Return synaptic operations, and those whose weight is not 0.
 
     Args:

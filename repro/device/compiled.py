@@ -1,9 +1,9 @@
 """numba's kernels: compiled once, kept in a cache that follows all the sources they are made of.
 
-numba keeps compiled code beside the source file and compiles it anew when that file changes. It does
-not see a change of another file whose functions a kernel calls, and it raises where no folder can be
-written, as in a container whose user has no home. Here a kernel is stamped with every file of its
-folder, and where nothing else can be written a folder of the system's temporary ones is used.
+numba keeps compiled code beside the source file and compiles it anew when that file changes. It
+does not see a change of another file whose functions a kernel calls, and it raises where no folder
+can be written, as in a container whose user has no home. Here a kernel is stamped with every file
+of its folder, and where nothing else can be written a temporary folder is used.
 """
 
 import functools
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from numba import njit
-from numba.core import config
+from numba.core import config as numba_config
 from numba.core.caching import _CacheLocator
 
+config: Any = numba_config  # its stubs lack settings
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -41,7 +42,7 @@ def kernel(**options: Any) -> Callable[[Function], Function]:  # noqa: ANN401  (
     return compiled
 
 
-class FolderLocator(_CacheLocator):  # type: ignore[misc]  (numba has no types)
+class FolderLocator(_CacheLocator):
     """Says numba where the code of a function is kept, and from which sources it was made."""
 
     def __init__(self, source: Path, line: int, place: Path) -> None:

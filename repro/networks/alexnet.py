@@ -118,8 +118,8 @@ class TsslBpNetwork(nn.Module):
         first, *rest = self.children()
         stages = _stages(rest)
         fired = self.fire(first(images).unsqueeze(0), self.time_steps, self._form(first, stages[0]))
-        for stage, following in pairwise([*stages, None]):
-            form = None if following is None else self._form(stage.layer, following)
+        forms = [self._form(stage.layer, following) for stage, following in pairwise(stages)]
+        for stage, form in zip(stages, [*forms, None], strict=True):
             spikes, gain = self._handed_on(fired, stage)
             given = (stage.layer, spikes, self.time_steps, form)
             fired = self.fire.behind(*given, gain=gain)

@@ -1,7 +1,7 @@
 """STBP's network 128C3-256C3s2-256C3-512C3s2-512C3-1024C3-2048C3s2-1024-512-K, no batch norm."""
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import pairwise, starmap
 from typing import Final
 
 import torch
@@ -51,8 +51,7 @@ class StbpNetwork(nn.Module):
         """
         first, *rest = self.children()
         fired = self.fire(first(images).unsqueeze(0), self.time_steps, wanted(first, rest[0]))
-        for layer, following in pairwise([*rest, None]):
-            form = None if following is None else wanted(layer, following)
+        for layer, form in zip(rest, [*starmap(wanted, pairwise(rest)), None], strict=True):
             spikes = folded(fired, layer)
             fired = self.fire.behind(layer, spikes, self.time_steps, form)
         assert isinstance(fired, Tensor)

@@ -17,8 +17,9 @@ from repro.errors import UserError
 from repro.networks.passing import folded, wanted
 from repro.neurons.integrate_and_fire import IntegrateAndFire
 from repro.neurons.layer import IntegrateAndFireLayer
+from repro.products.dispatch import unpack
 from repro.products.layer import Form, Packed, SpikeLayer
-from repro.products.spikes import PackedSpikes, sum_of_squares, unpack
+from repro.products.spikes import PackedSpikes, sum_of_squares
 
 AVERAGE: Final = 0  # among the channels: not a convolution but a 2x2 average
 CHANNELS: Final = (
@@ -180,10 +181,11 @@ class SpikingVgg(nn.Module):
             else:
                 fired = self.neurons.behind(layer, spikes, *given, initial=self.potential(i))
         spikes = folded(fired, self.classifier)
-        drops = isinstance(spikes, Tensor) and self._drops(len(self.features) - 1)
-        read = self._drop_and_feed if drops else lambda spikes, layer: layer(spikes)
-        output: Tensor = read(spikes, self.classifier).unflatten(0, (self.time_steps, -1))
-        return output
+        if isinstance(spikes, Tensor) and self._drops(len(self.features) - 1):
+            read = self._drop_and_feed(spikes, self.classifier)
+        else:
+            read = self.classifier(spikes)
+        return read.view(self.time_steps, -1, read.shape[-1])
 
     def _drops(self, layer: int) -> bool:
         """Return whether spikes behind a layer are dropped now."""

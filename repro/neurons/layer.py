@@ -13,8 +13,9 @@ from repro.neurons.normed_plif import Connection
 from repro.neurons.plif import scan_plain
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import STATES, TsslBpNeuron
+from repro.products.dispatch import unpack
 from repro.products.layer import CodedLayer, Form, Packed
-from repro.products.spikes import PackedSpikes, unpack
+from repro.products.spikes import PackedSpikes
 
 
 class NeuronLayer(nn.Module):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
 from repro.errors import UserError
@@ -99,19 +99,20 @@ class PackedFile:
 
 def pack(
     path: str | Path,
-    state: Mapping[str, Tensor],
-    layers: Mapping[str, Levels],
+    network: nn.Module | Mapping[str, Tensor],
+    levels: Mapping[str, Levels],
     metadata: Mapping[str, str] | None = None,
 ) -> int:
-    """Write the state dict of a converted network; return the size of the file in bytes.
+    """Write a converted network; return the size of the file in bytes.
 
     The same arguments give the same bytes; the file appears under its name only when complete.
 
     Args:
         path: File to write; an existing one is replaced.
-        state: State dict, tensors of any shape and device; not changed.
-        layers: Tensor name in ``state``, for example ``conv2.weight``, -> its levels. These
-            tensors are stored as level indices of ``LayerLevels.bits`` bits, the rest as it is.
+        network: The network, or its state dict, tensors of any shape and device; not changed.
+        levels: What ``convert`` returned: layer, for example ``conv2``, or tensor, for example
+            ``conv2.weight``, -> its levels. These weights are stored as level indices of
+            ``LayerLevels.bits`` bits, the rest as it is.
         metadata: What the reader should know: run key, commit, recipe hash.
 
     Raises:
@@ -119,6 +120,12 @@ def pack(
             levels are unusable.
         UserError: The file cannot be written.
     """
+    state = network.state_dict() if isinstance(network, nn.Module) else network
+    of_layers = {f"{name}.weight" for name in levels} & state.keys()
+    layers = {
+        tensor if (tensor := f"{name}.weight") in of_layers else name: found
+        for name, found in levels.items()
+    }
     _check(state, layers)
     by_channel = {name for name, levels in layers.items() if isinstance(levels, ChannelLevels)}
     state, single = channel_scales.split(state, layers)

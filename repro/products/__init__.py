@@ -1,4 +1,4 @@
-"""Products of spikes with weights: what a convolution or a linear layer of a spiking network computes.
+"""Products of spikes with weights: convolutions and linear layers of spiking networks.
 
-Definitions in plain torch stand here, kernels for the CPU in ``cpu/`` under the same names.
+Definitions in plain torch stand here, kernels for the CPU in ``cpu/``, and ``dispatch`` chooses.
 """

@@ -11,12 +11,10 @@ On bits, codes lie in planes, too: ``code = least + sum_j 2^shift_j plane_j``, a
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from repro.products.geometry import Geometry
-from repro.products.spikes import PackedSpikes
 
 GREATEST_CODE = 64
 
@@ -71,31 +69,18 @@ def shifts_of(codes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(j for j in range(max(above).bit_length()) if any(a >> j & 1 for a in above))
 
 
-def product(
-    spikes: PackedSpikes,
-    codes: PackedCodes,
-    geometry: Geometry,
-    scale: Tensor,
-    bias: Tensor | None,
-) -> Tensor:
-    """Return ``scale * (sum of codes) + bias``, ``[N, O, H', W']``, channels-last in memory.
-
-    Args:
-        spikes: Input, packed by the groups of the geometry in words like those of the codes.
-        codes: Weight.
-        geometry: How the kernel walks.
-        scale: ``[O]`` or a scalar, float32 or float64, the type of the result.
-        bias: ``[O]``; None for 0.
-    """
-    from repro.products.cpu import codes as on_cpu
-
-    return on_cpu.product(spikes, codes, geometry, scale, bias)
-
-
 def product_plain(
     numbers: Tensor, codes: Tensor, geometry: Geometry, scale: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """Return the same for an input ``[N, C, H, W]`` and codes ``[O, C / groups, ...]``."""
+    """Return ``scale * (sum of codes) + bias``, ``[N, O, H', W']``.
+
+    Args:
+        numbers: Input, ``[N, C, H, W]``.
+        codes: ``[O, C / groups, kernel height, kernel width]``, in the input's type.
+        geometry: How the kernel walks.
+        scale: ``[O]`` or a scalar.
+        bias: ``[O]``; None for 0.
+    """
     sums = sums_plain(numbers, codes, geometry)
     scaled = sums * (scale if scale.dim() == 0 else scale[:, None, None])
     return scaled if bias is None else scaled + bias[:, None, None]
@@ -105,25 +90,3 @@ def sums_plain(numbers: Tensor, codes: Tensor, geometry: Geometry) -> Tensor:
     """Return the sums of codes, exact while they stay below 2^24 in float32."""
     fixed = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
     return conv2d(numbers, codes, None, *fixed)
-
-
-def pack_codes(above: Tensor, known: tuple[int, ...], groups: int, bits: int) -> PackedCodes:
-    """Return the codes of a weight as bits.
-
-    Args:
-        above: Codes minus the least one, ``[O, C / groups, kernel height, kernel width]``, uint8 or
-            floating-point.
-        known: The level set's codes, ascending.
-        groups: Groups of channels.
-        bits: Of a word.
-    """
-    from repro.products.cpu import codes as on_cpu
-
-    return on_cpu.pack_codes(above, known, groups, bits)
-
-
-def unpack_codes(packed: PackedCodes, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the codes ``[O, C / groups, kernel height, kernel width]``."""
-    from repro.products.cpu import codes as on_cpu
-
-    return on_cpu.unpack_codes(packed, dtype)

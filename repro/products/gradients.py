@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.products import codes
-from repro.products.codes import PackedCodes
+from repro.products.codes import product_plain
+from repro.products.dispatch import product, unpack
 from repro.products.geometry import Geometry
-from repro.products.spikes import PackedSpikes, unpack
+from repro.products.spikes import PackedSpikes
 
 
 def input_gradient(
@@ -62,11 +62,11 @@ def _maps(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 4 else (*shape, 1, 1)
 
 
-class CodedProduct(torch.autograd.Function):
+class _CodedProduct(torch.autograd.Function):
     """``scale * (sum of codes) + bias``, straight through to the latent weight.
 
-    The gradient of the latent weight is that of ``conv(numbers, Q(w))`` at ``Q(w)``; the input's goes
-    through ``Q(w)`` as well. The quantised weight is made again for the backward pass, so that
+    The gradient of the latent weight is that of ``conv(numbers, Q(w))`` at ``Q(w)``; the input's
+    goes through ``Q(w)`` as well. The quantised weight is made again for the backward pass, so that
     between the two only the latent weight and the bits of the input are kept. Without bits the
     products are PyTorch's.
     """
@@ -84,9 +84,9 @@ class CodedProduct(torch.autograd.Function):
         ctx.save_for_backward(latent, numbers if spikes is None else None)
         if spikes is None:
             maps, (dense, scale) = numbers.view(_maps(numbers.shape)), layer.dense_codes()
-            return codes.product_plain(maps, dense, layer.geometry, scale, bias)
+            return product_plain(maps, dense, layer.geometry, scale, bias)
         coded = layer.coded()
-        return codes.product(spikes, coded.codes, layer.geometry, coded.scale, bias)
+        return product(spikes, coded.codes, layer.geometry, coded.scale, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -103,3 +103,24 @@ class CodedProduct(torch.autograd.Function):
             to_weight = weight_gradient(grad, numbers, layer.geometry, kernel).view(latent.shape)
         to_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         return to_numbers, to_weight, to_bias, None, None
+
+
+def coded_product(
+    numbers: Tensor,
+    latent: Tensor | None,
+    bias: Tensor | None,
+    layer: Any,  # noqa: ANN401
+    spikes: PackedSpikes | None,
+) -> Tensor:
+    """Return the output ``[N, O, H', W']`` of a quantised layer, with gradients.
+
+    Args:
+        numbers: Input, ``[N, C, H, W]`` or ``[N, C]``.
+        latent: What the weight's gradient goes to; None where nothing trains.
+        bias: ``[O]``, or None.
+        layer: A ``CodedLayer``.
+        spikes: The input as bits; None for PyTorch's products.
+    """
+    given = (numbers, latent, bias, layer, spikes)
+    product: Tensor = _CodedProduct.apply(*given)  # type: ignore[no-untyped-call]
+    return product

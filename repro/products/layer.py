@@ -9,18 +9,19 @@ import copy
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from repro.products import codes
 from repro.products.codes import PackedCodes
+from repro.products.dispatch import pack, product
 from repro.products.geometry import Geometry, geometry_of
-from repro.products.gradients import CodedProduct
-from repro.products.spikes import PackedSpikes, pack, word_bits
+from repro.products.gradients import coded_product
+from repro.products.spikes import PackedSpikes, word_bits
 
 Module = TypeVar("Module", bound=nn.Module)
+StandInKind = TypeVar("StandInKind", bound="StandIn")
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,14 @@ class CodedLayer(SpikeLayer):
         maps = self.as_maps(inputs)
         spikes = None if maps is None else pack(maps, self.geometry.groups, self.word_bits)
         if maps is None or (spikes is None and maps.device.type == "cpu"):
-            real: Tensor = super().forward(inputs)  # type: ignore[safe-super]
+            real: Tensor = super().forward(inputs)
             return real
         asks = torch.is_grad_enabled() and inputs.requires_grad
         if spikes is not None and not (asks or self.trains()):
             return self.from_maps(self.count(spikes), inputs)
-        given = (maps, self.latent(), self.bias, self, spikes)
-        found: Tensor = CodedProduct.apply(*given)  # type: ignore[no-untyped-call]
-        return self.from_maps(found, inputs)
+        bias = self.bias
+        assert bias is None or isinstance(bias, Tensor)
+        return self.from_maps(coded_product(maps, self.latent(), bias, self, spikes), inputs)
 
     def trains(self) -> bool:
         """Return whether a gradient is to reach the weight or the bias."""
@@ -136,7 +137,7 @@ class CodedLayer(SpikeLayer):
         """Return the output ``[N, O, H', W']``; no gradient goes through."""
         now, bias = self.coded(), self.bias
         assert bias is None or isinstance(bias, Tensor)
-        return codes.product(spikes, now.codes, self.geometry, now.scale, bias)
+        return product(spikes, now.codes, self.geometry, now.scale, bias)
 
     def as_maps(self, inputs: Tensor) -> Tensor | None:
         """Return ``[N, C, H, W]`` or ``[N, C]`` of an input; None of a single sample."""
@@ -184,6 +185,26 @@ def like(layer: nn.Module, kind: type[Module]) -> Module:
 def _own(value: object) -> object:
     """Return a copy of what modules register things in, anything else itself."""
     return copy.copy(value) if isinstance(value, dict | set) else value
+
+
+class StandIn(SpikeLayer):
+    """A layer that stands where one of another class stood, which ``plain_again`` gives back."""
+
+    plain_kind: type[nn.Module]
+
+
+def standing_in(layer: nn.Module, kind: type[StandInKind]) -> StandInKind:
+    """Return a layer of a class that is to stand in a layer's place."""
+    made = like(layer, kind)
+    made.plain_kind = type(layer)
+    return made
+
+
+def plain_again(layer: StandIn) -> nn.Module:
+    """Return a layer of the class that stood in its place, with its parameters of now."""
+    made = like(layer, layer.plain_kind)
+    del made.__dict__["plain_kind"]
+    return made
 
 
 def replace_(network: nn.Module, layer: nn.Module, other: nn.Module) -> None:

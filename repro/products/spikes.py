@@ -57,23 +57,14 @@ def word_bits(channels: int, taps: int = 1) -> int:
     return 32 if channels <= 32 else 64
 
 
-def pack(numbers: Tensor, groups: int = 1, bits: int = 64) -> PackedSpikes | None:
-    """Return whole numbers from 0 to 15 as bits; None if some are none, or on another device.
+def pack_plain(numbers: Tensor, groups: int = 1, bits: int = 64) -> PackedSpikes | None:
+    """Return whole numbers from 0 to 15 as bits; None if some are none.
 
     Args:
         numbers: ``[N, C, H, W]`` or ``[N, C]``; not changed.
         groups: Groups of channels.
         bits: Of a word.
     """
-    if numbers.device.type != "cpu" or numbers.dtype not in (torch.float32, torch.float64):
-        return None
-    from repro.products.cpu import spikes as on_cpu
-
-    return on_cpu.pack(numbers, groups, bits)
-
-
-def pack_plain(numbers: Tensor, groups: int = 1, bits: int = 64) -> PackedSpikes | None:
-    """Return what ``pack`` does, one operation after another."""
     whole = numbers.detach().nan_to_num(-1).clamp(-1, 1 << PLANES).long()
     if not bool(((whole == numbers) & (whole >= 0) & (whole < 1 << PLANES)).all()):
         return None
@@ -86,27 +77,18 @@ def pack_plain(numbers: Tensor, groups: int = 1, bits: int = 64) -> PackedSpikes
     place = torch.arange(bits)
     used = max(1, int(whole.max()).bit_length() if whole.numel() else 1)
     planes = [
-        ((padded.unflatten(-1, (words, bits)) >> i & 1) << place).sum(-1) for i in range(used)
+        ((padded.view(*padded.shape[:-1], words, bits) >> i & 1) << place).sum(-1)
+        for i in range(used)
     ]
     stacked = torch.stack(planes).flatten(-2).to(WORDS[bits])
     return PackedSpikes(stacked, channels, groups)
 
 
-def unpack(packed: PackedSpikes, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the numbers ``[N, C, H, W]``, channels-last in memory.
-
-    Args:
-        packed: Numbers as bits.
-        dtype: Of the result, float32 or float64.
-    """
-    from repro.products.cpu import spikes as on_cpu
-
-    return on_cpu.unpack(packed, dtype)
-
-
 def unpack_plain(packed: PackedSpikes, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return what ``unpack`` does, one operation after another."""
-    words = packed.planes.unflatten(-1, (packed.groups, -1)).long()
+    """Return the numbers ``[N, C, H, W]``."""
+    planes = packed.planes.long()
+    per_group = planes.shape[-1] // packed.groups
+    words = planes.view(*planes.shape[:-1], packed.groups, per_group)
     numbers = torch.zeros(())
     for i, plane in enumerate(words):
         bits = plane.unsqueeze(-1) >> torch.arange(packed.bits) & 1

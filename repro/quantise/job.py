@@ -30,7 +30,7 @@ from repro.quantise.plan import memory_in_words, plan_in_words
 from repro.quantise.resume import KeepLast
 from repro.quantise.trained_weights import load_into, read_state
 from repro.run.checkpoint import PlainCheckpointIO
-from repro.run_folder import locked
+from repro.run_folder import RunFolder
 
 Metrics = dict[str, float]
 PLACES: Final = ("out", "dry_run")  # arguments that do not change the weights
@@ -58,7 +58,7 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
     data = make_data(job)
     require_trainable(module, data, job)
     folder = job.out.with_name(job.out.name + ".run")
-    with locked(folder), in_one_line():
+    with RunFolder(folder).locked(), in_one_line():
         start_or_continue(folder, job)
         if (done := finished(folder, job.out)) is not None:
             return done
@@ -213,11 +213,8 @@ def write(job: QuantiseArguments, module: LightningModule, levels: dict[str, Lev
         "model_args": " ".join(job.model_args),
         "levels": "; ".join(job.levels),
     }
-    state = module.state_dict()
     try:
-        return packing.pack(
-            job.out, state, {f"{name}.weight": q for name, q in levels.items()}, named
-        )
+        return packing.pack(job.out, module, levels, named)
     except UserError:
         raise
     except ValueError as error:

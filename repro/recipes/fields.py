@@ -1,36 +1,20 @@
 """Recipes: the fields that a run's numbers have, checked; the numbers are in ``recipes``."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
+from datamodules.catalogue import DATA_SETS
+from repro.cbp.settings import CbpSettings, require_at_least_0, require_positive
 from repro.errors import UserError
 
-DATA: Final = (
-    *("cifar10", "cifar100", "imagenet", "digits", "dvs128_gesture", "cifar10_dvs"),
-    *("dvs128_gesture_sim", "cifar10_dvs_sim", "digits_dvs_sim", "gesture_smoke_sim"),
-)
 Optimiser = Literal["sgd", "adam", "adamw"]
 Matmul = Literal["float32", "tf32", "bf16"]
 Pipeline = Literal["none", "light", "potential", "weights"]
 
 
-def require_positive(recipe: object, *names: str) -> None:
-    """Raise a UserError for a field that is not a number above 0."""
-    for name in names:
-        if not 0 < getattr(recipe, name) < float("inf"):
-            raise UserError(f"{name} is {getattr(recipe, name)}: give a number above 0")
-
-
-def require_at_least_0(recipe: object, *names: str) -> None:
-    """Raise a UserError for a field that is not a number from 0."""
-    for name in names:
-        if not 0 <= getattr(recipe, name) < float("inf"):
-            raise UserError(f"{name} is {getattr(recipe, name)}: give 0 or more")
-
-
-@dataclass(frozen=True)
-class CbpRecipe:
-    """Numbers of the CBP phase (Algorithm 1), the four variants of the reference included.
+@dataclass(frozen=True, kw_only=True)
+class CbpRecipe(CbpSettings):
+    """Numbers of the CBP phase, and of its control.
 
     Attributes:
         epochs: Passes over the training data.
@@ -38,43 +22,20 @@ class CbpRecipe:
         momentum: Momentum of the weights' SGD.
         optimiser: Optimiser of the weights.
         weight_decay: Its weight decay, on weights (not on biases and the like).
-        multiplier_optimiser: Optimiser of the multipliers.
-        multiplier_lr: Learning rate of the multipliers; 0 leaves plain straight-through training.
-        p_max: Epochs after which the multipliers ascend at the latest.
-        window: Whether the unconstrained window applies (off: g stays at infinity).
-        lr_drop_at_g: Value of g at which the weights' learning rate drops; 0 for never.
-        lr_drop: Factor of that drop.
-        clip: Clip gradients by value, by global norm, or not at all.
-        clip_at: Bound of the clip.
-        clip_scaled: Clip while AMP gradients still carry the loss scale (the reference's quirk Q1).
-        train: Which parameters train: all of them or the quantised weights only.
-        weight_bound: Latent weights are clamped to plus or minus this after every batch.
-        arithmetic: ``float32``, or ``spikes_bf16``: level codes and spikes multiplied in bfloat16,
-            everything else in float32.
     """
 
     epochs: int
     lr: float
     momentum: float
-    multiplier_lr: float
     optimiser: Optimiser = "sgd"
     weight_decay: float = 0.0
-    multiplier_optimiser: Literal["adam", "adamw"] = "adam"
-    p_max: int = 20
-    window: bool = True
-    lr_drop_at_g: int = 20
-    lr_drop: float = 0.1
-    clip: Literal["value", "norm", "none"] = "value"
-    clip_at: float = 1.0
-    clip_scaled: bool = False
-    train: Literal["all", "quantised"] = "all"
-    weight_bound: float = 1.0
-    arithmetic: Literal["float32", "spikes_bf16"] = "float32"
+    weight_bound: float | None = 1.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
-        require_positive(self, "epochs", "lr", "p_max", "lr_drop", "clip_at", "weight_bound")
-        require_at_least_0(self, "momentum", "multiplier_lr", "lr_drop_at_g", "weight_decay")
+        super().__post_init__()
+        require_positive(self, "epochs", "lr")
+        require_at_least_0(self, "momentum", "weight_decay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +44,7 @@ class ImageRecipe:
 
     Attributes:
         cbp: The CBP phase, and that of its control.
-        data: Data set that is read, one of ``DATA``.
+        data: Data set that is read, see ``datamodules.catalogue``.
         normalisation: Data set whose constants normalise CIFAR images.
         train_images: Training images (of events: recordings) used, the first of the split; 0 for
             all.
@@ -137,8 +98,8 @@ class ImageRecipe:
         require_positive(self, "lr_step", "lr_gamma")
         require_at_least_0(self, "train_images", "val_images", "test_images", "momentum")
         require_at_least_0(self, "weight_decay", "clip_norm", "cutout")
-        if self.data not in DATA:
-            raise UserError(f"data is {self.data!r}: one of {', '.join(DATA)}")
+        if self.data not in DATA_SETS:
+            raise UserError(f"data is {self.data!r}: one of {', '.join(DATA_SETS)}")
         if not self.augment and (self.autoaugment or self.cutout):
             raise UserError("autoaugment and cutout come after crop and flip: add --augment")
 

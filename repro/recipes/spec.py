@@ -1,10 +1,10 @@
-"""What a recipe says of one run: its values, its hash, its phase, its epochs."""
+"""One run and its numbers: everything that follows from a name and a recipe."""
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,40 +13,118 @@ from repro.errors import UserError
 from repro.recipes.fields import Recipe
 from repro.recipes.shipped import RECIPES, find_recipe
 
+# Parts of a recipe that make no difference to a run, and so not to its name and hash either.
+UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
+    "ann": ("cbp", "conversion", "time_steps", "spike_dropout"),
+    "fp32": ("cbp", "spike_dropout"),
+}
+# Choices that came later, at what was before them: rows from then keep their hash.
+LATER: Final = {"spike_dropout": 0.0, "matmul": "float32"}
+LATER_OF_CBP: Final = {"period": 0}
 
-def phase_of(key: RunKey) -> Phase:
-    """Return the phase of a run."""
-    if key.has_cbp_phase:
-        return "cbp"
-    return "ann" if key.precision == "ann" else "pretrain"
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run and its numbers.
+
+    Attributes:
+        key: Name of the run.
+        recipe: Its numbers, those of its cell's other precisions among them.
+    """
+
+    key: RunKey
+    recipe: Recipe
+
+    @classmethod
+    def shipped(cls, key: RunKey) -> "RunSpec":
+        """Return the run with the recipe that ships.
+
+        Raises:
+            UserError: The cell has none at the run's tier.
+        """
+        return cls(key, find_recipe(key.cell, key.tier))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The numbers that the run uses, as nested plain values for JSON."""
+        fields = dataclasses.asdict(self.recipe)
+        if "conversion" in fields and fields["conversion"]["pipeline"] != "weights":
+            fields["conversion"].pop("weight_steps")
+            fields["conversion"].pop("weight_lr")
+        fields["cbp"] = _without(fields["cbp"], LATER_OF_CBP)
+        left_out = UNUSED.get(self.key.precision, ())
+        return {k: v for k, v in _without(fields, LATER).items() if k not in left_out}
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of ``values`` in canonical JSON."""
+        text = json.dumps(self.values, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def phase(self) -> Phase:
+        """Phase of the module that the run ends with."""
+        if self.key.has_cbp_phase:
+            return "cbp"
+        return "ann" if self.key.precision == "ann" else "pretrain"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the run's phase; a conversion trains none of them."""
+        return self.recipe.cbp.epochs if self.key.has_cbp_phase else self.recipe.epochs
+
+    @property
+    def parent(self) -> "RunSpec | None":
+        """The run that this one starts from, of the same recipe; None if it starts from nothing."""
+        above = self.key.parent()
+        return None if above is None else RunSpec(above, self.recipe)
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the numbers are those that ship."""
+        return shipped_hash(self.key) == self.hash
 
 
-def recipe_of(key: RunKey, wanted: str, file: Path) -> Recipe:
-    """Return the recipe of that hash: the one that ships, or that of ``config.json`` beside.
+def shipped_hash(key: RunKey) -> str | None:
+    """Return the hash of the recipe that ships for a run; None where none does."""
+    return RunSpec.shipped(key).hash if (key.cell, key.tier) in RECIPES else None
+
+
+def _without(fields: Mapping[str, Any], unchanged: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields but for those that have the value named."""
+    return {k: v for k, v in fields.items() if k not in unchanged or v != unchanged[k]}
+
+
+def spec_of(key: RunKey, wanted: str, file: Path) -> RunSpec:
+    """Return the run with the recipe of that hash: the one that ships, or that of ``config.json``.
+
+    Args:
+        key: Name of the run.
+        wanted: Hash of its recipe.
+        file: A file of the run; ``config.json`` is looked for beside it.
 
     Raises:
         UserError: Neither has this hash.
     """
-    shipped = find_recipe(key.cell, key.tier) if (key.cell, key.tier) in RECIPES else None
-    if shipped is not None:
-        if recipe_hash(shipped, key.precision) == wanted:
-            return shipped
-        recorded = _recorded(shipped, file.parent / "config.json")
-        if recorded is not None and recipe_hash(recorded, key.precision) == wanted:
-            return recorded
+    if (key.cell, key.tier) in RECIPES:
+        shipped = RunSpec.shipped(key)
+        recorded = _recorded(shipped.recipe, file.parent / "config.json")
+        for found in (shipped, RunSpec(key, recorded)):
+            if found.hash == wanted:
+                return found
     raise UserError(
         f"{file} was made by recipe {wanted} of {key}, which is not the one of this version: put "
         "the config.json of its run folder beside it, or use the version that wrote it"
     )
 
 
-def _recorded(shipped: Recipe, config: Path) -> Recipe | None:
-    """Return the shipped recipe with the fields that a ``config.json`` has, None if it fits not."""
+def _recorded(shipped: Recipe, config: Path) -> Recipe:
+    """Return the recipe with the fields that a ``config.json`` has; itself if that does not fit."""
     try:
         fields = json.loads(config.read_text("utf-8"))["recipe"]
         recorded: Recipe = _with_fields(shipped, fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return shipped
     return recorded
 
 
@@ -57,33 +135,3 @@ def _with_fields(fields_of: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN
         old = getattr(fields_of, name)
         changed[name] = _with_fields(old, value) if dataclasses.is_dataclass(old) else value
     return replace(fields_of, **changed)
-
-
-# Parts of a recipe that make no difference to a run, and so not to its name and hash either.
-UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
-    "ann": ("cbp", "conversion", "time_steps", "spike_dropout"),
-    "fp32": ("cbp", "spike_dropout"),
-}
-# Choices that came later, at what was before them: rows from then keep their hash.
-LATER: Final = (("spike_dropout", 0.0), ("matmul", "float32"))
-
-
-def as_dict(recipe: Recipe, precision: Precision) -> dict[str, object]:
-    """Return the recipe as nested plain values, for JSON, without what the run does not use."""
-    fields = dataclasses.asdict(recipe)
-    if "conversion" in fields and fields["conversion"]["pipeline"] != "weights":
-        fields["conversion"].pop("weight_steps")
-        fields["conversion"].pop("weight_lr")
-    left_out = UNUSED.get(precision, ())
-    return {k: v for k, v in fields.items() if k not in left_out and (k, v) not in LATER}
-
-
-def recipe_hash(recipe: Recipe, precision: Precision) -> str:
-    """Return the first 16 hex digits of the SHA-256 of ``as_dict`` in canonical JSON."""
-    text = json.dumps(as_dict(recipe, precision), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def epochs_of(key: RunKey, recipe: Recipe) -> int:
-    """Return the epochs of the run's phase."""
-    return recipe.cbp.epochs if key.has_cbp_phase else recipe.epochs

@@ -4,22 +4,12 @@ Every difference is taken image by image between rows of the same seed, and has 
 test images and seeds, see `repro.results.statistics.paired_difference`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from repro.cells import QUANTISED, Cell, Precision, Tier
-from repro.report.control import all_parts
-from repro.report.tier_rows import (
-    Groups,
-    Hashes,
-    _of,
-    comparable,
-    difference,
-    grouped,
-    joint_marks,
-    mark_notes,
-)
-from repro.report.wording import NAMES, NOT_RUN, SCALE, moved, with_interval
+from repro.cells import QUANTISED, Tier
+from repro.report.tier_rows import TierRows, difference
+from repro.report.wording import NAMES, NOT_RUN, moved, seeds_compared, with_interval
 from repro.results.published import LOSS_BOUND, LOSS_PAIRS, RISE, RISE_CELL, RISE_MEMORY
 from repro.results.row import Row
 from repro.results.statistics import Difference
@@ -31,26 +21,22 @@ ONLY: Final[Mapping[Tier, str]] = {
     "desk": "desk scale only",
     "smoke": "smoke scale only",
 }
+RISE_CLAIM: Final = f"rises (published: by {100 * RISE:.2f} points)"
 ONE_SEED: Final = "one seed: test images only"  # its interval says nothing about other seeds
 
 
-def claims_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None) -> Table:
-    """Return a verdict on each claim of the abstract that a quantised network can decide.
-
-    Arguments as in `repro.report.accuracy.accuracy_table`.
-    """
-    groups = grouped(rows, tier)
+def claims_table(tier: TierRows) -> Table:
+    """Return a verdict on each claim of the abstract that a quantised network can decide."""
     header = (
         *("cell", "precision", "claim", "n", "minus parent [95 %]"),
         *("McNemar p per seed", "verdict"),
     )
     claims = [(cell, precision, "loses less than 1 point") for cell, precision in LOSS_PAIRS]
     lines = []
-    for cell, precision, claim in [*claims, (RISE_CELL, "binary", _rise_claim())]:
-        group, parents = groups.get((cell, precision), []), groups.get((cell, "fp32"), [])
-        name = NAMES[precision]
-        name += joint_marks([group, parents] if group else [], groups, current_hashes)
-        twos = comparable(groups, cell, "fp32", precision)
+    for cell, precision, claim in [*claims, (RISE_CELL, "binary", RISE_CLAIM)]:
+        group, parents = tier.of(cell, precision), tier.of(cell, "fp32")
+        name = NAMES[precision] + (tier.marks(group, parents) if group else "")
+        twos = tier.comparable(cell, "fp32", precision)
         if not twos:
             lines.append((str(cell), name, claim, "0", "", "", _why_not(group, parents)))
             continue
@@ -58,11 +44,11 @@ def claims_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None)
         verdict = _rise_verdict(found) if cell == RISE_CELL else found.verdict(LOSS_BOUND)
         verdict += _limits(tier, found.seeds)
         ps = ", ".join(f"{row.mcnemar_p:.2g}" for _, row in twos if row.mcnemar_p is not None)
-        numbers = (_of(found.seeds, len(group)), with_interval(found), ps)
+        numbers = (seeds_compared(found.seeds, len(group)), with_interval(found), ps)
         lines.append((str(cell), name, claim, *numbers, verdict))
     notes = (
-        f"Tier {tier}: {SCALE[tier]}. {_worst_case(groups, tier)}",
-        *_rise_in_words(groups, tier),
+        f"{tier.scale} {_worst_case(tier)}",
+        *_rise_in_words(tier),
         "A loss below 1 point is held if the whole 95 % interval of quantised minus parent lies "
         "above -1 point, not held if it lies below, else undecided; a rise likewise against 0, "
         "whatever caused it: see the control. Size: where the published rise lies. "
@@ -71,22 +57,15 @@ def claims_table(rows: Iterable[Row], tier: Tier, current_hashes: Hashes = None)
         "Interval: one seed Newcombe (1998, method 10); several seeds: test images and seeds as "
         "crossed random factors, Student's t with Satterthwaite's degrees of freedom, or where "
         "that is wider Student's t over the seeds' means.",
-        *mark_notes(lines, current_hashes),
     )
-    return Table(f"Claims of the paper, {tier} tier", header, tuple(lines), notes)
+    return tier.table("Claims of the paper", header, lines, notes)
 
 
-def claims_in_words(groups: Groups, tier: Tier) -> list[str]:
+def claims_in_words(tier: TierRows) -> list[str]:
     """Return the verdicts in one sentence each; none where nothing quantised has run."""
-    if not any(precision in QUANTISED for _, precision in groups):
+    if not any(precision in QUANTISED for _, precision in tier.groups):
         return []
-    return [_worst_case(groups, tier), *_rise_in_words(groups, tier)]
-
-
-def _against_parent(groups: Groups, cell: Cell, precision: Precision) -> Difference | None:
-    """Return quantised minus parent over all seeds that have both, or None."""
-    twos = comparable(groups, cell, "fp32", precision)
-    return difference(*zip(*twos, strict=True)) if twos else None
+    return [_worst_case(tier), *_rise_in_words(tier)]
 
 
 def _why_not(group: Sequence[Row], parents: Sequence[Row]) -> str:
@@ -97,15 +76,10 @@ def _why_not(group: Sequence[Row], parents: Sequence[Row]) -> str:
     return "other test images than the parent" if both else "parent's row missing"
 
 
-def _limits(tier: Tier, seeds: int | None = None) -> str:
+def _limits(tier: TierRows, seeds: int | None = None) -> str:
     """Return a blank and what a verdict is limited to, in brackets, or nothing."""
-    limits = [ONE_SEED * (seeds == 1), ONLY[tier]]
+    limits = [ONE_SEED * (seeds == 1), ONLY[tier.tier]]
     return f" ({'; '.join(filter(None, limits))})" if any(limits) else ""
-
-
-def _rise_claim() -> str:
-    """Return the third claim in a few words."""
-    return f"rises (published: by {100 * RISE:.2f} points)"
 
 
 def _rise_verdict(found: Difference) -> str:
@@ -114,9 +88,9 @@ def _rise_verdict(found: Difference) -> str:
     return f"rises: {found.verdict(0)}; size {100 * RISE:.2f}: {place} the interval"
 
 
-def _worst_case(groups: Groups, tier: Tier) -> str:
+def _worst_case(tier: TierRows) -> str:
     """Return the verdict on the worst case: not held if one is not, held if all are."""
-    found = [_against_parent(groups, cell, precision) for cell, precision in LOSS_PAIRS]
+    found = [tier.difference(cell, "fp32", precision) for cell, precision in LOSS_PAIRS]
     verdicts = [each.verdict(LOSS_BOUND) if each else NOT_RUN for each in found]
     counts = {name: verdicts.count(name) for name in ("held", "not held", "undecided", NOT_RUN)}
     whole = "undecided"
@@ -132,18 +106,16 @@ def _worst_case(groups: Groups, tier: Tier) -> str:
     )
 
 
-def _rise_in_words(groups: Groups, tier: Tier) -> list[str]:
+def _rise_in_words(tier: TierRows) -> list[str]:
     """Return the third claim in a sentence, all numbers of the same seeds; none if it has not run.
 
     It says what the conversion had cost the parent and what is left against the control: a rise
     above a bad parent is not yet one by CBP.
     """
-    name = (RISE_CELL, "binary")
-    parts = next((each for each in all_parts(groups) if (each.cell, each.precision) == name), None)
-    if parts is None:
+    if (parts := tier.parts.get((RISE_CELL, "binary"))) is None:
         return []
     group, parents = (
-        [row for row in groups[RISE_CELL, precision] if row.seed in parts.seeds]
+        [row for row in tier.of(RISE_CELL, precision) if row.seed in parts.seeds]
         for precision in ("binary", "fp32")
     )
     share = sum(row.weights_only_bytes / row.fp32_bytes for row in group) / len(group)

@@ -1,17 +1,19 @@
 """The linear model that a network must beat."""
 
-import dataclasses
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from repro.cells import SIMULATED, Tier
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
+
+from repro.cells import CELLS_BY_PREFIX, Tier
 from repro.errors import UserError
 from repro.results.row import Row
+from repro.results.schema import STRICT, Count, Fraction, in_one_line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT | ConfigDict(extra="ignore"))
 class LinearModel:
     """Logistic regression on the pixels: what a network must beat.
 
@@ -26,23 +28,26 @@ class LinearModel:
     """
 
     dataset: str
-    train_images: int
-    test_images: int
+    train_images: Count
+    test_images: Count
     C: float
-    accuracy_val: float
-    accuracy_test: float
+    accuracy_val: Fraction
+    accuracy_test: Fraction
     data_checksum: str
 
     @property
-    def simulated(self) -> bool:
-        """Whether it read simulated events."""
-        return self.dataset in {cell.dataset for cell in SIMULATED}
+    def prefix(self) -> str:
+        """With which cells it shares tables, see `CELLS_BY_PREFIX`; digits: with the paper's."""
+        for prefix, cells in CELLS_BY_PREFIX.items():
+            if self.dataset in {cell.dataset for cell in cells}:
+                return prefix
+        return ""
 
     def note(self, rows: Iterable[Row]) -> str:
         """Return the line below the accuracy table; ``≠`` marks other images than the rows'."""
-        seen = "events by pixel and polarity" if self.simulated else "pixels"
+        seen = "events by pixel and polarity" if self.prefix == "simulated_" else "pixels"
         name = f"linear model (logistic regression on the {seen} of {self.dataset})"
-        found = (
+        has = (
             f"{100 * self.accuracy_test:.2f} % of {self.test_images:,} test images, "
             f"{100 * self.accuracy_val:.2f} % on validation, where its penalty was picked "
             f"(C {self.C:g}; {self.train_images:,} training images)."
@@ -51,11 +56,11 @@ class LinearModel:
         read: dict[str, set[str]] = {}
         for row in mine:
             read.setdefault(str(row.key.cell), set()).add(row.data_checksum)
-        same = [cell for cell, checksums in read.items() if checksums == {self.data_checksum}]
+        same = sorted(cell for cell, found in read.items() if found == {self.data_checksum})
         if same:
-            return f"On the same images as {' and '.join(same)} a {name} has {found}"
+            return f"On the same images as {' and '.join(same)} a {name} has {has}"
         why = "their data checksums differ" if mine else "no run of this tier read that data set"
-        return f"≠ On other images than the runs' ({why}; do not compare) a {name} has {found}"
+        return f"≠ On other images than the runs' ({why}; do not compare) a {name} has {has}"
 
 
 def read_linear_model(path: Path) -> LinearModel:
@@ -65,18 +70,13 @@ def read_linear_model(path: Path) -> LinearModel:
         UserError: The file is damaged, or its name is not that of its data set.
     """
     try:
-        fields = json.loads(path.read_text("utf-8"))
-        names = {field.name: field.type for field in dataclasses.fields(LinearModel)}
-        model = LinearModel(**{name: fields[name] for name in names})
-        for name, kind in names.items():
-            value = fields[name]
-            if not isinstance(value, (int, float) if kind is float else kind):  # type: ignore[arg-type]
-                raise ValueError(f"{name} is {value!r}")
+        model = LinearModel(**json.loads(path.read_text("utf-8")))
         if not path.name.startswith(f"linear_{model.dataset}_"):
             raise ValueError(f"it is about {model.dataset}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # of JSON, of its fields, or no fields at all
+        wrong = in_one_line(error) if isinstance(error, ValidationError) else error
         raise UserError(
-            f"{path} is no linear model ({error}): restore it from git, or delete it"
+            f"{path}: invalid linear model ({wrong}): restore it from git, or delete it"
         ) from error
     return model
 

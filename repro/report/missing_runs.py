@@ -1,8 +1,8 @@
-"""Runs that the tables want and that are not there."""
+"""Runs that the tables require and that are missing."""
 
 from collections.abc import Iterable, Sequence
 
-from repro.cells import CELLS, SIMULATED, RunKey, Tier
+from repro.cells import ALL_CELLS, RunKey, Tier
 from repro.recipes.shipped import RECIPES
 from repro.results.row import Row
 
@@ -21,7 +21,7 @@ def missing_runs(rows: Iterable[Row], tier: Tier) -> list[RunKey]:
     seeds, there = sorted({row.seed for row in mine}), {row.key for row in mine}
     wanted = [
         RunKey(cell, precision, seed, tier)
-        for cell in (*CELLS, *SIMULATED)
+        for cell in ALL_CELLS
         if (cell, tier) in RECIPES
         for seed in seeds
         for precision in cell.precisions
@@ -29,7 +29,7 @@ def missing_runs(rows: Iterable[Row], tier: Tier) -> list[RunKey]:
     return [key for key in wanted if key not in there]
 
 
-def holes_in_words(rows: Sequence[Row], tier: Tier) -> str:
+def missing_in_words(rows: Sequence[Row], tier: Tier) -> str:
     """Return a line and a command per missing run, or nothing."""
     missing = missing_runs(rows, tier)
     if not missing:

@@ -1,96 +1,71 @@
 """Tables and figures from the rows and the published numbers.
 
 What goes to the results folder is determined by rows and ``paper.csv`` alone, so a fresh clone
-regenerates it without difference. The page that shows curves, too, is made by ``repro.page``.
+regenerates it without difference. The page that shows curves, too, is made by
+`repro.report.page.document`.
 """
 
 import dataclasses
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from repro.cells import COLUMNS, SIMULATED, TIERS, Tier
+from repro.cells import Tier
 from repro.errors import UserError
 from repro.files import write_atomically
-from repro.report.accuracy import accuracy_table
+from repro.report.accuracy import accuracy_table, front_table
+from repro.report.accuracy_memory import our_points
 from repro.report.claims import claims_table
 from repro.report.comparison import comparison_table
 from repro.report.control import control_table
 from repro.report.conversion import conversion_table
-from repro.report.figure import accuracy_against_memory_figure
 from repro.report.linear_model import LinearModel, linear_models
-from repro.report.missing_runs import holes_in_words
+from repro.report.memory_figure import draw_memory_figure
+from repro.report.missing_runs import missing_in_words
 from repro.report.runs_csv import runs_csv
 from repro.report.saved_files import file_table
-from repro.report.summary import summary_in_words
-from repro.report.tier_rows import current_hashes, grouped
-from repro.report.weight_memory import MemoryByCell, memory_of_cells, memory_table
-from repro.results.published import Published, read_published
+from repro.report.summary import summary
+from repro.report.tier_rows import TierRows, all_tiers, current_hashes
+from repro.report.weight_memory import memory_of_cells, memory_table
+from repro.results.published import PublishedNumbers, read_published
 from repro.results.row import Row
 from repro.table import Table, latex
 
 ON_DEMAND: Final[tuple[Tier, ...]] = ("paper_short", "smoke")  # no page before the first row
-Hashes = Mapping[str, str] | None
+TABLES: Final[Mapping[str, Callable[[TierRows], Table]]] = {
+    "claims": claims_table,
+    "control": control_table,
+    "conversion": conversion_table,
+    "comparison": comparison_table,
+    "files": file_table,
+}
+OF_THE_PAPER: Final = ("claims", "conversion")  # the other groups have no such table
+HEADINGS: Final = {"": "", "simulated_": " on simulated events", "beyond_": " beyond the paper"}
 
 
 def tier_tables(
-    rows: Sequence[Row],
-    published: Sequence[Published],
-    tier: Tier,
-    hashes: Hashes,
-    linear: Iterable[LinearModel] = (),
+    tier: TierRows, published: PublishedNumbers, linear: Iterable[LinearModel] = ()
 ) -> dict[str, Table]:
     """Return the tables of a tier by the first part of their file names.
 
     Args:
-        rows: Rows of any tier; only those of ``tier`` are used.
+        tier: Our rows.
         published: Published numbers.
-        tier: Scale of our runs.
-        hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
         linear: Linear models of this tier's data sets, a line each below the accuracy.
     """
-    mine = [row for row in rows if row.tier == tier]
-    accuracy = accuracy_table(mine, published, tier, hashes)
-    notes = (*accuracy.notes, *(model.note(mine) for model in linear if not model.simulated))
-    return {
-        "accuracy": dataclasses.replace(accuracy, notes=notes),
-        "claims": claims_table(mine, tier, hashes),
-        "control": control_table(mine, tier, hashes),
-        "conversion": conversion_table(mine, tier, hashes),
-        "comparison": comparison_table(mine, tier, hashes),
-        "files": file_table(mine, tier, hashes),
-    }
+    accuracy = accuracy_table(tier, published)
+    below = [model.note(tier.rows) for model in linear if model.prefix == tier.prefix]
+    tables = {"accuracy": dataclasses.replace(accuracy, notes=(*accuracy.notes, *below))}
+    for name, table_of in TABLES.items():
+        if not (tier.prefix and name in OF_THE_PAPER):
+            tables[name] = table_of(tier)
+    return {f"{tier.prefix}{name}": table for name, table in tables.items()}
 
 
-def simulated_tables(
-    rows: Sequence[Row], tier: Tier, hashes: Hashes, linear: Iterable[LinearModel] = ()
-) -> dict[str, Table]:
-    """Return the tables of the simulated data sets, none where no run of the tier read one.
-
-    Arguments as in `tier_tables`.
-    """
-    mine = [row for row in rows if row.tier == tier and row.key.cell.simulated]
-    if not mine:
-        return {}
-    accuracy = accuracy_table(mine, (), tier, hashes, SIMULATED)
-    notes = (*accuracy.notes, *(model.note(mine) for model in linear if model.simulated))
-    return {
-        "simulated_accuracy": dataclasses.replace(accuracy, notes=notes),
-        "simulated_control": control_table(mine, tier, hashes, SIMULATED),
-        "simulated_comparison": comparison_table(mine, tier, hashes, SIMULATED),
-        "simulated_files": file_table(mine, tier, hashes, SIMULATED),
-    }
-
-
-def generate(
-    rows: Sequence[Row],
-    published: Sequence[Published],
-    results: Path,
-    *,
-    hashes: Hashes = None,
-    memory: MemoryByCell | None = None,
+def write_results(
+    tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, memory: Table
 ) -> list[Path]:
     """Write what rows and published numbers determine; return the paths.
 
@@ -98,40 +73,28 @@ def generate(
     smoke tier goes below ``smoke/``, and only if it has rows.
 
     Args:
-        rows: Rows of all tiers.
+        tiers: See `all_tiers`.
         published: Published numbers.
         results: Folder to write to; ``linear_*.json`` are read there.
-        hashes: As in `tier_tables`.
-        memory: As in `memory_table`; None writes no memory table.
+        memory: See `memory_table`.
 
     Raises:
         UserError: A damaged file of a linear model.
     """
     paths: list[Path] = []
-    for tier in TIERS:
-        if tier in ON_DEMAND and not any(row.tier == tier for row in rows):
-            continue
-        linear = linear_models(results, tier)
-        tables = tier_tables(rows, published, tier, hashes, linear)
-        folder = results / "smoke" if tier == "smoke" else results
-        simulated = simulated_tables(rows, tier, hashes, linear)
-        parts = [f"# Results, {tier} tier\n", summary_in_words(rows, tier) + "\n"]
-        parts += [table.to_markdown() for table in tables.values()]
-        paths += _write_markdown(rows, tier, folder / f"accuracy_{tier}.md", parts)
-        if simulated:
-            parts = [f"# Results on simulated events, {tier} tier\n"]
-            parts += [table.to_markdown() for table in simulated.values()]
-            paths += _write_markdown(rows, tier, folder / f"simulated_{tier}.md", parts, True)
-        for name, table in (tables | simulated).items():
-            paths += _write_table(table, folder, f"{name}_{tier}")
-    kept = [row for row in rows if row.tier != "smoke"]
-    paths.append(write_atomically(results / "runs.csv", runs_csv(kept, hashes)))
-    if memory is not None:
-        table = memory_table(published, memory)
-        text = table.to_markdown().removeprefix("#")
-        paths.append(write_atomically(results / "memory.md", text))
-        paths += _write_table(table, results, "memory")
-    return paths
+    ran = {row.tier for tier in tiers for row in tier.rows}
+    for tier in tiers:
+        shown = tier.tier in ran or tier.tier not in ON_DEMAND
+        if tier.rows or (shown and not tier.prefix):
+            tables = tier_tables(tier, published, linear_models(results, tier.tier))
+            folder = results / "smoke" if tier.tier == "smoke" else results
+            paths += _write_page(tier, tables, folder)
+            for name, table in tables.items():
+                paths += _write_table(table, folder, f"{name}_{tier.tier}")
+    kept = [row for tier in tiers if tier.tier != "smoke" for row in tier.rows]
+    paths.append(write_atomically(results / "runs.csv", runs_csv(kept, tiers[0].hashes)))
+    paths.append(write_atomically(results / "memory.md", memory.to_markdown().removeprefix("#")))
+    return paths + _write_table(memory, results, "memory")
 
 
 def _write_table(table: Table, folder: Path, name: str) -> list[Path]:
@@ -142,42 +105,33 @@ def _write_table(table: Table, folder: Path, name: str) -> list[Path]:
     ]
 
 
-def _write_markdown(
-    rows: Iterable[Row], tier: Tier, page: Path, parts: Sequence[str], simulated: bool = False
-) -> list[Path]:
-    """Write a page of tables with its figure of accuracy against memory; return the paths."""
-    figure = memory_figure(rows, tier, page.parent, simulated)
-    shown = [f"![Accuracy against weight memory, {tier} tier]({figure.name})\n"] if figure else []
-    written = write_atomically(page, "\n".join([*parts, *shown]))
-    return [figure, written] if figure else [written]
+def _write_page(tier: TierRows, tables: Mapping[str, Table], folder: Path) -> list[Path]:
+    """Write the tables on one page, with the figure of accuracy against memory; return the paths.
 
-
-def memory_figure(
-    rows: Iterable[Row], tier: Tier, folder: Path, simulated: bool = False
-) -> Path | None:
-    """Draw accuracy against memory of a tier; without rows remove an old figure, return None.
-
-    The ANN of a converted cell is no spiking network and is left out. Simulated data sets have a
-    figure of their own.
+    Without a point to show an old figure is removed.
     """
-    out = folder / f"accuracy_against_memory_{'simulated_' * simulated}{tier}.svg"
-    mine = [
-        row
-        for row in rows
-        if (row.tier, row.key.cell.simulated) == (tier, simulated) and row.precision in COLUMNS
-    ]
-    if mine:
-        return accuracy_against_memory_figure(mine, out)
-    out.unlink(missing_ok=True)
-    return None
+    name, prefix = tier.tier, tier.prefix
+    parts = [f"# Results{HEADINGS[prefix]}, {name} tier\n"]
+    if not prefix:
+        parts.append(" ".join(summary(tier)) + "\n")
+    parts += [table.to_markdown() for table in tables.values()]
+    figure = folder / f"accuracy_against_memory_{prefix}{name}.svg"
+    paths = []
+    if points := our_points(tier):
+        paths.append(draw_memory_figure(points, name, figure))
+        parts.append(f"![Accuracy against weight memory, {name} tier]({figure.name})\n")
+    else:
+        figure.unlink(missing_ok=True)
+    page = folder / f"{prefix or 'accuracy_'}{name}.md"
+    return [*paths, write_atomically(page, "\n".join(parts))]
 
 
-def in_terminal(tables: Iterable[Table], rows: Iterable[Row], tier: Tier) -> str:
-    """Return the tables as text for this terminal, only the cells that have a row of the tier.
+def in_terminal(tables: Iterable[Table], rows: Iterable[Row]) -> str:
+    """Return the tables as text for this terminal, only the cells that have a row.
 
     A table without such a cell is left out.
     """
-    cells = {row.key.cell for row in rows if row.tier == tier}
+    cells = {row.key.cell for row in rows}
     names = {name for cell in cells for name in (str(cell), f"{cell.method}/{cell.dataset}")}
     width = shutil.get_terminal_size().columns
     parts, said = [], set[str]()  # a note below several tables is said once
@@ -203,7 +157,7 @@ def require_published(results: Path) -> None:
         )
 
 
-def fill_readme(readme: Path, summary: str, table: Table) -> None:
+def fill_readme(readme: Path, table: Table) -> None:
     """Write the table between the marks ``<!-- table -->`` and ``<!-- /table -->`` of a page."""
     start, end = "<!-- table -->\n", "<!-- /table -->"
     text = readme.read_text("utf-8") if readme.exists() else ""
@@ -211,11 +165,11 @@ def fill_readme(readme: Path, summary: str, table: Table) -> None:
         return
     before, rest = text.split(start, 1)
     after = rest.split(end, 1)[1]
-    page = f"{before}{start}{summary}\n\n{table.to_markdown()}{end}{after}"
-    write_atomically(readme, page)
+    lines = table.to_markdown().split("\n", 2)[2]  # the page has a heading of its own
+    write_atomically(readme, f"{before}{start}{lines}{end}{after}")
 
 
-def write_tables(rows: Sequence[Row], results: Path, show: Tier | None) -> int:
+def publish(rows: Sequence[Row], results: Path, show: Tier | None) -> None:
     """Write tables and figures of every tier; print what was asked for.
 
     Args:
@@ -224,29 +178,23 @@ def write_tables(rows: Sequence[Row], results: Path, show: Tier | None) -> int:
         show: Tier whose tables are printed; None prints the names of the files and, on standard
             error, the commands of runs that the tiers with results lack.
 
-    Returns:
-        Exit code 0.
-
     Raises:
         UserError: No published numbers, or a damaged file.
     """
-    require_published(results)
     published = read_published(results / "paper.csv")
-    hashes = current_hashes(rows)
-    computed = memory_of_cells()
-    paths = generate(rows, published, results, hashes=hashes, memory=computed)
-    real: tuple[Tier, ...] = ("paper", "paper_short", "desk")
-    shown = next((tier for tier in real if grouped(rows, tier)), None)
-    if shown is not None:
-        table = tier_tables(rows, published, shown, hashes, linear_models(results, shown))
-        fill_readme(results.parent / "README.md", summary_in_words(rows, shown), table["accuracy"])
+    tiers = all_tiers(rows, current_hashes(rows))
+    memory = memory_table(published, memory_of_cells())
+    paths = write_results(tiers, published, results, memory)
+    real = [tier for tier in tiers if not tier.prefix and tier.tier != "smoke"]
+    if first := next((tier for tier in real if tier.rows), None):
+        fill_readme(results.parent / "README.md", front_table(first))
     if show is None:
         print("\n".join(map(str, paths)))
-        for said in filter(None, (holes_in_words(rows, tier) for tier in real)):
+        for said in filter(None, (missing_in_words(rows, tier.tier) for tier in real)):
             print(said, file=sys.stderr)
-        return 0
-    tables = tier_tables(rows, published, show, hashes, linear_models(results, show))
-    tables |= simulated_tables(rows, show, hashes, linear_models(results, show))
-    tables["memory"] = memory_table(published, computed)
-    print(f"{summary_in_words(rows, show)}\n\n{in_terminal(tables.values(), rows, show)}")
-    return 0
+        return
+    shown = [tier for tier in tiers if tier.tier == show]
+    linear = linear_models(results, show)
+    tables = [t for tier in shown for t in tier_tables(tier, published, linear).values()]
+    mine = [row for tier in shown for row in tier.rows]
+    print(f"{' '.join(summary(shown[0]))}\n\n{in_terminal([*tables, memory], mine)}")

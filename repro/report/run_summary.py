@@ -1,6 +1,6 @@
 """One run in a few lines, for the terminal."""
 
-from repro.report.wording import CHANCE, STEPS, in_order, signed_points
+from repro.report.wording import CHANCE, STEP_NAMES, signed_points, steps_in_order
 from repro.results.row import Row
 
 
@@ -45,8 +45,8 @@ def _conversion_in_words(row: Row) -> list[str]:
     """Return the accuracies of a run that converted an ANN."""
     assert row.conversion is not None
     steps = (
-        f"{STEPS.get(name, name)} {100 * row.conversion[name]:.2f} %"
-        for name in in_order(row.conversion)
+        f"{STEP_NAMES[name]} {100 * row.conversion[name]:.2f} %"
+        for name in steps_in_order(row.conversion)
     )
     return [
         f"{row.key}: {100 * row.accuracy_selected:.2f} % of {row.test_images:,} test images right, "

@@ -1,22 +1,23 @@
 """All runs as one table of plain numbers, for whoever computes with them."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
+from repro.report.tier_rows import Hashes, is_stale
 from repro.results.row import Row
 from repro.table import csv_text
 
 # Nested, or long: they stay in the row's JSON file.
 LEFT_OUT: Final = ("recipe", "versions", "correct", "conversion", "firing_rates")
-COLUMNS: Final = (
+HEADER: Final = (
     "run",
     *(field.name for field in dataclasses.fields(Row) if field.name not in LEFT_OUT),
     "stale",
 )
 
 
-def runs_csv(rows: Iterable[Row], hashes: Mapping[str, str] | None = None) -> str:
+def runs_csv(rows: Iterable[Row], hashes: Hashes = None) -> str:
     """Return one line per row, sorted by name: its plain fields under their own names.
 
     Accuracies are fractions, epochs counted from 0, as in the row; an empty field is None.
@@ -27,7 +28,6 @@ def runs_csv(rows: Iterable[Row], hashes: Mapping[str, str] | None = None) -> st
     """
     lines = []
     for row in sorted(rows, key=lambda row: str(row.key)):
-        stale = None if hashes is None else hashes.get(str(row.key)) != row.recipe_hash
-        own = {name: getattr(row, name) for name in COLUMNS[1:-1]}
-        lines.append({"run": str(row.key), **own, "stale": stale})
-    return csv_text(COLUMNS, lines)
+        own = {name: getattr(row, name) for name in HEADER[1:-1]}
+        lines.append({"run": str(row.key), **own, "stale": is_stale(row, hashes)})
+    return csv_text(HEADER, lines)

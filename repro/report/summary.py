@@ -1,38 +1,30 @@
 """A tier in a few sentences."""
 
-from collections.abc import Iterable
 from typing import Final
 
-from repro.cells import CELLS, QUANTISED, Tier
+from repro.cells import QUANTISED
 from repro.report.claims import claims_in_words
 from repro.report.control import control_in_words
-from repro.report.tier_rows import Groups, grouped
+from repro.report.tier_rows import TierRows
 from repro.report.wording import NAMES, SCALE, plural, signed_points
-from repro.results.row import Row
 from repro.results.statistics import spread
 
 WITHOUT_RUNS: Final = "Its table shows the published numbers only."
 
 
-def summary_in_words(rows: Iterable[Row], tier: Tier) -> str:
-    """Return a few sentences about what the runs of a tier show."""
-    return " ".join(summary_sentences(rows, tier))
-
-
-def summary_sentences(rows: Iterable[Row], tier: Tier) -> list[str]:
-    """Return the parts of `summary_in_words`, a statement each."""
-    groups = grouped(rows, tier)
-    chosen = [row for group in groups.values() for row in group]
-    if not chosen:
-        return [f"No run of the {tier} tier exists yet.", WITHOUT_RUNS]
-    cells = len({cell for cell, _ in groups})
-    runs = plural(len(chosen), "run")
-    said = [f"{runs} of the {tier} tier ({SCALE[tier]}): {cells} of {len(CELLS)} cells."]
-    said += _lowest_in_words(groups) + control_in_words(groups) + claims_in_words(groups, tier)
-    ends = [row.cfs_last for row in chosen if row.cfs_last is not None]
+def summary(tier: TierRows) -> list[str]:
+    """Return a few sentences about what the runs of a tier show, a statement each."""
+    rows, name = tier.rows, tier.tier
+    if not rows:
+        return [f"No run of the {name} tier exists yet.", WITHOUT_RUNS]
+    cells = len({cell for cell, _ in tier.groups})
+    runs = plural(len(rows), "run")
+    said = [f"{runs} of the {name} tier ({SCALE[name]}): {cells} of {len(tier.cells)} cells."]
+    said += _lowest_in_words(tier) + control_in_words(tier) + claims_in_words(tier)
+    ends = [row.cfs_last for row in rows if row.cfs_last is not None]
     if ends:
         said.append(f"The constraint failure score ends at {max(ends):.2g} or less.")
-    gaps = [abs(100 * (row.accuracy_file - row.accuracy_selected)) for row in chosen]
+    gaps = [abs(100 * (row.accuracy_file - row.accuracy_selected)) for row in rows]
     differing = sum(gap > 1e-6 for gap in gaps)
     said.append(
         f"The accuracy of {differing} of {plural(len(gaps), 'saved file')} is not that of the run, "
@@ -43,10 +35,10 @@ def summary_sentences(rows: Iterable[Row], tier: Tier) -> list[str]:
     return said
 
 
-def _lowest_in_words(groups: Groups) -> list[str]:
+def _lowest_in_words(tier: TierRows) -> list[str]:
     """Return one sentence about the quantised network that loses most, or none."""
     losses = []
-    for (cell, precision), group in groups.items():
+    for (cell, precision), group in tier.groups.items():
         points = [
             100 * row.difference_from_parent
             for row in group

@@ -1,15 +1,20 @@
-"""Rows of a tier by cell and precision, and the marks of what weakens a number made of them."""
+"""The rows of one tier: grouped, compared seed by seed, and marked where something weakens them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Final
 
 import numpy as np
 
-from repro.cells import CELLS, PRECISIONS, Cell, Precision, Tier
-from repro.recipes.shipped import RECIPES
-from repro.recipes.spec import recipe_hash
+from repro.cells import CELLS, CELLS_BY_PREFIX, PRECISIONS, QUANTISED, TIERS, Cell, Precision, Tier
+from repro.recipes.spec import shipped_hash
+from repro.report.parts import Parts
+from repro.report.wording import NOT_RUN, SCALE
 from repro.results.row import Row, unpack_correct
 from repro.results.statistics import Difference, pair, paired_difference
+from repro.table import Table
 
 Hashes = Mapping[str, str] | None
 
@@ -20,87 +25,174 @@ MARKS: Final[Mapping[str, str]] = {
     "¶": "the row of its parent, or of the ANN above that, is missing or has changed since",
     "△": "the learning rate fell at another epoch than in the control, or in one of the two only",
 }
-Groups = dict[tuple[Cell, Precision], list[Row]]
+SCOPES: Final = {"": "", "simulated_": "simulated events, ", "beyond_": "beyond the paper, "}
 
 
-def grouped(rows: Iterable[Row], tier: Tier, cells: Sequence[Cell] = CELLS) -> Groups:
-    """Return the rows of a tier by cell and precision, in the paper's order, sorted by seed.
+@dataclass(frozen=True)
+class TierRows:
+    """Rows of one tier and of some cells; every table, figure and page is made of one of these.
 
-    Args:
-        rows: Rows of any tier and cell.
-        tier: The tier.
-        cells: Whose rows; by default those of the paper, simulated data sets left out.
+    Attributes:
+        rows: Rows of any tier and cell; kept are those of this tier and these cells, in the order
+            of ``cells`` and of the precisions, then by seed.
+        tier: Scale of the experiment.
+        cells: The nine of the paper, or those of another of `CELLS_BY_PREFIX`.
+        hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
     """
-    mine = sorted((row for row in rows if row.tier == tier), key=lambda row: row.seed)
-    groups = {
-        (cell, precision): [
-            row for row in mine if row.key.cell == cell and row.precision == precision
-        ]
-        for cell in cells
-        for precision in PRECISIONS
-    }
-    return {name: group for name, group in groups.items() if group}
+
+    rows: Sequence[Row]
+    tier: Tier
+    cells: tuple[Cell, ...] = CELLS
+    hashes: Hashes = None
+
+    def __post_init__(self) -> None:
+        """Keep the rows of this tier and these cells."""
+        mine = [row for row in self.rows if row.tier == self.tier and row.key.cell in self.cells]
+        mine.sort(
+            key=lambda r: (self.cells.index(r.key.cell), PRECISIONS.index(r.precision), r.seed)
+        )
+        object.__setattr__(self, "rows", tuple(mine))
+
+    @property
+    def prefix(self) -> str:
+        """With what the names of its tables begin: nothing for the cells of the paper."""
+        return next(name for name, cells in CELLS_BY_PREFIX.items() if cells == self.cells)
+
+    @property
+    def scope(self) -> str:
+        """What a table of these rows is about, for its title."""
+        return f"{SCOPES[self.prefix]}{self.tier} tier"
+
+    @property
+    def scale(self) -> str:
+        """The tier and its scale, a sentence."""
+        return f"Tier {self.tier}: {SCALE[self.tier]}."
+
+    @cached_property
+    def groups(self) -> dict[tuple[Cell, Precision], list[Row]]:
+        """The rows by cell and precision, each sorted by seed."""
+        found = groupby(self.rows, key=lambda row: (row.key.cell, row.precision))
+        return {name: list(group) for name, group in found}
+
+    @cached_property
+    def parts(self) -> dict[tuple[Cell, Precision], Parts]:
+        """What longer training and what CBP does to every quantised network that has a parent.
+
+        The seeds are those of the control, too, where it has run.
+        """
+        found = {}
+        for (cell, precision), group in self.groups.items():
+            if precision not in QUANTISED:
+                continue
+            threes = self.comparable(cell, "fp32", "fp32_control", precision)
+            if not (several := threes or self.comparable(cell, "fp32", precision)):
+                continue
+            parents, *controls, quantised = zip(*several, strict=True)
+            found[cell, precision] = Parts(
+                cell=cell,
+                precision=precision,
+                whole=difference(parents, quantised),
+                training=difference(parents, controls[0]) if controls else None,
+                cbp=difference(controls[0], quantised) if controls else None,
+                seeds=tuple(row.seed for row in parents),
+                rows=len(group),
+                drops_differ=any(one.epoch_lr_drop != two.epoch_lr_drop for _, one, two in threes),
+            )
+        return found
+
+    def of(self, cell: Cell, precision: Precision) -> list[Row]:
+        """Return the rows of a cell and precision, sorted by seed; none where nothing has run."""
+        return self.groups.get((cell, precision), [])
+
+    def sibling(self, row: Row, precision: Precision) -> Row | None:
+        """Return the row of the same cell and seed at another precision, if it is here."""
+        return next((r for r in self.of(row.key.cell, precision) if r.seed == row.seed), None)
+
+    def parent(self, row: Row) -> Row | None:
+        """Return the row of the run that a run starts from, if there is one and it is here."""
+        above = row.key.parent()
+        return self.sibling(row, above.precision) if above else None
+
+    def comparable(self, cell: Cell, *precisions: Precision) -> list[tuple[Row, ...]]:
+        """Return the rows of each seed that has all these precisions, on one set of test images.
+
+        Args:
+            cell: Their cell.
+            precisions: One row of each, in this order.
+        """
+        by_seed = [{row.seed: row for row in self.of(cell, name)} for name in precisions]
+        seeds = sorted(set.intersection(*map(set, by_seed)))
+        found = [tuple(rows[seed] for rows in by_seed) for seed in seeds]
+        images = [{(row.data_checksum, row.test_images) for row in rows} for rows in found]
+        one = next((each for each in images if len(each) == 1), None)
+        return [rows for rows, each in zip(found, images, strict=True) if each == one]
+
+    def difference(self, cell: Cell, before: Precision, after: Precision) -> Difference | None:
+        """Return the accuracy of ``after`` minus ``before`` over the seeds of `comparable`."""
+        twos = self.comparable(cell, before, after)
+        return difference(*zip(*twos, strict=True)) if twos else None
+
+    def time_steps(self, cell: Cell) -> str:
+        """Return T of the paper, and ours where the recipe of a run has another one."""
+        mine = [row.recipe for row in self.rows if row.key.cell == cell]
+        ours = {recipe.get("time_steps", cell.time_steps) for recipe in mine} - {cell.time_steps}
+        found = ", ".join(map(str, sorted(ours)))
+        return f"{cell.time_steps} (ours {found})" if ours else str(cell.time_steps)
+
+    def marks(self, *several: Sequence[Row]) -> str:
+        """Return a blank and the `MARKS` that weaken a number made of these rows, or nothing.
+
+        Args:
+            several: Groups of rows, each of one cell and precision.
+        """
+        found = set()
+        for group in several:
+            if any(is_stale(row, self.hashes) for row in group):
+                found.add("†")
+            if any(row.git_dirty for row in group):
+                found.add("‡")
+            if not all(self._has_parent(row) for row in group):
+                found.add("¶")
+            if len({row.recipe_hash for row in group}) > 1:
+                found.add("◇")
+        return " " * bool(found) + "".join(mark for mark in MARKS if mark in found)
+
+    def _has_parent(self, row: Row) -> bool:
+        """Return whether the parent's row is here and right on the images it was when this one ran.
+
+        So must be the row of the parent's own parent, the ANN that a conversion starts from.
+        """
+        if row.parent is None:
+            return True
+        parent = self.parent(row)
+        if parent is None or parent.test_images != row.test_images:
+            return False
+        counts = pair(*(unpack_correct(r.correct, r.test_images) for r in (parent, row)))
+        found = (counts.parent_only_right, counts.child_only_right, parent.accuracy_file)
+        same = found == (row.parent_only_right, row.child_only_right, row.accuracy_parent)
+        return same and self._has_parent(parent)
+
+    def table(
+        self,
+        title: str,
+        header: tuple[str, ...],
+        lines: Sequence[tuple[str, ...]],
+        notes: Sequence[str],
+    ) -> Table:
+        """Return a table of these rows: its title names them, the last notes explain its marks."""
+        text = "".join(cell for line in (*lines, notes) for cell in line)
+        marked = [f"{mark} {meaning}." for mark, meaning in MARKS.items() if mark in text]
+        if self.hashes is None:
+            marked.append("Whether recipes have changed since was not checked.")
+        shown = tuple(lines) or ((NOT_RUN, *[""] * (len(header) - 1)),)
+        return Table(f"{title}, {self.scope}", header, shown, (*notes, *marked))
 
 
-def marks(group: Sequence[Row], groups: Groups, current_hashes: Mapping[str, str] | None) -> str:
-    """Return a blank and the `MARKS` that weaken the number made of these rows, or nothing.
-
-    Args:
-        group: Rows of one cell and precision.
-        groups: All rows of the tier, see `grouped`.
-        current_hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
-    """
-    found = set()
-    for row in group:
-        if current_hashes is not None and current_hashes.get(str(row.key)) != row.recipe_hash:
-            found.add("†")
-        if row.git_dirty:
-            found.add("‡")
-        if row.parent is not None and not _has_parent(row, groups):
-            found.add("¶")
-    if len({row.recipe_hash for row in group}) > 1:
-        found.add("◇")
-    return " " * bool(found) + "".join(mark for mark in MARKS if mark in found)
-
-
-def joint_marks(
-    several: Iterable[Sequence[Row]], groups: Groups, current_hashes: Mapping[str, str] | None
-) -> str:
-    """Return the marks of a number made of several groups of rows, see `marks`."""
-    found = "".join(marks(group, groups, current_hashes) for group in several)
-    return " " * bool(found) + "".join(mark for mark in MARKS if mark in found)
-
-
-def _has_parent(row: Row, groups: Groups) -> bool:
-    """Return whether the parent's row is there and right on the images it was when this one ran.
-
-    So must be the row of the parent's own parent, the ANN that a conversion starts from.
-    """
-    above = row.key.parent()
-    assert above is not None
-    for parent in groups.get((above.cell, above.precision), []):
-        if (parent.seed, parent.test_images) == (row.seed, row.test_images):
-            counts = pair(*(unpack_correct(r.correct, r.test_images) for r in (parent, row)))
-            found = (counts.parent_only_right, counts.child_only_right, parent.accuracy_file)
-            same = found == (row.parent_only_right, row.child_only_right, row.accuracy_parent)
-            return same and (parent.parent is None or _has_parent(parent, groups))
-    return False
-
-
-def comparable(groups: Groups, cell: Cell, *precisions: Precision) -> list[tuple[Row, ...]]:
-    """Return the rows of each seed that has all these precisions, on one set of test images.
-
-    Args:
-        groups: Rows of one tier.
-        cell: Their cell.
-        precisions: One row of each, in this order.
-    """
-    by_seed = [{row.seed: row for row in groups.get((cell, name), [])} for name in precisions]
-    seeds = sorted(set.intersection(*map(set, by_seed)))
-    found = [tuple(rows[seed] for rows in by_seed) for seed in seeds]
-    images = [{(row.data_checksum, row.test_images) for row in rows} for rows in found]
-    one = next((each for each in images if len(each) == 1), None)
-    return [rows for rows, each in zip(found, images, strict=True) if each == one]
+def all_tiers(rows: Sequence[Row], hashes: Hashes = None) -> list[TierRows]:
+    """Return the rows of every tier, of the paper's cells first."""
+    return [
+        TierRows(rows, tier, cells, hashes) for tier in TIERS for cells in CELLS_BY_PREFIX.values()
+    ]
 
 
 def difference(before: Sequence[Row], after: Sequence[Row]) -> Difference:
@@ -112,25 +204,12 @@ def difference(before: Sequence[Row], after: Sequence[Row]) -> Difference:
     return paired_difference(old, new)
 
 
-def mark_notes(lines: Iterable[Sequence[str]], current_hashes: Hashes) -> list[str]:
-    """Return what the marks in the lines mean, and whether staleness was looked at."""
-    text = "".join(cell for line in lines for cell in line)
-    notes = [f"{mark} {meaning}." for mark, meaning in MARKS.items() if mark in text]
-    if current_hashes is None:
-        notes.append("Whether recipes have changed since was not checked.")
-    return notes
-
-
-def _of(found: int, rows: int) -> str:
-    """Return the number of seeds that were compared, and of how many where some are missing."""
-    return str(found) if found == rows else f"{found} of {rows}"
+def is_stale(row: Row, hashes: Hashes) -> bool | None:
+    """Return whether the recipe of a run is gone or has changed since; None if that is unknown."""
+    return None if hashes is None else hashes.get(str(row.key)) != row.recipe_hash
 
 
 def current_hashes(rows: Iterable[Row]) -> dict[str, str]:
     """Return run key -> hash of today's recipe; a run whose recipe is gone is left out."""
-    keys = [row.key for row in rows]
-    return {
-        str(key): recipe_hash(RECIPES[key.cell, key.tier], key.precision)
-        for key in keys
-        if (key.cell, key.tier) in RECIPES
-    }
+    hashes = {str(row.key): shipped_hash(row.key) for row in rows}
+    return {name: found for name, found in hashes.items() if found is not None}

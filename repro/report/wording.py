@@ -1,10 +1,9 @@
-"""Words and numbers as tables and sentences print them, and one run in words."""
+"""Words and numbers as tables and sentences print them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from repro.cells import CELLS, Cell, Precision, Tier
-from repro.report.tier_rows import Groups
+from repro.cells import Precision, Tier
 from repro.results.statistics import Difference, spread
 
 NOT_RUN: Final = "not run"
@@ -24,17 +23,12 @@ SCALE: Final[Mapping[Tier, str]] = {
     "smoke": "seconds on handwritten digits, shown or simulated as events; it proves that the "
     "program works, nothing else",
 }
-STEPS: Final[Mapping[str, str]] = {
+STEP_NAMES: Final[Mapping[str, str]] = {
     "ann": "ANN",
     "uncalibrated": "without calibration",
     "light": "light",
     "potential": "potential",
     "weights": "weights",
-}
-NEEDS: Final[Mapping[str, str]] = {
-    "dvs128_gesture": "the recordings must be downloaded, and the paper's tier takes a GPU",
-    "cifar10_dvs": "the recordings must be downloaded, and the paper's tier takes a GPU",
-    "imagenet": "the images are handed out on registration only, and training takes GPUs for days",
 }
 SIMULATION: Final = (
     "Events that a simulated camera makes of real images or drawn limbs (docs/simulation.md), not "
@@ -42,23 +36,13 @@ SIMULATION: Final = (
 )
 
 
-def scope(tier: Tier, cells: Sequence[Cell]) -> str:
-    """Return what a table is about, for its title.
+def steps_in_order(steps: Collection[str]) -> list[str]:
+    """Return the steps of a conversion in the order they are taken.
 
-    >>> scope("desk", CELLS)
-    'desk tier'
-    """
-    return f"{tier} tier" if tuple(cells) == CELLS else f"simulated events, {tier} tier"
-
-
-def in_order(steps: Collection[str]) -> list[str]:
-    """Return the steps of a conversion in the order they are taken; unknown ones come last.
-
-    >>> in_order(["light", "uncalibrated", "ann"])
+    >>> steps_in_order(["light", "uncalibrated", "ann"])
     ['ann', 'uncalibrated', 'light']
     """
-    known = [name for name in STEPS if name in steps]
-    return known + [name for name in steps if name not in STEPS]
+    return [name for name in STEP_NAMES if name in steps]
 
 
 def signed_points(points: float) -> str:
@@ -112,19 +96,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + "s" * (count != 1)
 
 
-def _time_steps(cell: Cell, groups: Groups) -> str:
-    """Return T of the paper, and ours where the recipe of a run has another one."""
-    ours = {
-        row.recipe["time_steps"]
-        for (other, _), group in groups.items()
-        for row in group
-        if other == cell and row.recipe.get("time_steps", cell.time_steps) != cell.time_steps
-    }
-    found = ", ".join(str(steps) for steps in sorted(ours))
-    return f"{cell.time_steps} (ours {found})" if ours else str(cell.time_steps)
+def seeds_compared(found: int, rows: int) -> str:
+    """Return the number of seeds that were compared, and of how many where some are missing."""
+    return str(found) if found == rows else f"{found} of {rows}"
 
 
-def _mean(fractions: Sequence[float | None]) -> str:
+def mean_percent(fractions: Sequence[float | None]) -> str:
     """Return mean and spread in percent, without n; nothing where no run has a value."""
     found = [100 * value for value in fractions if value is not None]
     return str(spread(found)).split(" (")[0] if found else ""

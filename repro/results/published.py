@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,7 +55,10 @@ class Published:
     source: str
 
 
-def read_published(path: Path) -> list[Published]:
+PublishedNumbers = Mapping[tuple[Cell, str, str], Published]  # by cell, precision and quantity
+
+
+def read_published(path: Path) -> PublishedNumbers:
     """Return the published numbers of a file like ``results/paper.csv``.
 
     Raises:
@@ -68,18 +71,19 @@ def read_published(path: Path) -> list[Published]:
             f"{path} is missing: run in the project's folder, or restore it from git"
         ) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text ({error}): restore it from git") from error
+        raise UserError(f"{path} is not text ({error}): restore it from git") from error
     reader = csv.reader(io.StringIO(text))
     if (header := tuple(next(reader, ()))) != PAPER_COLUMNS:
         raise UserError(f"{path}: columns {list(header)}, expected {list(PAPER_COLUMNS)}")
-    published = []
+    published = {}
     for line in reader:
         try:
-            published.append(_published(line))
+            found = _published(line)
         except ValueError as error:
             raise UserError(
                 f"{path} line {reader.line_num}: {error}; restore it from git"
             ) from error
+        published[found.cell, found.precision, found.quantity] = found
     return published
 
 
@@ -100,15 +104,7 @@ def _published(line: list[str]) -> Published:
     return Published(cells[0], precision, quantity, value, unit, grade, source)
 
 
-Known = Mapping[tuple[Cell, str, str], Published]
-
-
-def by_name(published: Iterable[Published]) -> Known:
-    """Return the published numbers by cell, precision and quantity."""
-    return {(item.cell, item.precision, item.quantity): item for item in published}
-
-
-def published_value(known: Known, cell: Cell, precision: str, quantity: str) -> str:
+def published_value(published: PublishedNumbers, cell: Cell, precision: str, quantity: str) -> str:
     """Return the published digits, or n/a where the file has no such line."""
-    item = known.get((cell, precision, quantity))
+    item = published.get((cell, precision, quantity))
     return item.value if item else UNKNOWN

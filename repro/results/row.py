@@ -1,26 +1,20 @@
 """The row of a run: its fields, their ranges and how they hang together."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from itertools import chain
+from typing import Annotated, Any, Final, TypeVar
 
-from repro.cells import PRECISIONS, TIERS, Dataset, Method, Precision, RunKey, Tier, find_cell
+import numpy as np
+from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from repro.cells import Method, Precision, RunKey, Tier, find_cell
+from repro.results.schema import STRICT, Count, Fraction, Positive, Size
+from repro.results.statistics import exact_p
 
-FRACTIONS: Final = (
-    *("accuracy_last", "accuracy_best_test", "accuracy_selected", "accuracy_val_selected"),
-    *("accuracy_file", "accuracy_parent", "mcnemar_p"),
-)
-COUNTS: Final = (
-    *("seed", "train_images", "val_images", "epochs", "epochs_done", "wall_seconds"),
-    *("weights", "quantised_weights", "fp32_bytes", "weights_only_bytes", "everything_bytes"),
-    *("file_bytes", "parent_only_right", "child_only_right", "epoch_lr_drop", "skipped"),
-)
 # What a conversion evaluates, in its order, by the pipeline of its recipe.
 STEPS_TAKEN: Final = {
     "none": ("ann", "uncalibrated"),
@@ -28,14 +22,13 @@ STEPS_TAKEN: Final = {
     "potential": ("ann", "uncalibrated", "light", "potential"),
     "weights": ("ann", "uncalibrated", "light", "weights"),
 }
-PARENT: Final = (
-    *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
-    *("parent_only_right", "child_only_right", "mcnemar_p"),
-)
 ROUNDING: Final = 1e-9  # of fractions
+T = TypeVar("T")
+OF_PARENT: Final = "of the parent"
+OfParent = Annotated[T | None, OF_PARENT]  # a row has all fields of this kind, or none
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Row:
     """What one run found, and everything needed to say where it came from.
 
@@ -102,10 +95,10 @@ class Row:
     """
 
     method: Method
-    dataset: Dataset
+    dataset: str
     network: str
     precision: Precision
-    seed: int
+    seed: Count
     tier: Tier
     recipe: dict[str, Any]
     recipe_hash: str
@@ -115,46 +108,45 @@ class Row:
     device: str
     data_checksum: str
     data: str
-    train_images: int
-    val_images: int
-    test_images: int
-    epochs: int
-    epochs_done: int
-    wall_seconds: float
-    accuracy_last: float
-    accuracy_best_test: float
-    accuracy_selected: float
-    epoch_best_test: int
-    epoch_selected: int
-    accuracy_val_selected: float
-    accuracy_file: float
+    train_images: Count
+    val_images: Count
+    test_images: Positive
+    epochs: Count
+    epochs_done: Count
+    wall_seconds: Size
+    accuracy_last: Fraction
+    accuracy_best_test: Fraction
+    accuracy_selected: Fraction
+    epoch_best_test: Count
+    epoch_selected: Count
+    accuracy_val_selected: Fraction
+    accuracy_file: Fraction
     cfs_first: float | None
     cfs_last: float | None
-    weights: int
-    quantised_weights: int
-    fp32_bytes: float
-    weights_only_bytes: float
-    everything_bytes: float
-    file_bytes: int
-    parent: str | None
-    parent_file_sha256: str | None
-    accuracy_parent: float | None
-    difference_from_parent: float | None
-    parent_only_right: int | None
-    child_only_right: int | None
-    mcnemar_p: float | None
+    weights: Count
+    quantised_weights: Count
+    fp32_bytes: Size
+    weights_only_bytes: Size
+    everything_bytes: Size
+    file_bytes: Count
+    parent: OfParent[str]
+    parent_file_sha256: OfParent[str]
+    accuracy_parent: OfParent[Fraction]
+    difference_from_parent: OfParent[float]
+    parent_only_right: OfParent[Count]
+    child_only_right: OfParent[Count]
+    mcnemar_p: OfParent[Fraction]
     correct: str
     cfs_selected: float | None = None
-    g_selected: int | None = None
-    conversion: dict[str, float] | None = None
-    epoch_lr_drop: int | None = None
-    skipped: int | None = None
-    firing_rates: dict[str, float] | None = None
+    g_selected: Count | None = None
+    conversion: dict[str, Fraction] | None = None
+    epoch_lr_drop: Count | None = None
+    skipped: Count | None = None
+    firing_rates: dict[str, Fraction] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row that contradicts itself."""
-        problem = next(_problems(self), None)
-        if problem:
+        if problem := next(chain(_contradictions(self), _relations(self)), None):
             raise ValueError(problem)
 
     @property
@@ -168,25 +160,11 @@ class Row:
         return RunKey(cell, self.precision, self.seed, self.tier)
 
 
-def _problems(row: Row) -> Iterator[str]:
-    """Yield what is wrong with the values of a row, in words."""
-    if row.precision not in PRECISIONS or row.tier not in TIERS:
-        yield f"unknown precision or tier: {row.precision!r}, {row.tier!r}"
-    if row.test_images < 1:
-        yield f"test_images is {row.test_images}, expected 1 or more"
-    for name, value in vars(row).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            yield f"{name} is {value}, expected a finite number"
-        if name in ("conversion", "firing_rates") and value is not None:
-            wrong = {n: v for n, v in value.items() if not (isinstance(v, float) and 0 <= v <= 1)}
-            if wrong:
-                yield f"{name} has {wrong}, expected fractions from 0 to 1"
-        if name in FRACTIONS and value is not None and not 0 <= value <= 1:
-            yield f"{name} is {value}, expected a fraction from 0 to 1"
-        if name in COUNTS and value is not None and value < 0:
-            yield f"{name} is {value}, expected 0 or more"
-    yield from _contradictions(row)
-    yield from _relations(row)
+PARENT: Final = tuple(
+    field.name
+    for field in dataclasses.fields(Row)
+    if OF_PARENT in getattr(field.type, "__metadata__", ())
+)
 
 
 def _contradictions(row: Row) -> Iterator[str]:
@@ -196,7 +174,7 @@ def _contradictions(row: Row) -> Iterator[str]:
     except ValueError:
         right = -1
     if len(row.correct) != 2 * -(-row.test_images // 8) or right < 0:
-        yield f"correct is no hex of {row.test_images} bits"
+        yield f"correct is not hex of {row.test_images} bits"
     elif abs(right - row.accuracy_file * row.test_images) > 0.5:
         yield f"correct has {right} right images, accuracy_file says {row.accuracy_file}"
     given = [name for name in PARENT if getattr(row, name) is not None]
@@ -213,6 +191,8 @@ def _wrong_comparison(row: Row) -> Iterator[str]:
     assert row.difference_from_parent is not None
     assert row.accuracy_parent is not None
     assert row.mcnemar_p is not None
+    if (either := row.parent_only_right + row.child_only_right) > row.test_images:
+        yield f"{either} images right in one of the two only, of {row.test_images} test images"
     pairs = row.child_only_right - row.parent_only_right
     if abs(pairs - row.difference_from_parent * row.test_images) > 0.5:
         yield f"difference_from_parent is {row.difference_from_parent}, the pairs say {pairs}"
@@ -222,23 +202,9 @@ def _wrong_comparison(row: Row) -> Iterator[str]:
             f"difference_from_parent is {row.difference_from_parent}, the accuracies of the file "
             f"and of the parent say {difference:.6g}"
         )
-    expected = _exact_p(row.parent_only_right, row.child_only_right)
+    expected = exact_p(row.parent_only_right, row.child_only_right)
     if not math.isclose(row.mcnemar_p, expected, rel_tol=1e-6, abs_tol=sys.float_info.min):
         yield f"mcnemar_p is {row.mcnemar_p}, the pairs say {expected:.6g}"
-
-
-def _exact_p(one: int, other: int) -> float:
-    """Return McNemar's exact two-sided p of two counts, summed in whole numbers.
-
-    `repro.results.statistics.exact_p` is where a row has its own from; importing that takes a
-    second.
-    """
-    discordant = one + other
-    ways = tail = 1  # of so many coins, outcomes with exactly k heads and with at most k
-    for k in range(min(one, other)):
-        ways = ways * (discordant - k) // (k + 1)
-        tail += ways
-    return min(1.0, 2 * tail / (1 << discordant))
 
 
 def _relations(row: Row) -> Iterator[str]:
@@ -274,7 +240,7 @@ def _wrong_steps(row: Row, conversion: dict[str, float]) -> Iterator[str]:
         )
 
 
-def pack_correct(correct: "NDArray[np.bool_]") -> str:
+def pack_correct(correct: NDArray[np.bool_]) -> str:
     """Return which images were right as hex: eight images a byte, the first in the highest bit.
 
     Args:
@@ -284,12 +250,10 @@ def pack_correct(correct: "NDArray[np.bool_]") -> str:
     >>> pack_correct(np.array([True] + 7 * [False] + [True]))
     '8080'
     """
-    import numpy as np
-
     return np.packbits(correct).tobytes().hex()
 
 
-def unpack_correct(text: str, images: int) -> "NDArray[np.bool_]":
+def unpack_correct(text: str, images: int) -> NDArray[np.bool_]:
     """Return which images were right, ``[N]`` bool, from `pack_correct`.
 
     Args:
@@ -299,8 +263,6 @@ def unpack_correct(text: str, images: int) -> "NDArray[np.bool_]":
     Raises:
         ValueError: The text does not hold that many bits.
     """
-    import numpy as np
-
     if len(text) != 2 * -(-images // 8):
         raise ValueError(f"{len(text)} hex digits cannot hold {images} images: give the row's own")
     packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from statistics import fmean, stdev
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Z_95: Final = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 Verdict = Literal["held", "not held", "undecided"]
 
 
@@ -100,10 +100,7 @@ def spread(values: Sequence[float]) -> Spread:
     n = len(values)
     if n == 0:
         raise ValueError("no values to average: pass the accuracy of at least one run")
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Spread(mean, None, 1)
-    return Spread(mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1)), n)
+    return Spread(fmean(values), stdev(values) if n > 1 else None, n)
 
 
 def pair(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> Paired:
@@ -152,43 +149,36 @@ def exact_p(parent_only_right: int, child_only_right: int) -> float:
     """
     if min(parent_only_right, child_only_right) < 0:
         raise ValueError(f"negative count: {parent_only_right}, {child_only_right}; count images")
-    discordant = parent_only_right + child_only_right
-    if discordant == 0:
-        return 1.0
-    from scipy.stats import binomtest  # takes a second to import
+    from scipy.special import bdtr  # not scipy.stats, which takes a second to import
 
-    return float(binomtest(parent_only_right, discordant, 0.5).pvalue)
+    rarer = min(parent_only_right, child_only_right)
+    return min(1.0, 2 * float(bdtr(rarer, parent_only_right + child_only_right, 0.5)))
 
 
-def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion, two fractions from 0 to 1.
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a proportion, two fractions from 0 to 1.
 
     Args:
         right: Successes, 0 to n.
         n: Trials, 1 and up.
-        z: Quantile of the normal distribution.
 
     References:
         Wilson, J. Am. Stat. Assoc. 22, 209-212, 1927.
     """
-    share = right / n
-    centre = share + z**2 / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    scale = 1 + z**2 / n
-    low = 0.0 if right == 0 else (centre - half) / scale  # exact at the ends, not up to rounding
-    high = 1.0 if right == n else (centre + half) / scale
-    return low, high
+    from scipy.stats import binomtest  # takes a second to import
+
+    limits = binomtest(right, n).proportion_ci(method="wilson")
+    return float(limits.low), float(limits.high)
 
 
-def difference_interval(counts: Paired, z: float = Z_95) -> tuple[float, float]:
-    """Return the confidence interval of child minus parent accuracy on the same images.
+def difference_interval(counts: Paired) -> tuple[float, float]:
+    """Return the 95 % confidence interval of child minus parent accuracy on the same images.
 
     Newcombe's square-and-add interval of paired proportions: Wilson's limits of each accuracy,
     joined by their correlation phi. Unlike Wald's it has a width where no image is discordant.
 
     Args:
         counts: The four counts, N >= 1.
-        z: Quantile of the normal distribution; 1.96 gives 95 %.
 
     Returns:
         Lower and upper limit, fractions from -1 to 1.
@@ -199,8 +189,8 @@ def difference_interval(counts: Paired, z: float = Z_95) -> tuple[float, float]:
     both, parent_only = counts.both_right, counts.parent_only_right
     child_only, neither, n = counts.child_only_right, counts.both_wrong, counts.n
     child, parent = (both + child_only) / n, (both + parent_only) / n
-    child_low, child_high = wilson(both + child_only, n, z)
-    parent_low, parent_high = wilson(both + parent_only, n, z)
+    child_low, child_high = wilson(both + child_only, n)
+    parent_low, parent_high = wilson(both + parent_only, n)
     phi = _correlation(both, parent_only, child_only, neither)
 
     def joined(one: float, other: float) -> float:
@@ -249,10 +239,8 @@ def paired_difference(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Di
     return Difference(mean, max(low, -1.0), min(high, 1.0), seeds, images)
 
 
-def crossed_interval(
-    differences: NDArray[np.integer | np.floating], level: float = 0.95
-) -> tuple[float, float]:
-    """Return the confidence interval of a mean over seeds and images, both drawn at random.
+def crossed_interval(differences: NDArray[np.integer | np.floating]) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a mean over seeds and images, both drawn at random.
 
     Every seed is tested on the same images, so neither seeds nor pairs of seed and image are
     independent draws: seeds and images are crossed random factors with one value a cell,
@@ -268,7 +256,6 @@ def crossed_interval(
 
     Args:
         differences: ``[S, N]``, -1, 0 or 1 each, S >= 2 and N >= 2, not all the same.
-        level: Confidence, 0 to 1.
 
     Raises:
         ValueError: A single seed or image, or nothing varies.
@@ -296,7 +283,7 @@ def crossed_interval(
         effective = max(joint**2 / np.sum(squares / freedom), 1.0)
     else:
         joint, effective = ms_error, freedom[2]
-    half = t.ppf((1 + level) / 2, effective) * math.sqrt(joint / (seeds * images))
-    over_seeds = t.ppf((1 + level) / 2, seeds - 1) * math.sqrt(ms_seed / (seeds * images))
+    half = t.ppf(0.975, effective) * math.sqrt(joint / (seeds * images))
+    over_seeds = t.ppf(0.975, seeds - 1) * math.sqrt(ms_seed / (seeds * images))
     half = max(half, over_seeds)
     return float(mean - half), float(mean + half)

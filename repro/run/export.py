@@ -13,7 +13,8 @@ from repro.cbp.layers import convert_state
 from repro.errors import UserError
 from repro.provenance import commit_in_words
 from repro.run.checkpoint import SafeCheckpointIO
-from repro.run.history import History, selected_path
+from repro.run.history import History
+from repro.run_folder import RunFolder
 
 Epoch = Literal["selected", "last"]
 
@@ -29,7 +30,8 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
     Raises:
         UserError: ``folder`` is no run folder, or a file in it is damaged.
     """
-    config = folder / "config.json"
+    place = RunFolder(folder)
+    config, whole = place.config, place.model
     if not config.exists():
         raise UserError(f"{folder} is no run folder: config.json is missing")
     try:
@@ -37,12 +39,11 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
         named = {"run": description["key"], "recipe_hash": description["recipe_hash"]}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{config} is damaged ({error}): delete the folder, run again") from error
-    whole = folder / "model.safetensors"
     if description.get("trained") is False and whole.exists():  # a conversion has no epochs
         packing.pack(out, *packing.unpack(whole), packing.metadata(whole))
         return out
     try:
-        state, levels = convert_state(read_latent(folder, epoch))
+        state, levels = convert_state(read_latent(place, epoch))
     except KeyError as error:
         raise UserError(
             f"{folder} was written by another version of this program ({error} is missing): "
@@ -52,22 +53,22 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
     return out
 
 
-def read_latent(folder: Path, epoch: Epoch) -> dict[str, Tensor]:
+def read_latent(place: RunFolder, epoch: Epoch) -> dict[str, Tensor]:
     """Return the network's state dict of an epoch, latent weights and levels included."""
-    last = folder / "last.ckpt"
+    last = place.checkpoint
     if not last.exists():
         raise UserError(f"{last} is missing: no epoch of this run is finished; run it first")
     checkpoint = SafeCheckpointIO().load_checkpoint(last)
     state = {name.removeprefix("network."): t for name, t in checkpoint["state_dict"].items()}
     if epoch == "last":
         return state
-    history = History(folder, None)
+    history = History(place, None)
     history.load_state_dict(checkpoint["callbacks"]["History"])
-    path = selected_path(folder, history.selected)
+    path = place.selected(history.selected["epoch"])
     content = path.read_bytes() if path.exists() else b""
     if hashlib.sha256(content).hexdigest() != history.selected_sha256:
         raise UserError(
-            f"{path} is {'damaged' if content else 'missing'}: delete {folder} and run again"
+            f"{path} is {'damaged' if content else 'missing'}: delete {place.path} and run again"
         )
     selected = load(content)  # in an order that changes from call to call
     return {name: selected[name] for name in state}

@@ -13,11 +13,12 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from safetensors.torch import save
 
-from repro.cbp.callback import Cbp
+from repro.cbp.callback import PhaseCallback
 from repro.errors import DivergedError
 from repro.files import write_atomically
 from repro.methods.base import SpikingModule
 from repro.provenance import commit_in_words
+from repro.run_folder import RunFolder
 
 Epoch = dict[str, float]
 
@@ -34,9 +35,9 @@ class History(Callback):
         selected_sha256: Checksum of the file with the selected weights.
     """
 
-    def __init__(self, folder: Path, cbp: Cbp | None) -> None:
+    def __init__(self, place: RunFolder, cbp: PhaseCallback | None) -> None:
         """Keep the run folder, and the callback to read CBP's figures from."""
-        self.folder, self.cbp = folder, cbp
+        self.place, self.cbp = place, cbp
         self.epochs: list[Epoch] = []
         self.seconds = 0.0
         self.commits: list[str] = []
@@ -84,14 +85,14 @@ class History(Callback):
             epoch |= {name.removeprefix("cbp/"): v for name, v in self.cbp.report.items()}
         epoch["seconds"] = self.seconds
         self.epochs.append(epoch)
-        path = selected_path(self.folder, self.selected)
+        path = self.place.selected(self.selected["epoch"])
         if trainer.is_global_zero:
             if self.selected is epoch:
                 self.selected_sha256 = save_selected(pl_module, path)
-            write_metrics(self.epochs, self.folder / "metrics.csv")
-        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)  # all meet in it
+            write_metrics(self.epochs, self.place.metrics)
+        trainer.save_checkpoint(self.place.checkpoint, weights_only=False)  # all meet in it
         if trainer.is_global_zero:
-            for older in set(self.folder.glob("selected-*.safetensors")) - {path}:
+            for older in set(self.place.path.glob("selected-*.safetensors")) - {path}:
                 older.unlink()
             if not sys.stderr.isatty():
                 print(in_words(epoch, trainer.max_epochs), flush=True)
@@ -108,7 +109,7 @@ class History(Callback):
         if wrong:
             raise DivergedError(
                 f"{wrong} in epoch {epoch + 1}: lower the learning rate; the last good checkpoint "
-                f"is kept in {self.folder}"
+                f"is kept in {self.place.path}"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,11 +126,6 @@ class History(Callback):
         self.epochs, self.seconds = list(state_dict["epochs"]), state_dict["seconds"]
         self.commits = list(state_dict["commits"])
         self.selected_sha256 = state_dict["selected_sha256"]
-
-
-def selected_path(folder: Path, epoch: Epoch) -> Path:
-    """Return the file of the weights after an epoch: its own name, so that none is taken twice."""
-    return folder / f"selected-{epoch['epoch']:.0f}.safetensors"
 
 
 def in_words(epoch: Epoch, epochs: int | None) -> str:

@@ -18,13 +18,13 @@ from torch import Tensor
 from repro.cbp.layers import prepared_layers
 from repro.errors import UserError
 from repro.files import write_atomically
+from repro.run_folder import RunFolder
 
 REACH: Final = 3  # bins reach from -3 to 3 scales
 PER_SCALE: Final = 16  # bins
 BINS: Final = 2 * REACH * PER_SCALE + 1
 EDGE: Final = REACH + 0.5 / PER_SCALE  # outer edge of the outermost bins
 CHUNK: Final = 1 << 22  # weights at a time; a float32 counts whole numbers to 2^24
-FILE: Final = "latent.csv"
 CENTRES: Final = tuple((index - REACH * PER_SCALE) / PER_SCALE for index in range(BINS))
 COLUMNS: Final = ("epoch", "layer", "weights", *(f"{centre:g}" for centre in CENTRES))
 
@@ -65,9 +65,9 @@ class LatentHistograms(Callback):
         counts: Histograms ``[layers, BINS]`` int64 of each.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Keep the run folder; ``latent.csv`` goes there."""
-        self.folder = folder
+    def __init__(self, file: Path) -> None:
+        """Keep the CSV file to write."""
+        self.file = file
         self.epochs: list[int] = []
         self.counts: list[Tensor] = []
 
@@ -90,7 +90,7 @@ class LatentHistograms(Callback):
         if trainer.is_global_zero:
             names = [name.removeprefix("network.") for name in layers]
             sizes = [latent.numel() for latent, _ in layers.values()]
-            write_atomically(self.folder / FILE, self._table(names, sizes))
+            write_atomically(self.file, self._table(names, sizes))
 
     def _table(self, names: Sequence[str], sizes: Sequence[int]) -> str:
         """Return everything recorded as CSV: one line per epoch and layer."""
@@ -135,7 +135,7 @@ def read_latent(folder: Path) -> Latent | None:
     Raises:
         UserError: The file is damaged.
     """
-    path = folder / FILE
+    path = RunFolder(folder).histograms
     try:
         header, *lines = csv.reader(path.read_text("utf-8").splitlines())
         if tuple(header) != COLUMNS:

@@ -9,15 +9,13 @@ import numpy.typing as npt
 from torch import Tensor
 
 from repro import packing
-from repro.cells import RunKey
 from repro.errors import MissingParentError, UserError
 from repro.files import sha256
-from repro.recipes.fields import Recipe
-from repro.recipes.spec import as_dict
+from repro.recipes.spec import RunSpec
 from repro.results.row import Row, unpack_correct
 from repro.results.rows import read_row
 from repro.results.statistics import mcnemar_p, pair
-from repro.run.places import Places, parent_places
+from repro.run.places import Places
 
 
 @dataclass(frozen=True)
@@ -57,27 +55,26 @@ def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict
     return dict(zip(names, values, strict=True))
 
 
-def load_parent(key: RunKey, recipe: Recipe, places: Places) -> Parent | None:
+def load_parent(spec: RunSpec, places: Places) -> Parent | None:
     """Return the parent's row and weights; None for a run that starts from fresh weights.
 
     Raises:
-        UserError: It is not there (the message is the command that makes it), or it was made by
-            another recipe.
+        UserError: It is missing (the message is the command that makes it), or was made by another
+            recipe.
     """
-    if (parent := key.parent()) is None:
+    if (above := spec.parent) is None:
         return None
-    runs, row_folder = parent_places(places)
-    file, row_file = runs / str(parent) / "model.safetensors", row_folder / f"{parent}.json"
-    if not file.exists() or not row_file.exists():
+    place, parent = places.of_parent(above.key), above.key
+    if not place.is_complete:
         raise MissingParentError(
-            f"{key} starts from {parent}, which is not there: {parent.command()}"
+            f"{spec.key} starts from {parent}, which is missing: {parent.command()}"
         )
-    row = read_row(row_file)
-    now = json.loads(json.dumps(as_dict(recipe, parent.precision)))
+    row = read_row(place.row)
+    now = json.loads(json.dumps(above.values))
     if differing := [name for name in now if row.recipe.get(name) != now[name]]:
         raise UserError(
             f"{parent} was made by another recipe, {', '.join(differing)} differ: give its values "
             f"({places.rows / f'{parent}.json'}), or make a parent in another --runs and --rows"
         )
-    state, _ = packing.unpack(file)
-    return Parent(row, state, sha256(file))
+    state, _ = packing.unpack(place.model)
+    return Parent(row, state, sha256(place.model))

@@ -7,10 +7,10 @@ from pathlib import Path
 from repro.cells import RunKey
 from repro.errors import UserError
 from repro.files import write_atomically
-from repro.recipes.fields import Recipe
-from repro.recipes.spec import as_dict, recipe_hash
+from repro.recipes.spec import RunSpec
 from repro.results.row import Row
 from repro.results.rows import read_row
+from repro.run_folder import RunFolder
 from repro.tracking.logger import Mode
 
 
@@ -45,43 +45,44 @@ class Places:
     devices: int = 1
     deadline: float | None = None
 
+    def of(self, key: RunKey) -> RunFolder:
+        """Return the place of the run."""
+        return RunFolder.of(key, self.runs, self.rows)
 
-def finished_row(key: RunKey, recipe: Recipe, places: Places) -> Row | None:
+    def of_parent(self, key: RunKey) -> RunFolder:
+        """Return the place of the run that others start from."""
+        return RunFolder.of(key, self.parent_runs or self.runs, self.parent_rows or self.rows)
+
+
+def finished_row(spec: RunSpec, place: RunFolder) -> Row | None:
     """Return the row if it and the weights are there and made by this recipe.
 
     A row alone, as in a fresh clone, does not count: its run is made again, weights and row.
     """
-    path = places.rows / f"{key}.json"
-    if not path.exists() or not (places.runs / str(key) / "model.safetensors").exists():
+    if not place.is_complete:
         return None
-    row = read_row(path)
-    if row.recipe_hash != (now := recipe_hash(recipe, key.precision)):
+    row = read_row(place.row)
+    if row.recipe_hash != spec.hash:
         raise UserError(
-            f"{path} was made by another recipe ({row.recipe_hash}, now {now}): "
+            f"{place.row} was made by another recipe ({row.recipe_hash}, now {spec.hash}): "
             "delete it to run again, or choose another --rows and --runs"
         )
     return row
 
 
-def parent_places(places: Places) -> tuple[Path, Path]:
-    """Return the folders of the parent's run folder and of its row."""
-    return places.parent_runs or places.runs, places.parent_rows or places.rows
-
-
-def write_config(folder: Path, key: RunKey, recipe: Recipe) -> None:
+def write_config(place: RunFolder, spec: RunSpec) -> None:
     """Write ``config.json``, or check that the folder was started with the same numbers."""
-    path = folder / "config.json"
     config = {
-        "key": str(key),
-        "recipe": as_dict(recipe, key.precision),
-        "recipe_hash": recipe_hash(recipe, key.precision),
-        "trained": not key.is_conversion,
+        "key": str(spec.key),
+        "recipe": spec.values,
+        "recipe_hash": spec.hash,
+        "trained": not spec.key.is_conversion,
     }
     text = json.dumps(config, sort_keys=True, indent=1) + "\n"
-    if not path.exists():
-        write_atomically(path, text)
-    elif path.read_text("utf-8") != text:
+    if not place.config.exists():
+        write_atomically(place.config, text)
+    elif place.config.read_text("utf-8") != text:
         raise UserError(
-            f"{folder} was started with another recipe (config.json): delete the folder to start "
-            "anew, or choose another --runs"
+            f"{place.path} was started with another recipe (config.json): delete the folder to "
+            "start anew, or choose another --runs"
         )

@@ -7,22 +7,24 @@ from typing import Any
 from datamodules.base import DataModule
 from repro import memory, packing
 from repro.build import build_network
-from repro.cells import RunKey
 from repro.device.machine import device_in_words
 from repro.networks.convolution import to_channels_last_
 from repro.provenance import commit_in_words, versions
-from repro.recipes.fields import Recipe
-from repro.recipes.spec import as_dict, phase_of, recipe_hash
+from repro.recipes.spec import RunSpec
 from repro.results.row import Row, pack_correct
 from repro.run.conversion import Converted
-from repro.run.evaluation import firing_rates, load_weights, right_answers
+from repro.run.evaluation import (
+    compute_in_codes_,
+    firing_rates,
+    load_weights,
+    right_answers,
+)
 from repro.run.history import History
 from repro.run.parent import Parent, parent_fields
 
 
 def make_row(
-    key: RunKey,
-    recipe: Recipe,
+    spec: RunSpec,
     data: DataModule,
     file: Path,
     parent: Parent | None,
@@ -32,8 +34,7 @@ def make_row(
     """Load the saved file into a fresh network, evaluate that, and gather everything in a row.
 
     Args:
-        key: Name of the run.
-        recipe: Its numbers.
+        spec: The run and its numbers.
         data: Whose test images are evaluated.
         file: The saved file.
         parent: The run whose weights this one started from.
@@ -41,13 +42,15 @@ def make_row(
         found: `history_fields` or `conversion_fields`.
     """
     state, levels = packing.unpack(file)
-    network = build_network(key.cell, recipe, data.classes, phase_of(key))
+    key = spec.key
+    network = build_network(key.cell, spec.recipe, data.classes, spec.phase)
     load_weights(network, state, str(file))
     to_channels_last_(network)
-    correct = right_answers(network, data)
     counted = memory.count(
         network, {name.removesuffix(".weight"): layer.bits for name, layer in levels.items()}
     )
+    compute_in_codes_(network, levels)
+    correct = right_answers(network, data)
     return Row(
         method=key.cell.method,
         dataset=key.cell.dataset,
@@ -55,12 +58,12 @@ def make_row(
         precision=key.precision,
         seed=key.seed,
         tier=key.tier,
-        recipe=as_dict(recipe, key.precision),
-        recipe_hash=recipe_hash(recipe, key.precision),
+        recipe=spec.values,
+        recipe_hash=spec.hash,
         versions=versions(),
         device=device_in_words(devices),
         data_checksum=data.checksum,
-        data=recipe.data,
+        data=spec.recipe.data,
         train_images=data.size("train"),
         val_images=data.size("val"),
         test_images=data.size("test"),

@@ -1,6 +1,5 @@
 """The training of a run: module, callback, Trainer."""
 
-import dataclasses
 import logging
 import sys
 import warnings
@@ -12,14 +11,12 @@ from pytorch_lightning import Callback, Trainer
 
 from datamodules.base import DataModule
 from repro.build import build
-from repro.cbp.callback import Cbp
-from repro.cbp.control import Control
-from repro.cells import RunKey
+from repro.cbp.callback import Cbp, Control
 from repro.device.allocator import keep_freed_memory
 from repro.methods.base import SpikingModule
 from repro.networks.convolution import to_channels_last_
-from repro.recipes.fields import CbpRecipe, Recipe, SurrogateRecipe
-from repro.recipes.spec import epochs_of, phase_of
+from repro.recipes.fields import Recipe, SurrogateRecipe
+from repro.recipes.spec import RunSpec
 from repro.run import arithmetic
 from repro.run.checkpoint import SafeCheckpointIO
 from repro.run.ddp import helpers_of, trainer_fields
@@ -28,6 +25,7 @@ from repro.run.evaluation import load_weights
 from repro.run.history import History
 from repro.run.latent_histograms import LatentHistograms
 from repro.run.parent import Parent
+from repro.run_folder import RunFolder
 from repro.tracking.logger import Logger
 
 
@@ -37,14 +35,14 @@ def set_up_process() -> None:
     torch.set_flush_denormal(True)  # denormals made steps 12 times slower
 
 
-def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None) -> SpikingModule:
+def make_module(spec: RunSpec, classes: int, parent: Parent | None) -> SpikingModule:
     """Return the method's module, initialised from the seed or from the parent's weights.
 
     A conversion gets the ANN that it converts.
     """
+    key, recipe = spec.key, spec.recipe
     torch.manual_seed(key.seed)
-    phase = "ann" if key.is_conversion else phase_of(key)
-    module = build(key.cell, recipe, classes, phase)
+    module = build(key.cell, recipe, classes, "ann" if key.is_conversion else spec.phase)
     module.seed = key.seed
     if parent is not None:
         load_weights(module.network, parent.state, f"the saved file of {parent.row.key}")
@@ -53,19 +51,16 @@ def make_module(key: RunKey, recipe: Recipe, classes: int, parent: Parent | None
     return module
 
 
-def make_cbp(precision: str, recipe: CbpRecipe) -> Cbp:
-    """Return the callback with the recipe's numbers."""
-    fields = dataclasses.asdict(recipe)
-    # The optimiser of the weights is the module's.
-    for name in ("epochs", "lr", "momentum", "optimiser", "weight_decay"):
-        fields.pop(name)
-    return Control(**fields) if precision == "fp32_control" else Cbp(precision, **fields)
+def make_cbp(spec: RunSpec) -> Cbp | Control:
+    """Return the callback of the run's CBP phase, with the recipe's numbers."""
+    if spec.key.precision == "fp32_control":
+        return Control(settings=spec.recipe.cbp)
+    return Cbp(spec.key.precision, settings=spec.recipe.cbp)
 
 
 def train(
-    key: RunKey,
-    recipe: Recipe,
-    folder: Path,
+    spec: RunSpec,
+    place: RunFolder,
     module: SpikingModule,
     data: DataModule,
     logger: Logger,
@@ -73,34 +68,32 @@ def train(
     deadline: float | None = None,
 ) -> History:
     """Train to the last epoch, from ``last.ckpt`` where there is one; return the history."""
-    cbp = make_cbp(key.precision, recipe.cbp) if key.has_cbp_phase else None
-    history = History(folder, cbp)
-    last = folder / "last.ckpt"
+    cbp = make_cbp(spec) if spec.key.has_cbp_phase else None
+    history = History(place, cbp)
     # Each behind those whose figures it reads; the history writes the checkpoint of them all.
     callbacks: list[Callback] = [history]
     if cbp is not None:
-        callbacks = [cbp, LatentHistograms(folder), history]
+        callbacks = [cbp, LatentHistograms(place.histograms), history]
     if deadline is not None:
         callbacks.append(Deadline(deadline))
     trainer = make_trainer(
-        key,
-        recipe,
-        folder,
+        spec,
+        place.path,
         devices=devices,
-        max_epochs=epochs_of(key, recipe),
+        max_epochs=spec.epochs,
         callbacks=callbacks,
         plugins=[SafeCheckpointIO()],
         logger=logger,
         enable_progress_bar=sys.stderr.isatty(),
     )
     with helpers_of(trainer):
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
+        last = place.checkpoint if place.checkpoint.exists() else None
+        trainer.fit(module, datamodule=data, ckpt_path=last)
     return history
 
 
 def make_trainer(
-    key: RunKey,
-    recipe: Recipe,
+    spec: RunSpec,
     folder: Path,
     *,
     devices: int = 1,
@@ -109,8 +102,7 @@ def make_trainer(
     """Return the Trainer of a run.
 
     Args:
-        key: Name of the run.
-        recipe: Its numbers.
+        spec: The run and its numbers.
         folder: Where Lightning writes.
         devices: How many train it.
         more: Further arguments of the Trainer.
@@ -118,8 +110,8 @@ def make_trainer(
     quiet_lightning()
     return Trainer(
         **trainer_fields(devices),
-        precision="16-mixed" if mixes_precision(recipe) else "32-true",
-        gradient_clip_val=None if key.has_cbp_phase else recipe.clip_norm or None,
+        precision="16-mixed" if mixes_precision(spec.recipe) else "32-true",
+        gradient_clip_val=None if spec.key.has_cbp_phase else spec.recipe.clip_norm or None,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
         enable_model_summary=False,

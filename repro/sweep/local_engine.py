@@ -34,8 +34,8 @@ class LocalEngine:
         """Start the run's process; what it prints is appended to ``log.txt`` in its folder."""
         if len(self._under_way) >= self.jobs:
             return False
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with (run.folder / "log.txt").open("ab") as log:
+        run.place.path.mkdir(parents=True, exist_ok=True)
+        with (run.place.log).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "repro", *run.words],
                 stdin=subprocess.DEVNULL,
@@ -44,7 +44,7 @@ class LocalEngine:
                 env=environment(self.jobs),
                 process_group=0,  # Ctrl-C reaches the sweep alone, which then stops its runs
             )
-        self._under_way[run.folder] = run, time.monotonic(), process
+        self._under_way[run.place.path] = run, time.monotonic(), process
         return True
 
     def collect(self) -> list[Outcome]:
@@ -53,8 +53,8 @@ class LocalEngine:
         for run, started, process in list(self._under_way.values()):
             if process.poll() is None:
                 continue
-            del self._under_way[run.folder]
-            trouble = trouble_of(process.returncode, run.folder / "log.txt")
+            del self._under_way[run.place.path]
+            trouble = trouble_of(process.returncode, run.place.log)
             remark = trouble or f"{time.monotonic() - started:.0f} s"
             outcomes.append(Outcome(run, bool(trouble), remark))
         return outcomes

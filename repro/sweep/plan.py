@@ -1,14 +1,13 @@
 """Which runs a sweep has, parents before children."""
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from repro.errors import UserError
-from repro.run_folder import is_there
+from repro.run_folder import RunFolder
 from repro.sweep.sweep_file import SweepFile, expand
 
 
@@ -20,18 +19,16 @@ class Run:
         name: Its key, behind its folders in an ablation.
         words: What stands behind ``python -m repro`` to make it.
         recipe_hash: Hash of its recipe.
-        folder: Its run folder; two runs of a sweep never share one.
-        row: File of its row.
-        parent: Run folder and row of the run it starts from; None if it starts from nothing.
+        place: Its run folder and row; two runs of a sweep never share one.
+        parent: Those of the run it starts from; None if it starts from nothing.
         parent_command: Command that makes that run.
     """
 
     name: str
     words: tuple[str, ...]
     recipe_hash: str
-    folder: Path
-    row: Path
-    parent: tuple[Path, Path] | None = None
+    place: RunFolder
+    parent: RunFolder | None = None
     parent_command: str = ""
 
     @property
@@ -42,13 +39,7 @@ class Run:
     @property
     def is_done(self) -> bool:
         """Whether weights and row are there and of this recipe; the run would do nothing."""
-        if not is_there(self.folder, self.row):
-            return False
-        try:
-            found: dict[str, Any] = json.loads(self.row.read_text("utf-8"))
-            return found.get("recipe_hash") == self.recipe_hash
-        except (ValueError, AttributeError):
-            return False  # the run says in one line what is wrong with the row
+        return self.place.state(self.recipe_hash) == "done"
 
 
 class Resolve(Protocol):
@@ -72,15 +63,15 @@ def plan(files: Iterable[SweepFile], settings: Mapping[str, str], resolve: Resol
                 run = resolve(words)
             except UserError as error:
                 raise UserError(f"{file.path}: {error}") from error
-            if runs.setdefault(run.folder, run).recipe_hash != run.recipe_hash:
+            if runs.setdefault(run.place.path, run).recipe_hash != run.recipe_hash:
                 raise UserError(
-                    f"{file.path} has two recipes for {run.folder}: add --ablation=NAME to its "
+                    f"{file.path} has two recipes for {run.place.path}: add --ablation=NAME to its "
                     "command, which gives each recipe a folder"
                 )
     for run in runs.values():
-        if run.parent and run.parent[0] not in runs and not is_there(*run.parent):
+        if run.parent and run.parent.path not in runs and not run.parent.is_complete:
             raise UserError(
-                f"{run.name} starts from {run.parent[0].name}, neither there nor in the sweep: "
+                f"{run.name} starts from {run.parent.path.name}, neither there nor in the sweep: "
                 f"{run.parent_command}"
             )
     return sorted(runs.values(), key=lambda run: _generation(run, runs))
@@ -88,6 +79,6 @@ def plan(files: Iterable[SweepFile], settings: Mapping[str, str], resolve: Resol
 
 def _generation(run: Run, runs: Mapping[Path, Run]) -> int:
     """Return how many runs of the sweep this one starts from: 0, 1 or 2."""
-    if run.parent is None or run.parent[0] not in runs:
+    if run.parent is None or run.parent.path not in runs:
         return 0
-    return 1 + _generation(runs[run.parent[0]], runs)
+    return 1 + _generation(runs[run.parent.path], runs)

@@ -69,7 +69,7 @@ class RayEngine:
             self._code = code_checksum(ROOT)
             self._warn_of_long_wait()
         variables = variables_of(self.cpus, self.gpus, os.environ)
-        job = Job(run.words, Path.cwd(), run.folder, self._code, variables)
+        job = Job(run.words, Path.cwd(), run.place.path, self._code, variables)
         # What a run answers is no exception, so that Ray repeats only what it has lost.
         task = self._ray.remote(task_of_ray).options(
             name=run.name, num_cpus=self.cpus, num_gpus=self.gpus, max_retries=RETRIES
@@ -101,10 +101,10 @@ class RayEngine:
         for run, said, since in list(self._late.values()):
             if not run.is_done and time.monotonic() < since + LATE:
                 continue
-            del self._late[run.folder]
+            del self._late[run.place.path]
             remark = f"{said.seconds:.0f} s on {said.node}"
             if not run.is_done:
-                remark = f"it ended well on {said.node}, but {run.row} is not here: {SHARED}"
+                remark = f"it ended well on {said.node}, but {run.place.row} is not here: {SHARED}"
             outcomes.append(Outcome(run, not run.is_done, remark))
         return outcomes
 
@@ -116,7 +116,7 @@ class RayEngine:
             return [Outcome(run, True, trouble_of_ray(error))]
         if said.trouble:
             return [Outcome(run, True, f"on {said.node}: {said.trouble}")]
-        self._late[run.folder] = run, said, time.monotonic()
+        self._late[run.place.path] = run, said, time.monotonic()
         return []
 
     def stop(self) -> None:

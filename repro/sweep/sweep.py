@@ -70,7 +70,7 @@ class Sweep:
     def __post_init__(self) -> None:
         """Nothing runs yet."""
         self._waiting = list(self.runs)
-        self._folders = {run.folder for run in self.runs}
+        self._folders = {run.place.path for run in self.runs}
 
     def run(self) -> None:
         """Run what is not there yet, children of a failed run left out.
@@ -97,7 +97,7 @@ class Sweep:
                 continue
             if parent in LOST:
                 assert run.parent is not None
-                self._end(run, "skipped", f"{run.parent[0].name}, its parent, {parent}")
+                self._end(run, "skipped", f"{run.parent.path.name}, its parent, {parent}")
             elif run.is_done:
                 self._end(run, "there already")
             elif not self.engine.start(run):
@@ -106,13 +106,13 @@ class Sweep:
 
     def _parent_state(self, run: Run) -> str:
         """Return what became of the parent: ``open`` before it ended, ``outside`` of no sweep."""
-        if run.parent is None or run.parent[0] not in self._folders:
+        if run.parent is None or run.parent.path not in self._folders:
             return "outside"
-        return self.ended.get(run.parent[0], "open")
+        return self.ended.get(run.parent.path, "open")
 
     def _end(self, run: Run, state: str, remark: str = "") -> None:
         """Note and say what became of a run."""
-        self.ended[run.folder] = state
+        self.ended[run.place.path] = state
         self.say(f"{run.name}: {state}" + f" ({remark})" * bool(remark))
 
     def in_words(self) -> str:

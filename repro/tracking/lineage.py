@@ -17,8 +17,10 @@ from typing import Any, Final, TypeVar
 from repro import packing
 from repro.cells import RunKey
 from repro.errors import UserError
+from repro.recipes.spec import RunSpec
 from repro.results.row import Row
 from repro.results.rows import row_from_text, row_to_text, write_row
+from repro.run_folder import RunFolder
 from repro.tracking.logger import Logger, say
 from repro.tracking.model_artifact import FILE, ROW, TYPE, Model, record
 
@@ -166,7 +168,7 @@ def wait_while_answered(artifact: Any) -> None:  # noqa: ANN401
     raise NoAnswerError(f"not done within {TRANSFER_SECONDS:g} s")
 
 
-def fetch_parent(logger: Logger, parent: RunKey, recipe_hash: str, runs: Path, rows: Path) -> None:
+def fetch_parent(logger: Logger, parent: RunSpec, place: RunFolder) -> None:
     """Put the parent's weight file and row where a run of this machine would have left them.
 
     Nothing happens where they are, where a run of the parent was begun here, or where W&B does not
@@ -174,31 +176,28 @@ def fetch_parent(logger: Logger, parent: RunKey, recipe_hash: str, runs: Path, r
 
     Args:
         logger: Of the child.
-        parent: Name of the parent.
-        recipe_hash: Of the parent's recipe; the newest version of it is taken.
-        runs: Folder of run folders.
-        rows: Folder of rows.
+        parent: The newest version that its recipe made is taken.
+        place: Where its files belong.
 
     Raises:
         UserError: What came is not what was logged.
     """
-    folder, row_file = runs / str(parent), rows / f"{parent}.json"
-    is_here = (folder / FILE).exists() and row_file.exists()
-    if not logger or logger.experiment.offline or is_here or (folder / "config.json").exists():
+    if not logger or logger.experiment.offline or place.is_complete or place.config.exists():
         return
-    name, run = f"{parent}:{recipe_alias(recipe_hash)}", logger.experiment
+    name, run = f"{parent.key}:{recipe_alias(parent.hash)}", logger.experiment
+    runs = place.path.parent
     runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".parent-", dir=runs) as place:
+    with tempfile.TemporaryDirectory(prefix=".parent-", dir=runs) as folder:
         try:
             found = in_time(lambda: run.use_artifact(name, type=TYPE), ANSWER_SECONDS)
-            in_time(lambda: download(found, place), TRANSFER_SECONDS)
+            in_time(lambda: download(found, folder), TRANSFER_SECONDS)
         except NoAnswerError as error:
             say(f"W&B has no parent {name} to start from ({error})")
             return
-        row = checked(Path(place), parent, recipe_hash, str(found.metadata.get("sha256")))
-        folder.mkdir(parents=True, exist_ok=True)
-        os.replace(Path(place, FILE), folder / FILE)
-    write_row(row, rows)
+        row = checked(Path(folder), parent, str(found.metadata.get("sha256")))
+        place.path.mkdir(parents=True, exist_ok=True)
+        os.replace(Path(folder, FILE), place.model)
+    write_row(row, place.row.parent)
     say(f"parent taken from W&B: {name} ({row.file_bytes:,} bytes)")
 
 
@@ -208,7 +207,7 @@ def download(artifact: Any, folder: str) -> None:  # noqa: ANN401
         artifact.get_entry(name).download(root=folder, skip_cache=True)
 
 
-def checked(folder: Path, parent: RunKey, recipe_hash: str, sha256: str) -> Row:
+def checked(folder: Path, parent: RunSpec, sha256: str) -> Row:
     """Return the row of downloaded files that are whole and belong to each other.
 
     Raises:
@@ -220,10 +219,10 @@ def checked(folder: Path, parent: RunKey, recipe_hash: str, sha256: str) -> Row:
         content, named = file.read_bytes(), packing.metadata(file)
         pairs = {
             "sha256 of the file": (hashlib.sha256(content).hexdigest(), sha256),
-            "run of the row": (str(row.key), str(parent)),
-            "run of the file": (named.get("run"), str(parent)),
-            "recipe of the row": (row.recipe_hash, recipe_hash),
-            "recipe of the file": (named.get("recipe_hash"), recipe_hash),
+            "run of the row": (str(row.key), str(parent.key)),
+            "run of the file": (named.get("run"), str(parent.key)),
+            "recipe of the row": (row.recipe_hash, parent.hash),
+            "recipe of the file": (named.get("recipe_hash"), parent.hash),
             "size of the file": (len(content), row.file_bytes),
         }
         for what, (found, wanted) in pairs.items():
@@ -231,7 +230,7 @@ def checked(folder: Path, parent: RunKey, recipe_hash: str, sha256: str) -> Row:
                 raise ValueError(f"{what} is {found}, expected {wanted}")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the artifact {parent} of W&B is damaged ({error}): delete that version there, or "
-            f"make the parent here: {parent.command()}"
+            f"the artifact {parent.key} of W&B is damaged ({error}): delete that version there, or "
+            f"make the parent here: {parent.key.command()}"
         ) from error
     return row

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from datamodules.errors import DataError
-from repro.cells import Precision, RunKey
+from repro.cells import Precision
 from repro.errors import UserError
-from repro.recipes.fields import Recipe
-from repro.recipes.spec import as_dict
+from repro.recipes.spec import RunSpec
 from repro.results.row import Row
 from repro.results.rows import row_to_text
 from repro.tracking.tags import tags_of
@@ -63,15 +62,14 @@ class LogPlace:
 
 
 @contextmanager
-def wandb_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> Iterator[Logger]:
+def wandb_logger(spec: RunSpec, place: LogPlace) -> Iterator[Logger]:
     """Yield Lightning's W&B logger when the user asked for W&B, else False.
 
     The W&B run ends with the block, with the exit code that the process will have. One that was
     interrupted is marked as preempted: a sweep gives it to the next agent, which resumes it.
 
     Args:
-        key: Name of the run.
-        recipe: Its numbers.
+        spec: The run and its numbers.
         place: Where W&B keeps it.
 
     Raises:
@@ -80,7 +78,7 @@ def wandb_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> Iterator[Logge
     if place.mode == "off":
         yield False
         return
-    logger = start(key, recipe, place)
+    logger = start(spec, place)
     try:
         yield logger
     except KeyboardInterrupt:
@@ -93,25 +91,25 @@ def wandb_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> Iterator[Logge
     finish(logger, 0)
 
 
-def start(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
+def start(spec: RunSpec, place: LogPlace) -> "WandbLogger":
     """Return a logger whose W&B run has begun: offline if the server does not take it."""
     import wandb
 
     try:
-        return open_logger(key, recipe, place)
+        return open_logger(spec, place)
     except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
         raise UserError(
             f"W&B does not start ({error}): run wandb login, or use --wandb offline"
         ) from error
     except wandb.errors.CommError as error:
         wandb.teardown()  # else the run's id, which a sweep gives, counts as in use
-        logger = open_logger(key, recipe, replace(place, mode="offline"))
+        logger = open_logger(spec, replace(place, mode="offline"))
         reason = " ".join(str(error).split())
         say(f"W&B does not take the run ({reason}): it logs offline; {sync_later(logger)}")
         return logger
 
 
-def open_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
+def open_logger(spec: RunSpec, place: LogPlace) -> "WandbLogger":
     """Return a logger whose W&B run has begun.
 
     The recipe stands under one name: W&B starts a preempted run again with the whole configuration
@@ -123,7 +121,7 @@ def open_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
     place.folder.mkdir(
         parents=True, exist_ok=True
     )  # W&B looks for the git commit from here upwards
-    ablation = {"ablation": place.ablation} if place.ablation else {}
+    key, ablation = spec.key, {"ablation": place.ablation} if place.ablation else {}
     logger = WandbLogger(
         name=str(key),
         project=place.project,
@@ -131,8 +129,8 @@ def open_logger(key: RunKey, recipe: Recipe, place: LogPlace) -> "WandbLogger":
         mode="offline" if place.mode == "offline" else None,  # else the user's WANDB_MODE holds
         group=str(key.cell),
         job_type=JOB_TYPES[key.precision],
-        tags=tags_of(key, recipe, place.ablation),
-        config={"key": str(key), **ablation, "recipe": as_dict(recipe, key.precision)},
+        tags=tags_of(spec, place.ablation),
+        config={"key": str(key), **ablation, "recipe": spec.values},
         settings=wandb.Settings(**patience(wandb.Settings.model_fields)),
     )
     logger.experiment.summary.update({"key": str(key)})

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from repro.errors import UserError
-from repro.recipes.shipped import RECIPES
-from repro.recipes.spec import recipe_hash
+from repro.recipes.spec import shipped_hash
 from repro.results.row import Row
 from repro.results.rows import row_from_text
 from repro.tracking.model_artifact import MODEL_OF
@@ -39,7 +38,7 @@ def read_wandb_rows(project: str) -> Found:
         UserError: The name is no such pair, the server cannot be asked, or a row is damaged.
     """
     if project.count("/") != 1 or not all(project.split("/")):
-        raise UserError(f"{project!r} is no W&B project: give wandb:<entity>/<project>")
+        raise UserError(f"invalid W&B project {project!r}: give wandb:<entity>/<project>")
     import wandb
 
     try:
@@ -84,7 +83,9 @@ def choose(runs: Iterable[Any]) -> Found:
         key, mine = str(row.key), (row, run.id)
         if key in rows:
             before = rows[key]
-            kept, left = (mine, before) if rank(row) >= rank(before[0]) else (before, mine)
+            kept, left = (
+                (mine, before) if preference(row) >= preference(before[0]) else (before, mine)
+            )
             why = reason(kept[0], left[0])
             notes.append(f"{key} has run twice: {left[1]} is left out, {kept[1]} is {why}.")
             mine = kept
@@ -92,16 +93,14 @@ def choose(runs: Iterable[Any]) -> Found:
     return Found([row for _, (row, _) in sorted(rows.items())], notes)
 
 
-def rank(row: Row) -> tuple[bool, bool]:
+def preference(row: Row) -> tuple[bool, bool]:
     """Return what makes a row better than another of its key: today's recipe, a clean tree."""
-    shipped = RECIPES.get((row.key.cell, row.tier))
-    current = shipped is not None and recipe_hash(shipped, row.precision) == row.recipe_hash
-    return current, not row.git_dirty
+    return shipped_hash(row.key) == row.recipe_hash, not row.git_dirty
 
 
 def reason(kept: Row, left: Row) -> str:
     """Return in words why one row is kept and the other left out."""
-    (current, clean), (was_current, was_clean) = rank(kept), rank(left)
+    (current, clean), (was_current, was_clean) = preference(kept), preference(left)
     if current != was_current:
         return "of today's recipe"
     return "of a tree without changes" if clean != was_clean else "newer"

@@ -15,10 +15,20 @@ import torch
 from numba import prange, uint64
 from torch import Tensor
 
+from repro.device.compiled import kernel
 from repro.neurons.integrate_and_fire import IntegrateAndFire
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import TsslBpNeuron
-from repro.products.cpu.codes import JOBS, LANES, Walk, by_lane, count_line, line_of, taps_of, walk_of
+from repro.products.cpu.codes import (
+    JOBS,
+    LANES,
+    Walk,
+    by_lane,
+    count_line,
+    line_of,
+    taps_of,
+    walk_of,
+)
 from repro.products.cpu.spikes import words_of
 from repro.products.cpu.vector import (
     add,
@@ -26,7 +36,6 @@ from repro.products.cpu.vector import (
     bits_greater,
     broadcast,
     cast,
-    kernel,
     load,
     load_first,
     multiply,
@@ -129,11 +138,13 @@ def first_bits(count: int) -> Any:  # noqa: ANN401
 
 
 @kernel(parallel=True)
-def _scan(current: Array, initial: Array, kind: Kind, channels: int, units: int, out: Array) -> None:
-    """Fill ``out`` ``[T, pixels * units]`` from currents ``[T, pixels * channels]`` or ``[1, ...]``.
+def _scan(
+    current: Array, initial: Array, kind: Kind, channels: int, units: int, out: Array
+) -> None:
+    """Fill ``out`` ``[T, pixels * units]``.
 
     Args:
-        current: Currents.
+        current: ``[T, pixels * channels]``, or ``[1, ...]`` if it is constant.
         initial: First state before the first step ``[pixels * channels]``, or ``[0]`` for 0.
         kind: Which neurons.
         channels: Of a pixel.
@@ -150,7 +161,9 @@ def _scan(current: Array, initial: Array, kind: Kind, channels: int, units: int,
         if initial.size > 0:
             for pixel in range(last - first):
                 begin = (first + pixel) * channels
-                state[pixel * padded : pixel * padded + channels] = initial[begin : begin + channels]
+                state[pixel * padded : pixel * padded + channels] = initial[
+                    begin : begin + channels
+                ]
         for t in range(steps):
             line = 0 if constant else t * length
             for pixel in range(last - first):

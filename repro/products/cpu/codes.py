@@ -1,8 +1,8 @@
 """Sums of codes by counting bits on the CPU; see ``repro.products.codes``.
 
 The outputs of a group lie in the lanes of a vector: a word of spikes meets the words of 32 outputs
-at once, and what the two have in common is counted (`count_bits`, one instruction on processors with
-AVX-512 VPOPCNTDQ, a few on others). No sum depends on the number of threads: they are whole numbers.
+at once, and what the two have in common is counted (`count_bits`, one instruction where there is
+AVX-512 VPOPCNTDQ, a few elsewhere). Whole numbers do not depend on the number of threads.
 """
 
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import torch
 from numba import int32, prange
 from torch import Tensor
 
+from repro.device.compiled import kernel
 from repro.products.codes import PackedCodes, shifts_of
 from repro.products.cpu.spikes import rows_of, to_bits, unpack, words_of
 from repro.products.cpu.vector import (
@@ -22,7 +23,6 @@ from repro.products.cpu.vector import (
     cast,
     count_bits,
     item,
-    kernel,
     load,
     multiply,
     ones_in,
@@ -48,8 +48,8 @@ class Walk(NamedTuple):
         width: Of the input.
         words: Of a group's channels in a pixel.
         groups: Groups of channels.
-        taps: Of the kernel from left to right.
         rows: Of the kernel.
+        taps: Of the kernel from left to right.
         down: Stride of the rows.
         right: Stride in a row.
         above: Zeros above the maps.
@@ -255,7 +255,7 @@ def walk_of(spikes: PackedSpikes, codes: PackedCodes, geometry: Geometry) -> Wal
         ValueError: Spikes and codes are packed differently.
     """
     images, channels, height, width = spikes.shape
-    outputs, inner, *kernel = codes.shape
+    outputs, inner, rows, taps = codes.shape
     same = spikes.planes.dtype == codes.planes.dtype and spikes.groups == codes.groups
     if not same or channels != inner * codes.groups:
         raise ValueError(
@@ -264,9 +264,11 @@ def walk_of(spikes: PackedSpikes, codes: PackedCodes, geometry: Geometry) -> Wal
         )
     out_height, out_width = geometry.outputs(height, width)
     words = spikes.planes.shape[-1] // spikes.groups
-    sizes = (images, height, width, words, codes.groups, *kernel)
-    walked = (*geometry.stride, *geometry.padding, *geometry.dilation, out_height, out_width)
-    return Walk(*sizes, *walked, outputs // codes.groups, codes.planes.shape[-1])
+    return Walk(
+        *(images, height, width, words, codes.groups, rows, taps),
+        *(*geometry.stride, *geometry.padding, *geometry.dilation),
+        *(out_height, out_width, outputs // codes.groups, codes.planes.shape[-1]),
+    )
 
 
 def taps_inside(
@@ -307,7 +309,7 @@ def product(
     scale: Tensor,
     bias: Tensor | None,
 ) -> Tensor:
-    """Return the product; see ``repro.products.codes.product``."""
+    """Return the product; see ``repro.products.dispatch.product``."""
     walk = walk_of(spikes, codes, geometry)
     outputs = walk.groups * walk.outputs
     shape = (walk.images, walk.out_height, walk.out_width, outputs)
@@ -330,7 +332,7 @@ def product(
 
 
 def pack_codes(above: Tensor, known: tuple[int, ...], groups: int, bits: int) -> PackedCodes:
-    """Return codes as bits; see ``repro.products.codes.pack_codes``."""
+    """Return codes as bits; see ``repro.products.dispatch.pack_codes``."""
     outputs, inner, rows, taps = above.shape
     pixels, shifts, words = rows_of(above), shifts_of(known), -(-inner // bits)
     planes = torch.empty((PLANES, outputs * rows * taps, words), dtype=WORDS[bits])
@@ -347,7 +349,7 @@ def pack_codes(above: Tensor, known: tuple[int, ...], groups: int, bits: int) ->
 
 
 def unpack_codes(packed: PackedCodes, dtype: torch.dtype) -> Tensor:
-    """Return the codes; see ``repro.products.codes.unpack_codes``."""
+    """Return the codes; see ``repro.products.dispatch.unpack_codes``."""
     outputs, inner, rows, taps = packed.shape
     codes = torch.full(packed.shape, packed.least, dtype=dtype)
     for plane, shift in zip(packed.planes, packed.shifts, strict=True):

@@ -8,6 +8,7 @@ import torch
 from numba import int32, prange, uint64
 from torch import Tensor
 
+from repro.device.compiled import kernel
 from repro.products.cpu.vector import (
     add,
     bits_equal,
@@ -16,7 +17,6 @@ from repro.products.cpu.vector import (
     cast,
     clamp,
     from_bits,
-    kernel,
     load,
     load_first,
     shift_left,
@@ -125,7 +125,7 @@ def to_bits(rows: Tensor, channels: int, bits: int, planes: Tensor) -> int:
 
 
 def pack(numbers: Tensor, groups: int, bits: int) -> PackedSpikes | None:
-    """Return whole numbers as bits; see ``repro.products.spikes.pack``."""
+    """Return whole numbers as bits; see ``repro.products.dispatch.pack``."""
     rows = rows_of(numbers.detach())
     images, height, width, channels = rows.shape
     inner = channels // groups
@@ -139,7 +139,7 @@ def pack(numbers: Tensor, groups: int, bits: int) -> PackedSpikes | None:
 
 
 def unpack(packed: PackedSpikes, dtype: torch.dtype) -> Tensor:
-    """Return the numbers; see ``repro.products.spikes.unpack``."""
+    """Return the numbers; see ``repro.products.dispatch.unpack``."""
     images, channels, height, width = packed.shape
     rows = torch.empty((images, height, width, channels), dtype=dtype)
     inner = channels // packed.groups

@@ -1,12 +1,13 @@
 """Vectors in registers, for numba's kernels.
 
 numba leaves it to the compiler to find vector instructions in loops, and a sum over a block of
-outputs then goes through memory at every step. A value of the type ``Vector`` is a vector of LLVM's:
-it stays in registers, or in several of them where the processor's are shorter, and the compiler
+outputs then goes through memory at every step. A value of the type ``Vector`` is a vector of
+LLVM's: it stays in registers, several of them where the processor's are shorter, and the compiler
 chooses the instructions of whatever processor it finds (AVX2, AVX-512, Neon). Arrays are
 one-dimensional; where a number of lanes is asked for it is a constant.
 
 >>> import numpy as np
+>>> from repro.device.compiled import kernel
 >>> @kernel()
 ... def twice(numbers):
 ...     store(numbers, 1, add(load(numbers, 1, 4), load(numbers, 1, 4)))
@@ -25,16 +26,26 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-from repro.device.compiled import kernel
-
 __all__ = [
     *("add", "bit_and", "bits_at_least", "bits_equal", "bits_greater", "bits_set", "broadcast"),
     *("cast", "clamp", "count_bits"),
-    *("from_bits", "item", "kernel", "load", "load_first", "lowest_one", "multiply", "ones_in"),
+    *("from_bits", "item", "load", "load_first", "lowest_one", "multiply", "ones_in"),
     *("shift_left", "store", "store_first", "subtract", "where_at_least", "where_greater"),
 ]
 
 I32 = ir.IntType(32)
+
+
+def _built_in(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that kernels call and that writes LLVM's instructions itself."""
+    made: Callable[..., Any] = intrinsic(function)
+    return made
+
+
+def _with_constants(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the same of a function that is to see which numbers are constants."""
+    made: Callable[..., Any] = intrinsic(prefer_literal=True)(function)
+    return made
 
 
 class Vector(types.Type):
@@ -108,7 +119,7 @@ def _suffix(kind: Vector) -> str:
     return f"v{kind.lanes}{'f' if _is_float(kind) else 'i'}{kind.element.bitwidth}"
 
 
-@intrinsic(prefer_literal=True)
+@_with_constants
 def broadcast(typing: Any, number: Any, lanes: Any) -> Any:  # noqa: ANN401
     """Return a vector with the number in every lane."""
     kind = _of(number, lanes)
@@ -120,7 +131,7 @@ def broadcast(typing: Any, number: Any, lanes: Any) -> Any:  # noqa: ANN401
     return kind(number, lanes), code
 
 
-@intrinsic
+@_built_in
 def item(typing: Any, array: Any, at: Any) -> Any:  # noqa: ANN401
     """Return an element; unlike ``array[at]`` it never counts from the end."""
 
@@ -132,7 +143,7 @@ def item(typing: Any, array: Any, at: Any) -> Any:  # noqa: ANN401
     return array.dtype(array, at), code
 
 
-@intrinsic(prefer_literal=True)
+@_with_constants
 def load(typing: Any, array: Any, at: Any, lanes: Any) -> Any:  # noqa: ANN401
     """Return the elements of an array from ``at``."""
     kind = _of(array.dtype, lanes)
@@ -145,7 +156,7 @@ def load(typing: Any, array: Any, at: Any, lanes: Any) -> Any:  # noqa: ANN401
     return kind(array, at, lanes), code
 
 
-@intrinsic(prefer_literal=True)
+@_with_constants
 def load_first(typing: Any, array: Any, at: Any, lanes: Any, count: Any) -> Any:  # noqa: ANN401
     """Return the elements of an array from ``at`` in the first ``count`` lanes, 0 in the others."""
     kind = _of(array.dtype, lanes)
@@ -162,7 +173,7 @@ def load_first(typing: Any, array: Any, at: Any, lanes: Any, count: Any) -> Any:
     return kind(array, at, lanes, count), code
 
 
-@intrinsic
+@_built_in
 def store(typing: Any, array: Any, at: Any, vector: Any) -> Any:  # noqa: ANN401
     """Write a vector into an array from ``at``."""
 
@@ -175,7 +186,7 @@ def store(typing: Any, array: Any, at: Any, vector: Any) -> Any:  # noqa: ANN401
     return types.void(array, at, vector), code
 
 
-@intrinsic
+@_built_in
 def store_first(typing: Any, array: Any, at: Any, vector: Any, count: Any) -> Any:  # noqa: ANN401
     """Write the first ``count`` lanes of a vector into an array from ``at``."""
 
@@ -192,7 +203,9 @@ def store_first(typing: Any, array: Any, at: Any, vector: Any, count: Any) -> An
     return types.void(array, at, vector, count), code
 
 
-def _elementwise(name: str, of_floats: str | None, of_integers: str, doc: str) -> Callable[..., Any]:
+def _elementwise(
+    name: str, of_floats: str | None, of_integers: str, doc: str
+) -> Callable[..., Any]:
     """Return a function of two vectors of one type, by the names of LLVM's instructions."""
 
     def made(typing: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
@@ -205,8 +218,7 @@ def _elementwise(name: str, of_floats: str | None, of_integers: str, doc: str) -
 
     made.__name__ = made.__qualname__ = name
     made.__doc__ = doc
-    function: Callable[..., Any] = intrinsic(made)
-    return function
+    return _built_in(made)
 
 
 add = _elementwise("add", "fadd", "add", "Return ``a + b``.")
@@ -215,7 +227,7 @@ multiply = _elementwise("multiply", "fmul", "mul", "Return ``a * b``.")
 bit_and = _elementwise("bit_and", None, "and_", "Return ``a & b``.")
 
 
-@intrinsic
+@_built_in
 def shift_left(typing: Any, vector: Any, places: Any) -> Any:  # noqa: ANN401
     """Return a vector of whole numbers times two to the power of ``places``."""
 
@@ -226,7 +238,7 @@ def shift_left(typing: Any, vector: Any, places: Any) -> Any:  # noqa: ANN401
     return vector(vector, places), code
 
 
-@intrinsic
+@_built_in
 def count_bits(typing: Any, vector: Any) -> Any:  # noqa: ANN401
     """Return how many bits of each lane are set."""
 
@@ -236,7 +248,7 @@ def count_bits(typing: Any, vector: Any) -> Any:  # noqa: ANN401
     return vector(vector), code
 
 
-@intrinsic
+@_built_in
 def cast(typing: Any, vector: Any, dtype: Any) -> Any:  # noqa: ANN401
     """Return a vector in another type; of floats the whole part is kept, of integers the sign."""
     kind = Vector(dtype.dtype, vector.lanes)
@@ -259,7 +271,7 @@ def cast(typing: Any, vector: Any, dtype: Any) -> Any:  # noqa: ANN401
     return kind(vector, dtype), code
 
 
-@intrinsic
+@_built_in
 def clamp(typing: Any, vector: Any, greatest: Any) -> Any:  # noqa: ANN401
     """Return every lane brought between 0 and ``greatest``; 0 where it is NaN."""
 
@@ -296,7 +308,7 @@ def _comparison(name: str, sign: str, doc: str) -> tuple[Callable[..., Any], Cal
     choice.__name__ = choice.__qualname__ = f"where_{name}"
     bits.__doc__ = f"Return in which lanes {doc}, lane 0 in the lowest bit of 64."
     choice.__doc__ = f"Return ``x`` in the lanes where {doc}, ``y`` in the others."
-    return intrinsic(bits), intrinsic(choice)
+    return _built_in(bits), _built_in(choice)
 
 
 bits_greater, where_greater = _comparison("greater", ">", "``a > b``")
@@ -309,7 +321,7 @@ def _as_bits(builder: Any, mask: Any, lanes: int) -> Any:  # noqa: ANN401
     return bits if lanes == 64 else builder.zext(bits, ir.IntType(64))
 
 
-@intrinsic
+@_built_in
 def bits_equal(typing: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
     """Return which lanes are equal, lane 0 in the lowest bit of 64."""
 
@@ -320,7 +332,7 @@ def bits_equal(typing: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
     return (types.uint64(a, b), code) if a == b else None
 
 
-@intrinsic
+@_built_in
 def bits_set(typing: Any, vector: Any, place: Any) -> Any:  # noqa: ANN401
     """Return in which lanes of whole numbers the bit of a place is set, as ``bits_equal`` does."""
 
@@ -334,7 +346,7 @@ def bits_set(typing: Any, vector: Any, place: Any) -> Any:  # noqa: ANN401
     return types.uint64(vector, place), code
 
 
-@intrinsic(prefer_literal=True)
+@_with_constants
 def from_bits(typing: Any, word: Any, lanes: Any) -> Any:  # noqa: ANN401
     """Return the lowest bits of a whole number as a vector of 0 and 1, int32."""
     kind = _of(types.int32, lanes)
@@ -349,7 +361,7 @@ def from_bits(typing: Any, word: Any, lanes: Any) -> Any:  # noqa: ANN401
     return kind(word, lanes), code
 
 
-@intrinsic
+@_built_in
 def ones_in(typing: Any, word: Any) -> Any:  # noqa: ANN401
     """Return how many bits of a whole number are set."""
 
@@ -361,7 +373,7 @@ def ones_in(typing: Any, word: Any) -> Any:  # noqa: ANN401
     return types.int64(word), code
 
 
-@intrinsic
+@_built_in
 def lowest_one(typing: Any, word: Any) -> Any:  # noqa: ANN401
     """Return the place of the lowest bit that is set, of a whole number that is not 0."""
 

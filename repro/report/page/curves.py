@@ -6,8 +6,8 @@ from typing import Final
 
 from repro.cells import Cell
 from repro.report.page.figure import Figure
-from repro.report.page.folder import COLUMNS, RunFolder
 from repro.report.page.panel import Axis, Panel, Point, epochs_axis, linear, logarithmic
+from repro.report.page.trace import METRICS, Trace
 from repro.report.wording import NAMES, plural
 from repro.results.row import Row
 from repro.table import csv_text
@@ -22,28 +22,28 @@ PANELS: Final = (
 )
 
 
-def curves_figure(row: Row, folder: RunFolder) -> Figure:
+def curves_figure(row: Row, trace: Trace) -> Figure:
     """Return loss, accuracy, Lagrangian, CFS and g of a run over its epochs.
 
     A panel whose column the run does not have is left out: an FP32 run has no constraint.
     """
     name, title = f"curves-{row.key}", "Curves over the epochs"
-    if not folder.epochs:
-        return Figure(name, title, "", (), "", (folder.missing,))
+    if not trace.epochs:
+        return Figure(name, title, missing=(trace.missing,))
     panels = [
         panel
         for title_, columns, log in PANELS
-        if (panel := _panel(title_, columns, bool(log), row, folder.epochs)) is not None
+        if (panel := _panel(title_, columns, bool(log), row, trace.epochs)) is not None
     ]
     caption = (
         f"Epochs from 1; the vertical line is epoch {row.epoch_selected + 1}, picked on "
         "validation. A larger g means a narrower unconstrained window."
     )
-    zeros = sum(line.get("cfs") == 0 for line in folder.epochs)
+    zeros = sum(line.get("cfs") == 0 for line in trace.epochs)
     if zeros:
         caption += f" The score of {plural(zeros, 'epoch')} is 0, below any logarithmic axis."
-    known = [column for column in COLUMNS if any(column in line for line in folder.epochs)]
-    data = csv_text(known, ({**line, "epoch": int(line["epoch"]) + 1} for line in folder.epochs))
+    known = [column for column in METRICS if any(column in line for line in trace.epochs)]
+    data = csv_text(known, ({**line, "epoch": int(line["epoch"]) + 1} for line in trace.epochs))
     return Figure(name, title, caption, tuple(panels), data)
 
 
@@ -81,27 +81,27 @@ def _panel(
 
 
 def failure_figure(
-    name: str, rows: Sequence[Row], folders: Mapping[str, RunFolder], cells: Sequence[Cell]
+    name: str, rows: Sequence[Row], traces: Mapping[str, Trace], cells: Sequence[Cell]
 ) -> Figure:
     """Return the constraint failure score over the epochs: a panel per cell, a line per run.
 
     Args:
         name: Of the figure.
         rows: Rows of one tier.
-        folders: Run key -> what its folder holds.
+        traces: Run key -> its trace.
         cells: In the order of the panels; those without a quantised run are left out.
     """
     chosen = [row for row in rows if row.cfs_last is not None]
-    drawn = [row for row in chosen if points_of(folders[str(row.key)].epochs, "cfs")]
+    drawn = [row for row in chosen if points_of(traces[str(row.key)].epochs, "cfs")]
     panels = []
-    values = [v for row in drawn for _, v in points_of(folders[str(row.key)].epochs, "cfs")]
+    values = [v for row in drawn for _, v in points_of(traces[str(row.key)].epochs, "cfs")]
     for cell in cells:
         if mine := [row for row in drawn if row.key.cell == cell]:
-            panels.append(_failures(cell, mine, folders, logarithmic(values)))
+            panels.append(_failures(cell, mine, traces, logarithmic(values)))
     lines = [
         {"run": str(row.key), "epoch": int(line["epoch"]) + 1, "cfs": line.get("cfs")}
         for row in drawn
-        for line in folders[str(row.key)].epochs
+        for line in traces[str(row.key)].epochs
     ]
     missing = [str(row.key) for row in chosen if row not in drawn]
     said = (
@@ -120,11 +120,11 @@ def failure_figure(
     )
 
 
-def _failures(cell: Cell, rows: Sequence[Row], folders: Mapping[str, RunFolder], y: Axis) -> str:
-    last = max(len(folders[str(row.key)].epochs) for row in rows)
+def _failures(cell: Cell, rows: Sequence[Row], traces: Mapping[str, Trace], y: Axis) -> str:
+    last = max(len(traces[str(row.key)].epochs) for row in rows)
     panel = Panel(str(cell), epochs_axis(last), y, x_title="epoch")
     for row in rows:
-        points = points_of(folders[str(row.key)].epochs, "cfs")
+        points = points_of(traces[str(row.key)].epochs, "cfs")
         panel.line(points, row.precision, f"{row.key}: ends at {points[-1][1]:.2g}")
     for precision in dict.fromkeys(row.precision for row in rows):
         panel.key(precision, NAMES[precision])

@@ -11,22 +11,22 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from repro.cells import CELLS, SIMULATED, TIERS, Cell, Tier
+from repro.cells import CELLS, TIERS
 from repro.files import write_atomically
 from repro.provenance import versions
 from repro.report.linear_model import linear_models
-from repro.report.page.accuracy_memory import memory_figure
 from repro.report.page.curves import failure_figure
 from repro.report.page.figure import Figure
-from repro.report.page.folder import RunFolder, read_folder
+from repro.report.page.memory_panels import memory_figure
 from repro.report.page.run_view import Link, RunView, run_view
-from repro.report.publish import Hashes, simulated_tables, tier_tables
+from repro.report.page.trace import Trace, read_trace
+from repro.report.publish import tier_tables
 from repro.report.runs_csv import runs_csv
-from repro.report.summary import summary_sentences
-from repro.report.tier_rows import MARKS, Groups, grouped, marks
-from repro.report.weight_memory import MemoryByCell, memory_table
+from repro.report.summary import summary
+from repro.report.tier_rows import MARKS, Hashes, TierRows, is_stale
+from repro.report.weight_memory import memory_of_cells, memory_table
 from repro.report.wording import NOT_RUN, SCALE, SIMULATION, plural, signed_points
-from repro.results.published import UNKNOWN, Published
+from repro.results.published import UNKNOWN, PublishedNumbers
 from repro.results.row import Row
 from repro.table import Table
 
@@ -53,7 +53,7 @@ RUN_HEADER: Final = (
 
 @dataclass(frozen=True)
 class Part:
-    """The runs of one tier, on real or on simulated data.
+    """The runs of one tier and group of cells.
 
     Attributes:
         id: Of its place on the page.
@@ -62,7 +62,6 @@ class Part:
         findings: Sentences about what its runs show.
         figures: Of all runs together.
         tables: By the names of their files.
-        run_header: Columns of the list of runs.
         runs: What the page of each run shows, and its line in the list, without its name.
     """
 
@@ -72,43 +71,32 @@ class Part:
     findings: tuple[str, ...]
     figures: tuple[Figure, ...]
     tables: tuple[tuple[str, Table], ...]
-    run_header: tuple[str, ...]
     runs: tuple[tuple[RunView, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What the page is made of.
+def write_page(
+    tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, runs: Path, out: Path
+) -> Path:
+    """Write the page and return its path.
 
-    Attributes:
-        rows: Rows of all tiers.
+    Args:
+        tiers: See `all_tiers`.
         published: Published numbers.
-        memory: Computed memory of the paper's networks, see `memory_table`.
-        hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
         results: Folder of ``linear_*.json``.
         runs: Folder of run folders.
-    """
-
-    rows: Sequence[Row]
-    published: Sequence[Published]
-    memory: MemoryByCell
-    hashes: Hashes
-    results: Path
-    runs: Path
-
-
-def write_page(sources: Sources, out: Path) -> Path:
-    """Write the page and return its path.
+        out: The page.
 
     Raises:
         UserError: A damaged file in a run folder, or of a linear model.
     """
-    folders = {str(row.key): read_folder(row, sources.runs) for row in sources.rows}
+    rows = [row for tier in tiers for row in tier.rows]
+    traces = {str(row.key): read_trace(row, runs) for row in rows}
     parts = [
-        part
-        for tier in TIERS
-        for cells in (CELLS, SIMULATED)
-        if (part := _part(sources, folders, tier, cells)) is not None
+        _part(
+            tier, tier_tables(tier, published, linear_models(results, tier.tier)), published, traces
+        )
+        for tier in tiers
+        if tier.rows
     ]
     script = f"const LIGHT = {json.dumps(LIGHT)};\n{_read('script.js')}"
     styles = [palettes() + _read("style.css"), _read("chart.css")]
@@ -124,13 +112,14 @@ def write_page(sources: Sources, out: Path) -> Path:
             chart_style=styles[1],
             script=script,
             parts=parts,
-            facts=_facts(sources, folders),
-            not_run=_not_run(sources.rows),
-            memory=memory_table(sources.published, sources.memory),
+            run_header=RUN_HEADER,
+            facts=_facts(rows, tiers[0].hashes, traces),
+            not_run=_not_run(rows),
+            memory=memory_table(published, memory_of_cells()),
             marks=[*MARKS.items(), ("§", "a tier that is not the paper's")],
-            runs_csv=runs_csv(sources.rows, sources.hashes),
+            runs_csv=runs_csv(rows, tiers[0].hashes),
             footer=f"Made by cbp-qsnn {versions()['cbp_qsnn']} of "
-            f"{plural(len(sources.rows), 'row')}. An independent reproduction, not the authors' "
+            f"{plural(len(rows), 'row')}. An independent reproduction, not the authors' "
             "code. This file needs no network.",
         )
     )
@@ -138,44 +127,33 @@ def write_page(sources: Sources, out: Path) -> Path:
 
 
 def _part(
-    sources: Sources, folders: Mapping[str, RunFolder], tier: Tier, cells: Sequence[Cell]
-) -> Part | None:
-    """Return one part of the page, or None where it has no run."""
-    groups = grouped(sources.rows, tier, cells)
-    rows = [row for group in groups.values() for row in group]
-    if not rows:
-        return None
-    simulated = cells == SIMULATED
-    keys = [str(row.key) for row in sources.rows]
-    linear = linear_models(sources.results, tier)
-    if simulated:
-        tables = simulated_tables(sources.rows, tier, sources.hashes, linear)
-    else:
-        tables = tier_tables(sources.rows, sources.published, tier, sources.hashes, linear)
-    name = f"{'simulated-' * simulated}{tier}"
-    about = f"{SIMULATION} " if simulated else ""
+    tier: TierRows,
+    tables: Mapping[str, Table],
+    published: PublishedNumbers,
+    traces: Mapping[str, Trace],
+) -> Part:
+    """Return one part of the page."""
+    name = f"{tier.prefix.replace('_', '-')}{tier.tier}"
+    about = f"{SIMULATION} " if tier.prefix == "simulated_" else ""
     return Part(
         id=name,
-        title=f"{'Simulated events, ' * simulated}{tier} tier".capitalize(),
-        scale=f"{about}Scale: {SCALE[tier]}.",
-        findings=() if simulated else tuple(summary_sentences(sources.rows, tier)),
+        title=tier.scope.capitalize(),
+        scale=f"{about}Scale: {SCALE[tier.tier]}.",
+        findings=() if tier.prefix else tuple(summary(tier)),
         figures=(
-            memory_figure(sources.rows, sources.published, tier, cells, sources.hashes),
-            failure_figure(f"failure-{name}", rows, folders, cells),
+            memory_figure(tier, published),
+            failure_figure(f"failure-{name}", tier.rows, traces, tier.cells),
         ),
-        tables=tuple((f"{table}_{tier}", each) for table, each in tables.items()),
-        run_header=RUN_HEADER,
+        tables=tuple((f"{table}_{tier.tier}", each) for table, each in tables.items()),
         runs=tuple(
-            (
-                run_view(row, groups, folders[str(row.key)], sources.hashes, keys),
-                _run_line(row, groups, folders[str(row.key)], sources.hashes),
-            )
-            for row in rows
+            (run_view(row, tier, trace, traces.keys()), _run_line(row, tier, trace))
+            for row in tier.rows
+            for trace in [traces[str(row.key)]]
         ),
     )
 
 
-def _run_line(row: Row, groups: Groups, folder: RunFolder, hashes: Hashes) -> tuple[str, ...]:
+def _run_line(row: Row, tier: TierRows, trace: Trace) -> tuple[str, ...]:
     """Return the line of a run in the list of runs, without its name."""
     moved = row.difference_from_parent
     return (
@@ -183,19 +161,20 @@ def _run_line(row: Row, groups: Groups, folder: RunFolder, hashes: Hashes) -> tu
         "" if moved is None else signed_points(100 * moved),
         f"{100 * row.weights_only_bytes / row.fp32_bytes:.2f}",
         "" if row.cfs_last is None else f"{row.cfs_last:.2g}",
-        marks([row], groups, hashes).strip(),
-        folder.missing.split(":")[0] or "here",
+        tier.marks([row]).strip(),
+        trace.missing.split(":")[0] or "here",
     )
 
 
-def _facts(sources: Sources, folders: Mapping[str, RunFolder]) -> list[tuple[str, str, str]]:
+def _facts(
+    rows: Sequence[Row], hashes: Hashes, traces: Mapping[str, Trace]
+) -> list[tuple[str, str, str]]:
     """Return the numbers at the top: name, value, explanation."""
-    rows, hashes = sources.rows, sources.hashes
     real = {row.key.cell for row in rows if row.tier != "smoke"} & set(CELLS)
     tiers = [tier for tier in TIERS if any(row.tier == tier for row in rows)]
-    stale = sum(hashes.get(str(r.key)) != r.recipe_hash for r in rows) if hashes else UNKNOWN
+    stale = sum(bool(is_stale(row, hashes)) for row in rows) if hashes else UNKNOWN
     dirty = sum(row.git_dirty for row in rows)
-    here = sum(not folder.missing for folder in folders.values())
+    here = sum(not trace.missing for trace in traces.values())
     trained = sum(not row.key.is_conversion for row in rows)
     return [
         ("Runs", str(len(rows)), f"tiers: {', '.join(tiers) or 'none'}"),

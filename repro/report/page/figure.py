@@ -19,8 +19,8 @@ class Figure:
 
     name: str
     title: str
-    caption: str
-    panels: tuple[str, ...]
-    data: str
+    caption: str = ""
+    panels: tuple[str, ...] = ()
+    data: str = ""
     missing: tuple[str, ...] = ()
     small: bool = False

@@ -23,14 +23,14 @@ def firing_figure(row: Row, parent: Row | None) -> Figure:
     """
     name, title = f"firing-{row.key}", "Firing rates per layer"
     if row.precision == "ann":
-        return Figure(name, title, "", (), "", ("n/a: an ANN has no spikes",))
+        return Figure(name, title, missing=("n/a: an ANN has no spikes",))
     if row.firing_rates is None:
-        return Figure(name, title, "", (), "", (UNRECORDED,))
+        return Figure(name, title, missing=(UNRECORDED,))
     before = {} if parent is None or row.key.is_conversion else parent.firing_rates or {}
     missing: tuple[str, ...] = ()
     if not before and row.key.has_cbp_phase:
         missing = (f"Its parent {row.parent}: {UNRECORDED if parent else 'no row here'}.",)
-    layers = sorted(row.firing_rates, key=in_order)
+    layers = sorted(row.firing_rates, key=by_words_and_numbers)
     columns = [("parent", before), ("run", row.firing_rates)]
     lines = [
         {"layer": layer} | {f"spikes_per_neuron_and_step_{who}": r.get(layer) for who, r in columns}
@@ -49,10 +49,10 @@ def firing_figure(row: Row, parent: Row | None) -> Figure:
     )
 
 
-def in_order(name: str) -> list[tuple[int, str]]:
+def by_words_and_numbers(name: str) -> list[tuple[int, str]]:
     """Return what sorts layers as our networks have them: by name, numbers by value.
 
-    >>> sorted(["fc1", "conv10", "conv2"], key=in_order)
+    >>> sorted(["fc1", "conv10", "conv2"], key=by_words_and_numbers)
     ['conv2', 'conv10', 'fc1']
     """
     parts = re.findall(r"\d+|\D+", name)

@@ -6,8 +6,8 @@ from typing import Final
 from torch import Tensor
 
 from repro.report.page.figure import Figure
-from repro.report.page.folder import RunFolder
 from repro.report.page.panel import Axis, Panel, Point, area, drawing, number, tag
+from repro.report.page.trace import Trace
 from repro.report.wording import plural
 from repro.results.row import Row
 from repro.run.latent_histograms import CENTRES, EDGE, PER_SCALE, Latent
@@ -25,15 +25,13 @@ UNRECORDED: Final = "not recorded: the code that made this run kept no histogram
 UNQUANTISED: Final = "n/a: no layer of this run is quantised"
 
 
-def gathering_figures(row: Row, folder: RunFolder) -> list[Figure]:
+def gathering_figures(row: Row, trace: Trace) -> list[Figure]:
     """Return the histograms of a quantised run over the epochs, and layer by layer."""
     title = "Latent weights gather at the levels"
-    if row.precision not in LEVELS:
-        return [Figure(f"latent-{row.key}", title, "", (), "", (UNQUANTISED,))]
-    if folder.latent is None:
-        said = folder.missing or UNRECORDED
-        return [Figure(f"latent-{row.key}", title, "", (), "", (said,))]
-    return [_over_epochs(row, folder.latent, title), _by_layer(row, folder.latent)]
+    if row.precision in LEVELS and trace.latent is not None:
+        return [_over_epochs(row, trace.latent, title), _by_layer(row, trace.latent)]
+    why = UNQUANTISED if row.precision not in LEVELS else trace.missing or UNRECORDED
+    return [Figure(f"latent-{row.key}", title, missing=(why,))]
 
 
 def chosen(count: int, most: int = RIDGES) -> list[int]:

@@ -1,21 +1,29 @@
 """What the page of one run says: where its numbers come from, and what weakens them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from repro.cells import QUANTISED, Precision
+from repro.cells import QUANTISED
 from repro.report.page.curves import curves_figure
 from repro.report.page.figure import Figure
 from repro.report.page.firing import firing_figure
-from repro.report.page.folder import RunFolder
 from repro.report.page.gathering import gathering_figures
-from repro.report.tier_rows import Groups, difference, marks
-from repro.report.wording import CHANCE, NAMES, SCALE, SIMULATION, STEPS, in_order, with_interval
+from repro.report.page.trace import Trace
+from repro.report.tier_rows import Hashes, TierRows, difference, is_stale
+from repro.report.wording import (
+    CHANCE,
+    NAMES,
+    SCALE,
+    SIMULATION,
+    STEP_NAMES,
+    steps_in_order,
+    with_interval,
+)
+from repro.results.published import UNKNOWN
 from repro.results.row import Row, unpack_correct
 from repro.results.statistics import mcnemar_p, pair
 
-UNKNOWN: Final = "n/a"
 WEAK: Final = {
     "†": "stale: the recipe has changed since",
     "‡": "dirty: the tree had changes that were not committed",
@@ -40,55 +48,42 @@ class RunView:
         key: Name of the run.
         lead: One sentence about what it is.
         badges: Kind, empty or ``warn``, and words.
-        accuracy: Names and values; likewise ``paired``, ``memory``, ``origin`` and ``recipe``.
-        paired: Against parent and control.
-        memory: Weights and bytes.
-        origin: Commit, versions, device, data.
-        recipe: Every number of it.
+        pairs: Names and values of ``accuracy``, ``paired`` (against parent and control),
+            ``memory``, ``origin`` and ``recipe``.
         figures: In their order.
     """
 
     key: str
     lead: str
     badges: list[tuple[str, str]]
-    accuracy: Pairs
-    paired: Pairs
-    memory: Pairs
-    origin: Pairs
-    recipe: Pairs
+    pairs: dict[str, Pairs]
     figures: list[Figure]
 
 
-def run_view(
-    row: Row,
-    groups: Groups,
-    folder: RunFolder,
-    hashes: Mapping[str, str] | None = None,
-    keys: Sequence[str] = (),
-) -> RunView:
+def run_view(row: Row, tier: TierRows, trace: Trace, keys: Collection[str] = ()) -> RunView:
     """Return what the page of a run shows.
 
     Args:
         row: The run.
-        groups: All rows of its tier, see `repro.report.tier_rows.grouped`.
-        folder: Its run folder.
-        hashes: Run key -> hash of today's recipe; None leaves staleness unchecked.
+        tier: All rows of its tier.
+        trace: What its run folder holds.
         keys: Runs that have a page of their own, to link them.
     """
-    cell = row.key.cell
-    parent = _row_of(row, "ann" if row.key.is_conversion else "fp32", groups)
+    cell, parent = row.key.cell, tier.parent(row)
     return RunView(
         key=str(row.key),
         lead=f"{NAMES[row.precision]} {cell.network}, {cell}, T {_steps(row)}, seed {row.seed}",
-        badges=_badges(row, groups, hashes),
-        accuracy=list(_accuracy(row)),
-        paired=list(_paired(row, parent, _row_of(row, "fp32_control", groups), keys)),
-        memory=list(_memory(row)),
-        origin=list(_origin(row, hashes)),
-        recipe=[(name, str(value)) for name, value in flat(row.recipe)],
+        badges=_badges(row, tier),
+        pairs={
+            "accuracy": list(_accuracy(row)),
+            "paired": list(_paired(row, parent, tier.sibling(row, "fp32_control"), keys)),
+            "memory": list(_memory(row)),
+            "origin": list(_origin(row, tier.hashes)),
+            "recipe": [(name, str(value)) for name, value in flat(row.recipe)],
+        },
         figures=[
-            curves_figure(row, folder),
-            *gathering_figures(row, folder),
+            curves_figure(row, trace),
+            *gathering_figures(row, trace),
             firing_figure(row, parent),
         ],
     )
@@ -100,15 +95,7 @@ def _steps(row: Row) -> str:
     return str(ours) if ours == theirs else f"{ours} (the paper's {theirs})"
 
 
-def _row_of(row: Row, precision: Precision, groups: Groups) -> Row | None:
-    """Return the row of the same cell and seed at another precision, if it is here."""
-    if precision == row.precision:
-        return None
-    found = groups.get((row.key.cell, precision), [])
-    return next((other for other in found if other.seed == row.seed), None)
-
-
-def _badges(row: Row, groups: Groups, hashes: Mapping[str, str] | None) -> list[tuple[str, str]]:
+def _badges(row: Row, tier: TierRows) -> list[tuple[str, str]]:
     """Return the tier, and what weakens the run's numbers."""
     badges = [("", f"tier {row.tier}: {SCALE[row.tier]}")]
     if row.key.cell.simulated:
@@ -117,15 +104,15 @@ def _badges(row: Row, groups: Groups, hashes: Mapping[str, str] | None) -> list[
         badges.append(("warn", "§ not comparable with published numbers"))
     if row.data != row.key.cell.dataset:
         badges.append(("warn", f"read {row.data}, not {row.key.cell.dataset}"))
-    found = marks([row], groups, hashes)
+    found = tier.marks([row])
     return badges + [("warn", f"{mark} {words}") for mark, words in WEAK.items() if mark in found]
 
 
 def _accuracy(row: Row) -> Iterator[tuple[str, str]]:
     """Yield the accuracy three ways, that of the file, and the CFS."""
     if row.conversion is not None:
-        for step in in_order(row.conversion):
-            yield STEPS.get(step, step), _percent(row.conversion[step])
+        for step in steps_in_order(row.conversion):
+            yield STEP_NAMES[step], _percent(row.conversion[step])
     else:
         done = row.epochs_done
         yield (
@@ -150,7 +137,7 @@ def _percent(fraction: float) -> str:
 
 
 def _paired(
-    row: Row, parent: Row | None, control: Row | None, keys: Sequence[str]
+    row: Row, parent: Row | None, control: Row | None, keys: Collection[str]
 ) -> Iterator[tuple[str, str | Link]]:
     """Yield the paired test against the parent, and against the control."""
     if row.parent is None:
@@ -158,10 +145,9 @@ def _paired(
         return
     yield "parent", Link(row.parent) if row.parent in keys else f"{row.parent}, not on this page"
     if row.difference_from_parent is not None and row.mcnemar_p is not None:
-        # The intervals want the parent's own images; the counts stand in the row.
-        same = parent is not None and parent.data_checksum == row.data_checksum
-        same = same and parent is not None and parent.accuracy_file == row.accuracy_parent
-        if same and parent is not None and parent.test_images == row.test_images:
+        # The interval requires the parent's own images; the counts stand in the row.
+        here = (row.data_checksum, row.accuracy_parent, row.test_images)
+        if parent and (parent.data_checksum, parent.accuracy_file, parent.test_images) == here:
             yield "this run minus parent", f"{with_interval(difference([parent], [row]))} points"
         else:
             points = f"{100 * row.difference_from_parent:+.2f} points"
@@ -201,10 +187,9 @@ def _memory(row: Row) -> Iterator[tuple[str, str]]:
     yield "saved file", f"{row.file_bytes:,} bytes, measured"
 
 
-def _origin(row: Row, hashes: Mapping[str, str] | None) -> Iterator[tuple[str, str]]:
+def _origin(row: Row, hashes: Hashes) -> Iterator[tuple[str, str]]:
     """Yield commit, recipe, versions, device and data."""
-    today = None if hashes is None else hashes.get(str(row.key))
-    state = "not checked" if hashes is None else "today's" if today == row.recipe_hash else "stale"
+    state = {None: "not checked", False: "today's", True: "stale"}[is_stale(row, hashes)]
     yield "command", row.key.command()
     yield "commit", f"{row.git_sha}, {'tree with changes' if row.git_dirty else 'clean tree'}"
     yield "recipe", f"hash {row.recipe_hash}, {state}"
