@@ -19,12 +19,10 @@ from torch.optim import Optimizer
 from repro.cbp.layers import (
     Scale,
     find_layers,
-    levels_of,
     plan,
     prepare,
     prepared_layers,
 )
-from repro.cbp.levels import Levels
 from repro.cbp.loop import CbpLoop, Loop, freeze_but, make_settings
 from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.cbp.selection import LevelChoice
@@ -145,6 +143,22 @@ class PhaseCallback(Callback, ABC):
         elif before is not None and before.is_of(self._loop.weights):
             self._loop.load_state_dict(before.state_dict())  # a second fit goes on from the first
 
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401  (Lightning's signature)
+        batch_idx: int,
+    ) -> None:
+        """End an epoch that was resumed behind its last batch: Lightning does not."""
+        if batch_idx == 0 and self.loop.epoch_steps:
+            self._end_epoch()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the last epoch if it was resumed behind its last batch."""
+        if self.loop.epoch_steps:
+            self._end_epoch()
+
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that there are gradients; clip while they are scaled, where that is asked for."""
         self._has_gradients = True
@@ -179,8 +193,11 @@ class PhaseCallback(Callback, ABC):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Apply Algorithm 1's rule; every process sees the same mean Lagrangian."""
-        self.report = {f"cbp/{name}": value for name, value in self.loop.end_epoch().items()}
+        self._end_epoch()
         pl_module.log_dict(self.report, sync_dist=True)  # equal already; else Lightning warns
+
+    def _end_epoch(self) -> None:
+        self.report = {f"cbp/{name}": value for name, value in self.loop.end_epoch().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the loop."""
@@ -207,11 +224,7 @@ class Cbp(PhaseCallback):
     What is asked of the module is what DistributedDataParallel asks: the mean over the processes
     of ``training_step``'s loss is the loss of the whole batch.
 
-    Attributes:
-        layers: Levels of the prepared layers by name, from ``setup`` on.
     """
-
-    layers: dict[str, Levels]
 
     @property
     def multipliers(self) -> Multipliers:
@@ -221,13 +234,9 @@ class Cbp(PhaseCallback):
 
     def choose(self, module: LightningModule) -> dict[str, tuple[Tensor, Tensor]]:
         """Prepare the layers, unless an earlier fit has; return latent weights and levels."""
-        self.layers = levels_of(module) or prepare(
-            module,
-            self.levels,
-            **self.choice,
-            scale=self.scale,
-            arithmetic=self.settings.arithmetic,
-        )
+        if not prepared_layers(module):
+            arithmetic = self.settings.arithmetic
+            prepare(module, self.levels, **self.choice, scale=self.scale, arithmetic=arithmetic)
         return {name: (latent, q.values) for name, (latent, q) in prepared_layers(module).items()}
 
     def make_loop(

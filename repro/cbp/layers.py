@@ -205,6 +205,8 @@ def convert(network: nn.Module) -> dict[str, Levels]:
     for name, (_, quantiser) in prepared_layers(network).items():
         layer = network.get_submodule(name)
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        parameters = layer._parameters  # the weight first again, as it was
+        parameters |= {key: parameters.pop(key) for key in list(parameters) if key != "weight"}
         if isinstance(layer, codes.CodesLayer | spikes_bf16.SpikesBf16Layer):
             replace_(network, layer, plain_again(layer))
         converted[name] = quantiser.layer_levels

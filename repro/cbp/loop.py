@@ -44,6 +44,7 @@ class Loop:
         rule: When an ascent is due.
         settings: Numbers of Algorithm 1.
         optimizer: Steps the weights.
+        epoch_steps: Steps since the last end of an epoch.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class Loop:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sum = torch.zeros((), dtype=dtype, device=device)  # of the Lagrangian, undecided
         self._epoch_sum = torch.zeros_like(self._sum)
-        self._steps = self._ascents = 0  # since the last decision; since the epoch's start
+        self._steps = 0  # since the last decision
+        self.epoch_steps = self._ascents = 0
         self._penalty: float | Tensor | None = None  # of the step under way
 
     def is_of(self, weights: Mapping[str, Tensor]) -> bool:
@@ -132,6 +134,7 @@ class Loop:
         for name, weight in self.weights.items():
             weight.clamp_(-self.bounds[name], self.bounds[name])  # type: ignore[arg-type]
         self._steps += 1
+        self.epoch_steps += 1
         if self._steps == self.settings.period:
             self._decide()
 
@@ -179,7 +182,7 @@ class Loop:
         own = self._figures(_mean(self._epoch_sum))
         figures = {**own, "g": float(self.rule.g), "ascended": float(self._ascents)}
         self._epoch_sum.zero_()
-        self._ascents = 0
+        self.epoch_steps = self._ascents = 0
         self._warned = False
         return figures
 
@@ -194,6 +197,7 @@ class Loop:
             "sum": self._sum.clone(),
             "epoch_sum": self._epoch_sum.clone(),
             "steps": self._steps,
+            "epoch_steps": self.epoch_steps,
             "ascents": self._ascents,
             "bounds": dict(self.bounds),
         }
@@ -208,7 +212,8 @@ class Loop:
         try:
             self._sum.copy_(state["sum"])
             self._epoch_sum.copy_(state["epoch_sum"])
-            self._steps, self._ascents = int(state["steps"]), int(state["ascents"])
+            self._steps, self.epoch_steps = int(state["steps"]), int(state["epoch_steps"])
+            self._ascents = int(state["ascents"])
             for name, bound in state["bounds"].items():
                 device = self.weights[name].device
                 self.bounds[name] = bound.to(device) if isinstance(bound, Tensor) else bound

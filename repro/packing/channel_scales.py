@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
+from repro.errors import UserError
 
 SUFFIX: Final = ".scales"  # of the name of a weight: its tensor of scales
 _INTEGERS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of a weight
@@ -25,7 +26,7 @@ def split(
         layers: Levels by tensor name, every name one of ``state``.
 
     Raises:
-        ValueError: A weight is not bit for bit a level of its channel, or the scales do not fit it.
+        UserError: A weight is not bit for bit a level of its channel, or the scales do not fit it.
     """
     plain, scales, single = dict(state), dict[str, Tensor](), dict[str, LayerLevels]()
     for name, levels in layers.items():
@@ -36,7 +37,7 @@ def split(
         plain[name] = _unscaled(name, state[name], levels)
         single[name] = LayerLevels(levels.levels, 1.0)
     if taken := sorted(scales.keys() & plain.keys()):
-        raise ValueError(f"{taken} are names of tensors: scales need these names, rename them")
+        raise UserError(f"{taken} are names of tensors: scales need these names, rename them")
     return plain | scales, single
 
 
@@ -45,12 +46,12 @@ def _scales_of(name: str, weight: Tensor, levels: ChannelLevels) -> Tensor:
     scales = torch.tensor(levels.scales, dtype=weight.dtype)
     usable = bool((scales > 0).all() & scales.isfinite().all())
     if weight.dim() == 0 or weight.shape[0] != len(scales) or not usable:
-        raise ValueError(
+        raise UserError(
             f"{name}, shape {tuple(weight.shape)}, has {len(scales)} scales: one above 0 is needed "
             "for each place along the first axis"
         )
     if tuple(scales.tolist()) != levels.scales:
-        raise ValueError(f"{name}: scales are not exact in {weight.dtype}: round them first")
+        raise UserError(f"{name}: scales are not exact in {weight.dtype}: round them first")
     return scales
 
 
@@ -62,7 +63,7 @@ def _unscaled(name: str, weight: Tensor, levels: ChannelLevels) -> Tensor:
     integer = _INTEGERS[weight.element_size()]  # compare bits: -0.0 is not the level 0.0
     strangers = values.gather(1, above).view(integer) != rows.view(integer)
     if count := int(strangers.sum()):
-        raise ValueError(
+        raise UserError(
             f"{name}: {count} of {rows.numel()} weights are not levels {levels.levels} of their "
             "channel: convert the network before packing it"
         )

@@ -116,10 +116,21 @@ def pack(
         metadata: What the reader should know: run key, commit, recipe hash.
 
     Raises:
-        ValueError: A weight is not bit for bit a level, a name or a data type is unknown, the
-            levels are unusable.
-        UserError: The file cannot be written.
+        UserError: A weight is not bit for bit a level, a name or a data type is unknown, the
+            levels are unusable, or the file cannot be written.
     """
+    parts = encoded(network, levels, metadata)
+    with replacing(Path(path)) as file:
+        file.writelines(parts)
+    return sum(memoryview(part).nbytes for part in parts)
+
+
+def encoded(
+    network: nn.Module | Mapping[str, Tensor],
+    levels: Mapping[str, Levels],
+    metadata: Mapping[str, str] | None = None,
+) -> list[bytearray | memoryview]:
+    """Return what `pack` would write, in parts; arguments and errors are the same."""
     state = network.state_dict() if isinstance(network, nn.Module) else network
     of_layers = {f"{name}.weight" for name in levels} & state.keys()
     layers = {
@@ -136,25 +147,25 @@ def pack(
         for name in sorted(state, key=lambda name: (-widths[name], name))
     }
     header = _header(state, single, payload, dict(metadata or {}), by_channel)
-    parts = [codes.data for codes in payload.values()]
-    digest = hashlib.sha256(header)
+    parts: list[bytearray | memoryview] = [header, *(codes.data for codes in payload.values())]
+    digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
     header[_DIGEST] = digest.hexdigest().encode()
-    with replacing(Path(path)) as file:
-        file.writelines([header, *parts])
-    return len(header) + sum(part.nbytes for part in parts)
+    return parts
 
 
 def _check(state: Mapping[str, Tensor], layers: Mapping[str, Levels]) -> None:
-    """Raise ValueError for names and data types that cannot be stored, and unusable levels."""
+    """Raise UserError for names and data types that cannot be stored, and unusable levels."""
     if unknown := sorted(set(layers) - set(state)):
-        raise ValueError(f"levels for {unknown}, but the state dict has only {list(state)}")
+        raise UserError(f"levels for {unknown}, but the state dict has only {list(state)}")
     for name, tensor in state.items():
-        if name == "__metadata__" or tensor.dtype not in _DTYPE_NAMES:
-            raise ValueError(
-                f"{name}, {tensor.dtype}, cannot be stored: a packed file holds"
-                f" {', '.join(_DTYPES)} under any name but __metadata__"
+        kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided
+        if name == "__metadata__" or kind not in _DTYPE_NAMES or not plain or tensor.is_meta:
+            raise UserError(
+                f"{name}, {kind}, cannot be stored: a packed file holds tensors of "
+                f"{', '.join(_DTYPES)} under any name but __metadata__"
             )
     for name, levels in layers.items():
         dtype = state[name].dtype
@@ -163,7 +174,7 @@ def _check(state: Mapping[str, Tensor], layers: Mapping[str, Levels]) -> None:
         scale = levels.scale if isinstance(levels, LayerLevels) else min(levels.scales, default=1)
         usable = ascending and 2 <= len(levels.levels) <= 256 and scale > 0
         if not (usable and dtype.is_floating_point):
-            raise ValueError(
+            raise UserError(
                 f"{name}, {dtype}: levels {levels.levels} times scale {scale} must be 2 to"
                 " 256 finite ascending values of a floating-point type, the scale above 0"
             )
@@ -189,7 +200,7 @@ def _encode(name: str, tensor: Tensor, levels: LayerLevels | None) -> Bytes:
         strangers += len(chunk) - int(np.count_nonzero(known))
         encode(index, bits, packed[start * bits // 8 :])
     if strangers:
-        raise ValueError(
+        raise UserError(
             f"{name}: {strangers} of {len(words)} weights are not levels"
             f" {levels.values(tensor.dtype).tolist()}: convert the network before packing it"
         )

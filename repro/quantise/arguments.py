@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from repro.cbp.settings import CbpSettings, Clip, Trained, require_positive
 from repro.errors import UserError
 
 
@@ -33,6 +34,8 @@ class QuantiseArguments:
             epochs, as in the paper.
         clip: Clip gradients by value, by norm, or not.
         clip_at: Bound of that.
+        weight_bound: Latent weights are clamped to plus or minus this; by default 10 times the
+            largest level of each layer (the paper: 1).
         train: All parameters, or the quantised weights alone.
         seed: Seed of the model, the order of batches and all else that draws random numbers.
         out: Packed file to write; beside it a folder of the same name and .run holds the state.
@@ -52,22 +55,18 @@ class QuantiseArguments:
     epochs: int = 10
     multiplier_lr: float = 0.01
     p_max: int | None = None
-    clip: Literal["value", "norm", "none"] = "value"
+    clip: Clip = "value"
     clip_at: float = 1.0
-    train: Literal["all", "quantised"] = "all"
+    weight_bound: float | None = None
+    train: Trained = "all"
     seed: int = 0
     out: Path | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is wrong whatever the network is."""
-        if self.epochs < 1 or (self.p_max is not None and self.p_max < 1):
-            raise UserError(f"epochs is {self.epochs}, p_max {self.p_max}: give 1 or more")
-        if not 0 <= self.multiplier_lr < float("inf") or not self.clip_at > 0:
-            raise UserError(
-                f"multiplier_lr is {self.multiplier_lr}, clip_at {self.clip_at}: give 0 or more, "
-                "and more than 0"
-            )
+        require_positive(self, "epochs")
+        assert self.settings
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed}: give 0 to 4294967295")
         if self.dry_run:
@@ -82,9 +81,16 @@ class QuantiseArguments:
             raise UserError(f"{self.out} is checkpoint and out: give another --out")
 
     @property
-    def waits(self) -> int:
-        """Epochs after which the multipliers ascend at the latest."""
-        return self.p_max if self.p_max is not None else max(1, self.epochs // 5)
+    def settings(self) -> CbpSettings:
+        """Numbers of CBP."""
+        return CbpSettings(
+            multiplier_lr=self.multiplier_lr,
+            p_max=max(1, self.epochs // 5) if self.p_max is None else self.p_max,
+            clip=self.clip,
+            clip_at=self.clip_at,
+            weight_bound=self.weight_bound,
+            train=self.train,
+        )
 
     def level_choice(self) -> str | dict[str, str]:
         """Return one level set, or level sets by pattern.

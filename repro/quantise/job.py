@@ -52,6 +52,10 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
     if state is not None:
         load_into(module, state, str(job.checkpoint))
     planned = plan(module, **choice(job))
+    untrained = fresh_module(job)
+    load_into(untrained, module.state_dict(), job.model)
+    prepare(untrained, **choice(job))
+    packing.encoded(untrained, convert(untrained))  # what no file can hold is refused here
     if job.dry_run:
         return plan_in_words(module, planned, width)
     assert job.out is not None
@@ -63,11 +67,11 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
         if (done := finished(folder, job.out)) is not None:
             return done
         print(plan_in_words(module, planned, width), flush=True)
-        trained = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         before = measure(module, data)
-        rounded = measure_rounded(job, trained, data) if before else {}
+        rounded = measure(untrained, data) if before else {}
         levels = train(module, data, job, folder)
-        size = write(job, module, levels)
+        named = {"model": job.model, "model_args": " ".join(job.model_args)}
+        size = packing.pack(job.out, module, levels, named | {"levels": "; ".join(job.levels)})
         again = read_back(job, module)
         after = measure(again, data)
         text = summary(job, size, memory_in_words(again, levels), before, rounded, after)
@@ -168,14 +172,7 @@ def train(
     module: LightningModule, data: LightningDataModule, job: QuantiseArguments, folder: Path
 ) -> dict[str, Levels]:
     """Train with CBP to the last epoch; leave plain layers that hold levels, return the levels."""
-    cbp = Cbp(
-        multiplier_lr=job.multiplier_lr,
-        p_max=job.waits,
-        clip=job.clip,
-        clip_at=job.clip_at,
-        train=job.train,
-        **choice(job),
-    )
+    cbp = Cbp(settings=job.settings, **choice(job))
     last = folder / "last.ckpt"
     seed_everything(job.seed, verbose=False)
     trainer = quiet_trainer(
@@ -203,22 +200,6 @@ def quiet_trainer(**fields: Any) -> Trainer:  # noqa: ANN401  (arguments of Trai
         num_sanity_val_steps=0,
         **(quiet | fields),
     )
-
-
-def write(job: QuantiseArguments, module: LightningModule, levels: dict[str, Levels]) -> int:
-    """Write the packed file; return its size in bytes."""
-    assert job.out is not None
-    named = {
-        "model": job.model,
-        "model_args": " ".join(job.model_args),
-        "levels": "; ".join(job.levels),
-    }
-    try:
-        return packing.pack(job.out, module, levels, named)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"the model cannot be packed: {in_words(error)}") from error
 
 
 def read_back(job: QuantiseArguments, module: LightningModule) -> LightningModule:
@@ -254,17 +235,6 @@ def measure(module: LightningModule, data: LightningDataModule) -> Metrics:
             found = getattr(trainer, act)(module, datamodule=data, verbose=False)
             return {name: float(value) for part in found for name, value in part.items()}
     return {}
-
-
-def measure_rounded(
-    job: QuantiseArguments, trained: dict[str, Tensor], data: LightningDataModule
-) -> Metrics:
-    """Return what the module logs when the weights are rounded to the levels without training."""
-    module = fresh_module(job)
-    load_into(module, trained, job.model)
-    prepare(module, **choice(job))
-    convert(module)
-    return measure(module, data)
 
 
 def summary(

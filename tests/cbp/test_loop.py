@@ -208,9 +208,7 @@ def test_a_plain_loop_is_the_callback_bit_for_bit(case: Case) -> None:
     )
     assert all(torch.equal(*pair) for pair in states)
     assert callback.multipliers.multipliers["net.2"].any()
-    assert convert(loop.net) == {
-        name.removeprefix("net."): levels for name, levels in callback.layers.items()
-    }
+    assert list(convert(loop.net).values()) == list(convert(expected).values())
 
 
 @pytest.mark.parametrize("name", ["plain", "decisions by steps"])

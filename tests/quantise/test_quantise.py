@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +57,20 @@ class Untrained(Model):
 
 class Plain(nn.Linear):
     pass
+
+
+class Counts(Model):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.zeros(3, dtype=torch.int16))
+
+
+class Extra(Model):
+    def get_extra_state(self):
+        return {"seen": 3}
+
+    def set_extra_state(self, state):
+        pass
 
 
 class Data(LightningDataModule):
@@ -207,6 +222,7 @@ def test_a_dry_run_prints_layers_and_memory_and_writes_nothing(
         ("--data own_net:Model", "makes a Model: give a LightningDataModule"),
         ("--data own_net:NoBatches", "own_net:NoBatches has no train_dataloader"),
         ("--model own_net:Untrained", "own_net:Untrained has no training_step"),
+        ("--weight-bound 0", "weight_bound is 0.0"),
         ("--checkpoint absent.ckpt", "absent.ckpt is no file"),
         ("--checkpoint own_net.py", "own_net.py cannot be read without running pickled code"),
         ("--checkpoint noise.safetensors", "is no safetensors file, or damaged"),
@@ -215,7 +231,7 @@ def test_a_dry_run_prints_layers_and_memory_and_writes_nothing(
         ("--levels binary ternary", "give one level set, or pattern=levels each time"),
         ("--levels conv*=binary", "levels for 'conv*' concern no layer"),
         ("--layers conv*", "no convolution or linear layer named ['conv*']; there are ['features"),
-        ("--exclude features.2 head.2", "leaves no layer"),
+        ("--exclude features.2 head.2", "no layer is left"),
         ("--epochs 0", "epochs is 0"),
         ("--multiplier-lr nan", "multiplier_lr is nan"),
         ("--scale row", "invalid choice"),
@@ -232,8 +248,13 @@ def test_bad_input_is_one_line(
     assert wrong in told
 
 
-def test_what_is_left_out_is_asked_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_or_no_file_can_hold_is_told_before_training(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "no data: give --data" in refused("--model own_net:Model --out a", capsys)
+    for name, wrong in (("Counts", "table, torch.int16"), ("Extra", "_extra_state, dict")):
+        told = refused(f"--model own_net:{name} --data own_net:Data --out a", capsys)
+        assert f"{wrong}, cannot be stored: a packed file holds tensors of F64" in told
     told = refused("--model own_net:Model --data own_net:Data", capsys)
     assert "no file to write: give --out" in told
 
@@ -266,13 +287,41 @@ def test_checkpoints_of_every_kind_give_the_same_start(
     torch.save(module.state_dict(), "state.pt")
     save_file(module.state_dict(), "state.safetensors")
     packing.pack("packed.safetensors", module.state_dict(), {})
+    state = module.state_dict()
+    forms: dict[str, Any] = {
+        "model": {"model": state, "epoch": 3, "optimizer": {"state": {}, "lr": torch.ones(())}},
+        "own_name": {"snn": state, "best": torch.ones(())},
+        "two": {"ema": {n: t + 1 for n, t in state.items()}, "net": state},
+        "ddp": {f"module.{name}": tensor for name, tensor in state.items()},
+        "compiled": {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
+        "inside": {
+            name.replace("features.", "features._orig_mod."): t for name, t in state.items()
+        },
+        "both": {"state_dict": {f"module.net.{name}": tensor for name, tensor in state.items()}},
+    }
+    for name, form in forms.items():
+        torch.save(form, f"{name}.pt")
     texts = {
         command(f"--model own_net:Model --dry-run --checkpoint {name}", capsys)
-        for name in ("whole.ckpt", "state.pt", "state.safetensors", "packed.safetensors")
+        for name in (
+            *("whole.ckpt", "state.pt", "state.safetensors", "packed.safetensors"),
+            *(f"{name}.pt" for name in forms),
+        )
     }
     other = command("--model own_net:Model --dry-run --checkpoint parent.safetensors", capsys)
     assert len(texts) == 1
     assert other not in texts
+    for form, wrong in (
+        ({"a": state, "b": state}, "holds a, b, and none or several of these are state dicts"),
+        ({"net": 3}, "holds net, and none"),
+        ([1, 2], "holds a list: give a state dict"),
+        ({"w": torch.ones(2)}, "it has 1 tensors of 13; it lacks features.0.bias, features.0.we"),
+        ({**state, "more": torch.ones(2)}, "14 tensors of 13; the model has no more"),
+        ({**state, "last.bias": torch.ones(2)}, "size mismatch for last.bias"),
+    ):
+        torch.save(form, "wrong.pt")
+        told = refused("--model own_net:Model --dry-run --checkpoint wrong.pt", capsys)
+        assert wrong in told
     torch.save({"net": module}, "pickled.ckpt")
     told = refused("--model own_net:Model --dry-run --checkpoint pickled.ckpt", capsys)
     assert "without running pickled code" in told
