@@ -20,8 +20,6 @@ from repro.products.layer import Coded, CodedLayer, StandIn, computes_as_torch
 class CodesLayer(CodedLayer, StandIn):
     """A layer whose weight is parametrised by a ``Quantiser``."""
 
-    _made: tuple[int, int, Coded] | None = None
-
     def latent(self) -> Tensor:
         """Return the latent weight."""
         chain: Any = self.parametrizations["weight"]  # type: ignore[index]
@@ -48,15 +46,10 @@ class CodesLayer(CodedLayer, StandIn):
         with torch.no_grad():
             return self.maps_of(quantise(self.latent(), self.quantiser.values))
 
-    def coded(self) -> Coded:
-        """Return the codes of the latent weight, made again when it has changed."""
-        latent = self.latent()
-        if self._made is None or self._made[:2] != (id(latent), latent._version):
-            self._made = id(latent), latent._version, self._coded(latent)
-        return self._made[2]
-
     @torch.no_grad()
-    def _coded(self, latent: Tensor) -> Coded:
+    def coded(self) -> Coded:
+        """Return the codes of the latent weight as it is now."""
+        latent = self.latent()
         known, unit = whole_levels(self.quantiser)
         above = torch.tensor([code - min(known) for code in known], dtype=torch.uint8)
         found = self.maps_of(stand_ins(latent, self.quantiser.values, above))

@@ -33,6 +33,7 @@ from repro.memory import packed_bytes
 from repro.neurons.layer import NeuronLayer
 from repro.neurons.observe import observed
 from repro.products.dispatch import unpack
+from repro.products.layer import plain_kind
 from repro.products.spikes import PackedSpikes
 
 PICOJOULE_AC: Final = 0.9
@@ -315,7 +316,7 @@ class _Probe:
         own = packed_bits(layer) or 8 * weight.element_size()
         return LayerCost(
             name=name,
-            kind=type(layer).__name__,
+            kind=plain_kind(layer).__name__,
             weights=weight.numel(),
             bits=bits.get(name, own),
             passes=seen.samples / images,

@@ -28,13 +28,20 @@ from repro.packing.bits import decode
 from repro.products.codes import level_codes
 from repro.products.dispatch import pack_codes, unpack_codes
 from repro.products.geometry import geometry_of
-from repro.products.layer import Coded, CodedLayer, computes_as_torch, like, replace_
+from repro.products.layer import (
+    Coded,
+    CodedLayer,
+    StandIn,
+    computes_as_torch,
+    replace_,
+    standing_in,
+)
 from repro.products.spikes import word_bits
 
 INTEGERS: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-class PackedLayer(CodedLayer):
+class PackedLayer(CodedLayer, StandIn):
     """A layer whose weight is kept as bits.
 
     Attributes:
@@ -202,7 +209,7 @@ def _put_packed(
         parametrize.register_parametrization(module, attribute, parametrisation, unsafe=True)
         loaded.decoded[name] = codes.nbytes
         return
-    layer = like(module, kind)
+    layer = standing_in(module, kind)
     del layer._parameters[attribute]
     layer.packed_weight = _coded(codes, tensor, layer)
     layer.packed_from, layer.strides = tensor, dense

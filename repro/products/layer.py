@@ -188,7 +188,11 @@ def _own(value: object) -> object:
 
 
 class StandIn(SpikeLayer):
-    """A layer that stands where one of another class stood, which ``plain_again`` gives back."""
+    """A layer that stands where one of another class stood, which ``plain_again`` gives back.
+
+    Attributes:
+        plain_kind: That class.
+    """
 
     plain_kind: type[nn.Module]
 
@@ -198,6 +202,11 @@ def standing_in(layer: nn.Module, kind: type[StandInKind]) -> StandInKind:
     made = like(layer, kind)
     made.plain_kind = type(layer)
     return made
+
+
+def plain_kind(layer: nn.Module) -> type[nn.Module]:
+    """Return the class of a layer, or of the layer in whose place it stands."""
+    return layer.plain_kind if isinstance(layer, StandIn) else type(layer)
 
 
 def plain_again(layer: StandIn) -> nn.Module:

@@ -6,7 +6,6 @@ beside it compute, operation by operation. `counted` has the currents from the l
 of outputs after the other, all time steps of it at once, so that no current is ever in memory.
 """
 
-import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -268,6 +267,11 @@ def units_of(spikes: PackedSpikes) -> Array:
     return array
 
 
+def units_of_pixel(spikes: PackedSpikes) -> int:
+    """Return how many of those parts a pixel has."""
+    return spikes.planes.shape[-1] * max(1, spikes.bits // 32)
+
+
 def scan(
     current: Tensor,
     time_steps: int,
@@ -288,16 +292,27 @@ def scan(
     """
     maps = current.detach().reshape(*current.shape[:3], *(current.shape[3:] or (1, 1)))
     steps, images, channels, height, width = maps.shape
-    rows = maps.permute(0, 1, 3, 4, 2).contiguous().view(steps, -1).numpy()
+    rows = (
+        maps.permute(0, 1, 3, 4, 2)
+        .contiguous()
+        .view(steps, images * height * width * channels)
+        .numpy()
+    )
     spikes = empty_bits((time_steps * images, height, width), channels, bits)
     start = rows[0, :0]
     if initial is not None:
         full = initial.expand(images, channels, height, width)
         start = full.permute(0, 2, 3, 1).contiguous().view(-1).numpy()
-    units = units_of(spikes).reshape(time_steps, -1)
-    of_pixel = units.shape[1] // max(1, images * height * width)
+    pixels, of_pixel = images * height * width, units_of_pixel(spikes)
     kind = kind_of(neuron, time_steps, gain, current.dtype)
-    _scan(rows, start, kind, channels, of_pixel, units)
+    _scan(
+        rows,
+        start,
+        kind,
+        channels,
+        of_pixel,
+        units_of(spikes).reshape(time_steps, pixels * of_pixel),
+    )
     return spikes
 
 
@@ -325,7 +340,6 @@ def counted(
     shape = (walk.images, walk.out_height, walk.out_width)
     fired = empty_bits(shape, walk.outputs, bits)
     lines = max(1, walk.images // time_steps * walk.out_height)
-    units = units_of(fired)
     _counted(
         words_of(spikes.planes).reshape(len(spikes.planes), -1),
         words_of(codes.planes).reshape(-1),
@@ -338,7 +352,7 @@ def counted(
         by_lane(bias if isinstance(bias, Tensor) else torch.zeros((), dtype=dtype), walk),
         time_steps,
         kind_of(neuron, time_steps, gain, dtype),
-        units.size // max(1, math.prod(shape)),
-        units,
+        units_of_pixel(fired),
+        units_of(fired),
     )
     return fired
