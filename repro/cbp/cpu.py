@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
+from repro.device.compiled import kernel
 from repro.device.dense import is_dense
 
 CHUNK = 2048
@@ -20,7 +21,7 @@ CHUNK = 2048
 Array = npt.NDArray[Any]
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"})
+@kernel(fastmath={"reassoc", "contract"})
 def _dot(a: Array, b: Array) -> float:
     """Return ``sum(a * b)`` in float64; the only place where the order of a sum is left free."""
     total = 0.0
@@ -29,7 +30,7 @@ def _dot(a: Array, b: Array) -> float:
     return total
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def add_slope(
     grad: Array, weight: Array, multiplier: Array, levels: Array, fraction: float, clip: float
 ) -> Array:
@@ -63,7 +64,7 @@ def add_slope(
     return sums
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def nearest(weight: Array, levels: Array, chosen: Array, out: Array) -> None:
     """Fill ``out`` with what stands for the nearest level of each weight; a tie: the upper one."""
     n, two = weight.size, levels.dtype.type(2)

@@ -3,7 +3,8 @@
 numba keeps compiled code beside the source file and compiles it anew when that file changes. It
 does not see a change of another file whose functions a kernel calls, and it raises where no folder
 can be written, as in a container whose user has no home. Here a kernel is stamped with every file
-of its folder, and where nothing else can be written a temporary folder is used.
+of its folder and of those whose kernels it imports, and where nothing else can be written a
+temporary folder is used.
 """
 
 import functools
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from numba import njit
 from numba.core import config as numba_config
 from numba.core.caching import _CacheLocator
+from numba.extending import is_jitted
 
 config: Any = numba_config  # its stubs lack settings
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,24 +47,27 @@ def kernel(**options: Any) -> Callable[[Function], Function]:  # noqa: ANN401  (
 class FolderLocator(_CacheLocator):
     """Says numba where the code of a function is kept, and from which sources it was made."""
 
-    def __init__(self, source: Path, line: int, place: Path) -> None:
-        """Keep the source file, the function's line, and the folder of compiled code."""
-        self._source, self._line, self._place = source, line, place
+    def __init__(self, line: int, place: Path, sources: set[Path]) -> None:
+        """Keep the function's line, the folder of compiled code, and the folders of its sources."""
+        self._line, self._place, self._sources = line, place, sources
 
     @classmethod
     def from_function(cls, function: Any, source: str) -> "FolderLocator":  # noqa: ANN401
         """Return the locator of a function."""
-        path = Path(source).resolve()
-        place = next(place for place in places(path.parent) if is_writable(place))
-        return cls(path, function.__code__.co_firstlineno, place)
+        folder = Path(source).resolve().parent
+        place = next(place for place in places(folder) if is_writable(place))
+        called = (value for value in function.__globals__.values() if is_jitted(value))
+        files = [Path(kernel.py_func.__code__.co_filename) for kernel in called]
+        sources = {folder, *(file.resolve().parent for file in files)}
+        return cls(function.__code__.co_firstlineno, place, sources)
 
     def get_cache_path(self) -> str:
         """Return the folder."""
         return str(self._place)
 
     def get_source_stamp(self) -> str:
-        """Return what changes whenever a file of the source's folder does."""
-        return stamp_of(self._source.parent)
+        """Return what changes whenever a file of the sources' folders does."""
+        return " ".join(stamp_of(folder) for folder in sorted(self._sources))
 
     def get_disambiguator(self) -> str:
         """Return what tells functions of one name apart."""

@@ -38,7 +38,9 @@ ONLY: Final = {
     "repro.methods": (
         *("repro.networks", "repro.neurons", "repro.recipes", "repro.cells", "repro.errors"),
     ),
-    "repro.packing": ("repro.cbp.levels", "repro.memory", "repro.files", "repro.errors"),
+    "repro.packing": (
+        *("repro.cbp.levels", "repro.memory", "repro.device", "repro.files", "repro.errors"),
+    ),
     "repro.results": ("repro.cells", "repro.files", "repro.errors"),
     "repro.cells": ("datamodules.catalogue", "repro.errors"),
     "repro.recipes": (
