@@ -27,7 +27,7 @@ def cut_out_(images: Tensor, centres: Tensor, side: int) -> Tensor:
     """Set a square of every image to 0, in place, and return the images.
 
     Args:
-        images: ``[B, C, 32, 32]``, normalised, so that 0 is the mean.
+        images: ``[B, C, 32, 32]``, any dtype, before normalisation.
         centres: ``[B, 2]`` of `draw_centres`, on the same device.
         side: Side of the square, pixels; what sticks out of the image is cut off, so that the
             border loses less (torchvision's RandomErasing keeps the square inside).

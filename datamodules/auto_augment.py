@@ -20,6 +20,7 @@ from datamodules.augmentation import SIDE
 
 BINS: Final = 10  # magnitudes of an operation
 WHITE: Final = 255
+GREY: Final = 128  # what moves in from outside, as in the reference
 PIXELS: Final = SIDE * SIDE
 NEVER: Final = 256.0  # threshold of Solarize above every pixel
 SIGNED: Final = ("Brightness", "Color", "Contrast", "Sharpness")
@@ -198,7 +199,7 @@ def _matrix(name: str, size: float) -> tuple[float, ...]:
 
 
 def _move(images: Tensor, numbers: Tensor, tables: _Tables) -> Tensor:
-    """Return the images seen through the operations' matrices: nearest pixels, 0 outside."""
+    """Return the images seen through the operations' matrices: nearest pixels, grey outside."""
     matrix = tables.matrix[numbers]
     batch, channels = images.shape[:2]
     ramp = torch.arange(SIDE, device=images.device, dtype=torch.float32) - (SIDE - 1) / 2
@@ -210,7 +211,7 @@ def _move(images: Tensor, numbers: Tensor, tables: _Tables) -> Tensor:
     inside = (column >= 0) & (column < SIDE) & (row >= 0) & (row < SIDE)
     pixels = (row * SIDE + column).masked_fill_(~inside, 0).to(torch.int64).view(batch, 1, PIXELS)
     seen = images.flatten(2).gather(2, pixels.expand(-1, channels, -1)).view_as(images)
-    return seen * inside.unsqueeze(1)
+    return seen.masked_fill_(~inside.unsqueeze(1), GREY)
 
 
 def _blend(images: Tensor, numbers: Tensor, tables: _Tables) -> Tensor:

@@ -175,7 +175,7 @@ class ImageDataModule(DataModule):
         val_images: The same for the validation part.
         test_images: The same for the test part.
         autoaugment: After crop and flip, AutoAugment's CIFAR-10 policy.
-        cutout: Side of the square that is cut out after normalisation, pixels; 0 for none.
+        cutout: Side of the square that is cut out before normalisation, pixels; 0 for none.
 
     Attributes:
         train, val, test: `Part`, after `setup`.
@@ -288,13 +288,12 @@ class ImageDataModule(DataModule):
             images = crop_and_flip(images, drawn[0])
             if self.autoaugment:
                 images = auto_augment(images, drawn[0][:, -2:])
+            if self.cutout:
+                cut_out_(images, drawn[0][:, 3:5], self.cutout)
         if self._constants is None or self._constants[0].device != images.device:
             mean, std = torch.tensor(self.statistics, device=images.device).view(2, 3, 1, 1)
             self._constants = mean, std
-        images = normalise(images, *self._constants)
-        if drawn and self.cutout:
-            cut_out_(images, drawn[0][:, 3:5], self.cutout)
-        return images, labels
+        return normalise(images, *self._constants), labels
 
 
 def find_folder(data_dir: str | Path | None) -> Path:

@@ -102,7 +102,7 @@ def estimate(spec: RunSpec, places: Places) -> Estimate:
         return Estimate(key, 0, 0, passes, 0.0, 0.0, child.evaluation_seconds)
     module = make_module(spec, data.classes, None)
     flop = count(module, data)
-    data.batch_size = batch = measured_batch(recipe.batch_size, flop)
+    data.batch_size = batch = measured_batch(spec.batch_size, flop)
     watch = measure(spec, module, data)
     trained = (watch.train[-1] - watch.train[0]) / (len(watch.train) - 1) / batch
     checked = (watch.evaluation[-1] - watch.evaluation[0]) / (len(watch.evaluation) - 1)

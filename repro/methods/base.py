@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
 
 from repro.cells import Phase
 from repro.methods.distributed import gradient_factor, rank, total, world_size
-from repro.recipes.fields import ImageRecipe, Optimiser
+from repro.recipes.fields import CbpRecipe, ImageRecipe, Optimiser
 
 PARTS = ("val", "test")  # order of the loaders that a datamodule evaluates every epoch
 
@@ -58,6 +58,24 @@ def make_optimiser(
     return kind(groups, lr=lr, fused=fused)
 
 
+def schedules(
+    optimiser: torch.optim.Optimizer, recipe: ImageRecipe | CbpRecipe
+) -> list[dict[str, Any]]:
+    """Return the learning rate's schedules, as Lightning takes them.
+
+    Each multiplies what the others leave: a warm-up by steps and a fall by epochs go together.
+    """
+    found: list[dict[str, Any]] = []
+    if recipe.schedule == "cosine":
+        found.append({"scheduler": CosineAnnealingLR(optimiser, recipe.epochs)})
+    elif isinstance(recipe, ImageRecipe) and recipe.schedule == "step":
+        found.append({"scheduler": StepLR(optimiser, recipe.lr_step, recipe.lr_gamma)})
+    if (steps := recipe.warmup_steps) > 1:
+        rise = LinearLR(optimiser, start_factor=1 / steps, total_iters=steps - 1)
+        found.append({"scheduler": rise, "interval": "step"})
+    return found
+
+
 class SpikingModule(LightningModule):
     """A network in training. Subclasses say what the loss is.
 
@@ -89,7 +107,7 @@ class SpikingModule(LightningModule):
         self._images = dict.fromkeys(PARTS, 0)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401  (one of many shapes Lightning takes)
-        """Return the optimiser of the phase, and in pre-training the learning rate's schedule."""
+        """Return the optimiser of the phase, and the schedules of its learning rate."""
         recipe: Any = self.recipe.cbp if self.phase == "cbp" else self.recipe
         optimiser = make_optimiser(
             self.parameters(),
@@ -100,15 +118,7 @@ class SpikingModule(LightningModule):
             decay_weights_only=self.phase == "cbp",
             fused=not self._scales_loss(),
         )
-        if self.phase == "cbp" or recipe.schedule == "constant":
-            return optimiser
-        if recipe.schedule == "cosine":
-            return {
-                "optimizer": optimiser,
-                "lr_scheduler": CosineAnnealingLR(optimiser, recipe.epochs),
-            }
-        steps = StepLR(optimiser, recipe.lr_step, recipe.lr_gamma)
-        return {"optimizer": optimiser, "lr_scheduler": steps}
+        return [optimiser], schedules(optimiser, recipe)
 
     def _scales_loss(self) -> bool:
         """Return whether AMP scales the loss, so that gradients must be unscaled before a clip."""
@@ -154,9 +164,14 @@ class SpikingModule(LightningModule):
     def validation_step(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Count right answers of the validation (0) and the test images (1), on the device."""
+        """Count right answers of the validation (0) and the test images (1), on the device.
+
+        In float32, as the saved file is evaluated, also where training mixes precisions.
+        """
         part = PARTS[dataloader_idx]
-        self._right[part].append((predictions(self.network(batch[0])) == batch[1]).sum())
+        with torch.autocast(self.device.type, enabled=False):
+            outputs = self.network(batch[0])
+        self._right[part].append((predictions(outputs) == batch[1]).sum())
         self._images[part] += len(batch[1])
 
     def on_validation_epoch_end(self) -> None:

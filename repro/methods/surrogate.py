@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from repro.cells import Phase
 from repro.methods.base import SpikingModule
-from repro.networks.sew_resnet import sew_net, sew_resnet
+from repro.networks.sew_resnet import sew_net, sew_resnet, zero_init_residual_
 from repro.recipes.fields import SurrogateRecipe
 
 
@@ -46,6 +46,8 @@ class Surrogate(SpikingModule):
                 connection=recipe.connection,
                 tau=tau,
             )
+        if recipe.zero_init_residual:
+            zero_init_residual_(built)
         super().__init__(recipe, built, phase)
 
     def loss(self, train: Tensor, labels: Tensor) -> Tensor:

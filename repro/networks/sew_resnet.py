@@ -264,3 +264,10 @@ def sew_resnet(
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network
+
+
+def zero_init_residual_(network: nn.Module) -> None:
+    """Let every block begin as its shortcut: the last normalisation's weights are set to 0."""
+    for module in network.modules():
+        if isinstance(module, SewBlock):
+            nn.init.zeros_(module.second.norm.weight)

@@ -22,6 +22,10 @@ class CbpRecipe(CbpSettings):
         momentum: Momentum of the weights' SGD.
         optimiser: Optimiser of the weights.
         weight_decay: Its weight decay, on weights (not on biases and the like).
+        schedule: Learning rate of the weights: ``constant``, or along a ``cosine`` to 0.
+        warmup_steps: Steps over which it first rises linearly to what the schedule says; 0 for
+            none.
+        batch_size: Images a step, over all devices; 0 for that of the pre-training.
     """
 
     epochs: int
@@ -29,13 +33,16 @@ class CbpRecipe(CbpSettings):
     momentum: float
     optimiser: Optimiser = "sgd"
     weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    batch_size: int = 0
     weight_bound: float | None = 1.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         super().__post_init__()
         require_positive(self, "epochs", "lr")
-        require_at_least_0(self, "momentum", "weight_decay")
+        require_at_least_0(self, "momentum", "weight_decay", "warmup_steps", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +68,12 @@ class ImageRecipe:
         schedule: Learning rate: ``constant``, falling in ``step``s, or along a ``cosine`` to 0.
         lr_step: In steps: it falls by ``lr_gamma`` every so many epochs.
         lr_gamma: That factor.
+        warmup_steps: Steps over which the learning rate first rises linearly to what the schedule
+            says; 0 for none.
         clip_norm: Bound of the gradients' global norm in pre-training; 0 for none.
         augment: Random crop (padding 4) and horizontal flip.
         autoaugment: After those, AutoAugment's CIFAR-10 policy.
-        cutout: After normalisation, a square of this side, in pixels, is set to 0; 0 for none.
+        cutout: Before normalisation, a square of this side, in pixels, is set to 0; 0 for none.
         matmul: Arithmetic of products in training: ``float32`` exactly, ``tf32`` on a GPU, or
             ``bf16`` in all layers but the first and the last.
     """
@@ -86,6 +95,7 @@ class ImageRecipe:
     schedule: Literal["constant", "step", "cosine"] = "constant"
     lr_step: int = 1
     lr_gamma: float = 0.1
+    warmup_steps: int = 0
     clip_norm: float = 0.0
     augment: bool = True
     autoaugment: bool = False
@@ -97,7 +107,7 @@ class ImageRecipe:
         require_positive(self, "width", "time_steps", "epochs", "batch_size", "lr")
         require_positive(self, "lr_step", "lr_gamma")
         require_at_least_0(self, "train_images", "val_images", "test_images", "momentum")
-        require_at_least_0(self, "weight_decay", "clip_norm", "cutout")
+        require_at_least_0(self, "weight_decay", "clip_norm", "cutout", "warmup_steps")
         if self.data not in DATA_SETS:
             raise UserError(f"data is {self.data!r}: one of {', '.join(DATA_SETS)}")
         if not self.augment and (self.autoaugment or self.cutout):
@@ -181,6 +191,8 @@ class ConversionRecipe:
         batches: Batches of training images that the thresholds are searched on; the first of them
             calibrates.
         batch_size: Images of such a batch.
+        images: The ``first`` training images as they are; or the first batches of the seed's order
+            ``augmented`` as in training, as the reference does.
         weight_steps: Steps of Adam a layer, of the ``weights`` pipeline alone.
         weight_lr: Their learning rate, in units of the ANN's weights.
     """
@@ -188,6 +200,7 @@ class ConversionRecipe:
     pipeline: Pipeline = "light"
     batches: int = 7
     batch_size: int = 128
+    images: Literal["first", "augmented"] = "first"
     weight_steps: int = 5000
     weight_lr: float = 1e-5
 
@@ -232,6 +245,8 @@ class SurrogateRecipe(ImageRecipe):
         neuron: ``plif`` learns a leak per layer, ``if`` has none.
         tau: Initial time constant of PLIF neurons, in steps, above 1.
         connection: How a block combines spikes and shortcut.
+        zero_init_residual: Whether blocks begin as their shortcut: their last normalisation starts
+            with weights of 0.
         amp: Automatic mixed precision in float16 with a loss scale, on a GPU alone; the CPU
             computes in float32.
     """
@@ -242,6 +257,7 @@ class SurrogateRecipe(ImageRecipe):
     neuron: Literal["plif", "if"] = "plif"
     tau: float = 2.0
     connection: Literal["add", "and", "iand"] = "add"
+    zero_init_residual: bool = False
     amp: bool = False
 
     def __post_init__(self) -> None:
@@ -251,6 +267,11 @@ class SurrogateRecipe(ImageRecipe):
         require_at_least_0(self, "train_steps")
         if self.amp and self.matmul == "bf16":
             raise UserError("amp computes in float16 and matmul=bf16 in bfloat16: give one of them")
+        if self.zero_init_residual and self.connection == "and":
+            raise UserError(
+                "a block that begins silent passes nothing on by connection=and: "
+                "give zero_init_residual=False"
+            )
         if not 1 < self.tau < float("inf"):
             raise UserError(f"tau is {self.tau}: give more than 1 step")
         if self.train_steps > self.time_steps:

@@ -6,24 +6,22 @@ they were not tuned; a table of this tier says that its schedule is not the pape
 
 import math
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from repro.recipes.fields import ImageRecipe
+from repro.recipes.fields import ImageRecipe, StbpRecipe
 
 T = TypeVar("T", bound=ImageRecipe)
 EPOCHS: Final = 5  # so many times fewer
-BATCH: Final = 4  # so many times larger, for a GPU
-# Square root for rates, as the noise of a gradient falls with the batch: linear scaling would take
-# the published SGD rates (0.3 without batch norm) to where networks without it diverge.
-RATE: Final = math.sqrt(BATCH)
+# STBP's published initialisation leaves every layer from the third on silent; Kaiming's does not.
+STBP_GAIN: Final = math.sqrt(6)
 
 
 def shorten(recipe: T) -> T:
-    """Return the recipe with 1/5 of the epochs, 4 times the batch and twice the learning rates.
+    """Return the recipe with 1/5 of the epochs; batches and learning rates stay.
 
     What counts in epochs shrinks with them: steps of the learning rate, and ``p_max``, so that the
-    multipliers ascend at least as many times as in the published number of epochs. The rate of the
-    multipliers, which move once in many epochs whatever the batch is, stays.
+    multipliers ascend at least as many times as in the published number of epochs. STBP starts with
+    weights that let every layer fire.
 
     On a GPU products are in TF32, those of level codes and spikes in bfloat16, exact for them.
 
@@ -31,18 +29,17 @@ def shorten(recipe: T) -> T:
         recipe: A published recipe.
     """
     cbp = recipe.cbp
+    more: dict[str, Any] = {"gain": STBP_GAIN} if isinstance(recipe, StbpRecipe) else {}
     return replace(
         recipe,
         epochs=math.ceil(recipe.epochs / EPOCHS),
-        batch_size=BATCH * recipe.batch_size,
-        lr=RATE * recipe.lr,
         lr_step=math.ceil(recipe.lr_step / EPOCHS),
         matmul="tf32",
         cbp=replace(
             cbp,
             epochs=math.ceil(cbp.epochs / EPOCHS),
-            lr=RATE * cbp.lr,
             p_max=math.ceil(cbp.p_max / EPOCHS),
             arithmetic="spikes_bf16",
         ),
+        **more,
     )

@@ -19,8 +19,14 @@ UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
     "fp32": ("cbp", "spike_dropout"),
 }
 # Choices that came later, at what was before them: rows from then keep their hash.
-LATER: Final = {"spike_dropout": 0.0, "matmul": "float32"}
-LATER_OF_CBP: Final = {"period": 0}
+LATER: Final[dict[str, Any]] = {
+    "spike_dropout": 0.0,
+    "matmul": "float32",
+    "warmup_steps": 0,
+    "zero_init_residual": False,
+    "conversion": {"images": "first"},
+    "cbp": {"period": 0, "schedule": "constant", "warmup_steps": 0, "batch_size": 0},
+}
 
 
 @dataclass(frozen=True)
@@ -47,13 +53,12 @@ class RunSpec:
     @property
     def values(self) -> dict[str, Any]:
         """The numbers that the run uses, as nested plain values for JSON."""
-        fields = dataclasses.asdict(self.recipe)
+        fields = _without(dataclasses.asdict(self.recipe), LATER)
         if "conversion" in fields and fields["conversion"]["pipeline"] != "weights":
             fields["conversion"].pop("weight_steps")
             fields["conversion"].pop("weight_lr")
-        fields["cbp"] = _without(fields["cbp"], LATER_OF_CBP)
         left_out = UNUSED.get(self.key.precision, ())
-        return {k: v for k, v in _without(fields, LATER).items() if k not in left_out}
+        return {k: v for k, v in fields.items() if k not in left_out}
 
     @property
     def hash(self) -> str:
@@ -74,6 +79,11 @@ class RunSpec:
         return self.recipe.cbp.epochs if self.key.has_cbp_phase else self.recipe.epochs
 
     @property
+    def batch_size(self) -> int:
+        """Images a step of the run's phase."""
+        return (self.key.has_cbp_phase and self.recipe.cbp.batch_size) or self.recipe.batch_size
+
+    @property
     def parent(self) -> "RunSpec | None":
         """The run that this one starts from, of the same recipe; None if it starts from nothing."""
         above = self.key.parent()
@@ -91,8 +101,12 @@ def shipped_hash(key: RunKey) -> str | None:
 
 
 def _without(fields: Mapping[str, Any], unchanged: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields but for those that have the value named."""
-    return {k: v for k, v in fields.items() if k not in unchanged or v != unchanged[k]}
+    """Return the fields, and those inside them, but for those that have the value named."""
+    return {
+        name: _without(value, unchanged.get(name, {})) if isinstance(value, dict) else value
+        for name, value in fields.items()
+        if name not in unchanged or value != unchanged[name]
+    }
 
 
 def spec_of(key: RunKey, wanted: str, file: Path) -> RunSpec:
@@ -122,7 +136,8 @@ def _recorded(shipped: Recipe, config: Path) -> Recipe:
     """Return the recipe with the fields that a ``config.json`` has; itself if that does not fit."""
     try:
         fields = json.loads(config.read_text("utf-8"))["recipe"]
-        recorded: Recipe = _with_fields(shipped, fields)
+        before = {name: value for name, value in LATER.items() if hasattr(shipped, name)}
+        recorded: Recipe = _with_fields(_with_fields(shipped, before), fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return shipped
     return recorded

@@ -17,8 +17,8 @@ NAMES: Final[Mapping[Precision, str]] = {
 }
 SCALE: Final[Mapping[Tier, str]] = {
     "paper": "the recipe as published, on the data it names",
-    "paper_short": "the published recipe but for its schedule: a fifth of the epochs, batches four "
-    "times as large, twice the learning rates, TF32 and bfloat16 on a GPU; by rule, not tuned",
+    "paper_short": "the published recipe with a fifth of the epochs, STBP from Kaiming's initial "
+    "weights, TF32 and bfloat16 on a GPU; by rule, not tuned",
     "desk": "same method and code, narrower network, fewer images and epochs",
     "smoke": "seconds on handwritten digits, shown or simulated as events; it proves that the "
     "program works, nothing else",

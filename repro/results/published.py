@@ -28,7 +28,8 @@ PAPER_COLUMNS: Final = (
 )
 GRADES: Final = (
     "Grade of a published number: P the authors' own text, code or logs; S quoted by another "
-    "paper; D derived by arithmetic or by counting layers; n/a not found."
+    "paper; D derived by arithmetic or by counting layers; H the authors' comments in their "
+    "repository's history, before the paper's text; n/a not found."
 )
 
 
@@ -42,7 +43,7 @@ class Published:
         quantity: What is measured, for example ``accuracy``.
         value: The digits as published, or ``n/a``.
         unit: Unit of the value.
-        grade: P, S, D or n/a.
+        grade: P, S, D, H or n/a.
         source: Where it was found.
     """
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +42,7 @@ class Converted:
 
 
 def calibration_batches(data: DataModule, recipe: Recipe) -> Sequence[Tensor]:
-    """Return the first training images, normalised and not augmented, in batches.
+    """Return training images in batches, normalised: the first ones, or augmented ones in order.
 
     Raises:
         UserError: There are fewer training images than the recipe asks for.
@@ -54,6 +55,10 @@ def calibration_batches(data: DataModule, recipe: Recipe) -> Sequence[Tensor]:
             f"the conversion asks for {wanted} training images, there are {there}: lower "
             "conversion.batches or conversion.batch_size"
         )
+    if recipe.conversion.images == "augmented":
+        data.batch_size = recipe.conversion.batch_size
+        some = islice(data.training_batches(), recipe.conversion.batches)
+        return [data.on_after_batch_transfer(batch, 0)[0] for batch in some]
     images = torch.split(data.train.images[:wanted], recipe.conversion.batch_size)
     labels = data.train.labels[: recipe.conversion.batch_size]
     return [data.on_after_batch_transfer((batch, labels), 0)[0] for batch in images]

@@ -1,6 +1,7 @@
 """The life of a run, top to bottom: data, parent, training, conversion, packed file, row."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ def load(spec: RunSpec, places: Places) -> tuple[Parent | None, DataModule, Spik
     """Return what a run starts from: parent, data and module."""
     set_up_process()
     parent = load_parent(spec, places)
-    data = make_data(spec.recipe, spec.key.seed, places.data_dir, places.skip_damaged)
+    recipe = replace(spec.recipe, batch_size=spec.batch_size)
+    data = make_data(recipe, spec.key.seed, places.data_dir, places.skip_damaged)
     data.setup("fit")
     if places.devices > 1 and not spec.key.is_conversion:
         require_devices(places.devices)

@@ -1,12 +1,12 @@
 """The benchmark of the event data: it runs, refuses what disagrees, and measures waiting."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clock import Clock
 
 from benchmarks import data
 from repro.errors import UserError
@@ -33,17 +33,17 @@ def test_different_frames_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         data.measure(count=2, events=200, time_steps=4, batch=2, repeats=1)
 
 
-def test_waiting_is_what_the_loader_takes() -> None:
+def test_waiting_is_what_the_loader_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(data, "time", clock)
+
     def loader() -> Iterator[int]:
         for number in range(4):
-            time.sleep(0.03)
+            clock.sleep(3)
             yield number
 
-    slow = data.waiting_share(loader(), lambda batch: time.sleep(0.01))
-    assert slow.batches == 4
-    assert slow.waiting >= 4 * 0.03
-    assert slow.working >= 4 * 0.01
-    assert slow.share == slow.waiting / (slow.waiting + slow.working) > 0.5
-    assert data.waiting_share(range(4), lambda batch: time.sleep(0.01)).share < 0.5
+    slow = data.waiting_share(loader(), lambda batch: clock.sleep(1))
+    assert slow == data.Waiting(share=0.75, waiting=12, working=4, batches=4)
+    assert data.waiting_share(range(4), lambda batch: clock.sleep(1)).share == 0
     with pytest.raises(UserError, match="the loader has no batches"):
         data.waiting_share([], lambda batch: None)

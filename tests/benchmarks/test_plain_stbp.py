@@ -1,15 +1,16 @@
 """The plain baseline against the golden run of the reference, and the harness that times it."""
 
-import time
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from clock import Clock
 from paths import GOLDEN
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import measure
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
 from benchmarks.plain_stbp import LayerSpec, PlainCbpStep, PlainStbp, State, full_size
 from repro.cbp.constraint import constraint, constraint_failure_score
@@ -139,18 +140,23 @@ def test_bad_arguments_name_the_remedy() -> None:
         PlainStbp(full_size(width=1 / 128)).quantise_("fp32")
 
 
-def test_candidates_take_turns_and_warm_up_is_not_counted() -> None:
+def test_candidates_take_turns_and_warm_up_is_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls: list[str] = []
+    clock = Clock()
+    monkeypatch.setattr(measure, "time", clock)
 
     def call(name: str, seconds: float) -> None:
         calls.append(name)
-        time.sleep(seconds)
+        clock.sleep(seconds)
 
-    candidates = {"a": partial(call, "a", 0.0), "b": partial(call, "b", 0.01)}
+    candidates = {"a": partial(call, "a", 1), "b": partial(call, "b", 2)}
     seconds = interleaved(candidates, repeats=2, warmup=1)
     assert calls == ["a", "b", "b", "a", "a", "b"]
-    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
-    assert paired_ratio(seconds["b"], seconds["a"]).low > 1
+    assert seconds == {"a": [1, 1], "b": [2, 2]}
+    ratio = paired_ratio(seconds["b"], seconds["a"])
+    assert ratio.low == 2
     with pytest.raises(UserError, match="measure nothing"):
         interleaved(candidates, repeats=0)
     with pytest.raises(UserError, match="measure both in one call"):

@@ -54,9 +54,9 @@ def test_batches_with_everything_repeat() -> None:
         assert torch.equal(c, d)
         assert not torch.equal(c, e)
         assert not torch.equal(b, c)
-        kept = b != 0
-        assert torch.equal(a[kept], b[kept]), "cutout changes nothing outside its square"
-        assert 0.03 < (~kept).float().mean() < 0.3
+        cut_out = b != a
+        assert (b[cut_out] == a.min()).all(), "a black square, cut before normalisation"
+        assert 0.01 < cut_out.float().mean() < 0.3
 
 
 def test_augmentation_without_crops_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

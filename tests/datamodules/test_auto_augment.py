@@ -25,6 +25,7 @@ from datamodules.auto_augment import (
 )
 from datamodules.loaders import random_stream
 
+GREY = [128.0] * 3  # as the reference fills
 OPERATIONS = policy().operations
 TRANSFORM = AutoAugment(AutoAugmentPolicy.CIFAR10)
 
@@ -47,7 +48,7 @@ def one_by_one(images: Tensor, drawn: Tensor) -> Tensor:
     for image, numbers in zip(images, drawn.tolist(), strict=True):
         for number in numbers:
             name, size = OPERATIONS[number]
-            image = _apply_op(image, name, size, InterpolationMode.NEAREST, None)
+            image = _apply_op(image, name, size, InterpolationMode.NEAREST, GREY)
         results.append(image)
     return torch.stack(results)
 

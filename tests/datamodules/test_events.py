@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from clock import PATIENCE
 from paths import ROOT
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -410,7 +411,7 @@ def test_two_processes_bin_once(tmp_path: Path) -> None:
     for process in both:
         process.stdin.write("\n")
         process.stdin.flush()
-    printed = [process.communicate(timeout=60)[0].split() for process in both]
+    printed = [process.communicate(timeout=PATIENCE)[0].split() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert printed[0] == printed[1]
     assert len(set(printed[0])) == COUNTS["train"]

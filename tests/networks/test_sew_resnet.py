@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, max_pool2d
 
 from repro.cbp.layers import choose_layers, prepare
-from repro.networks.sew_resnet import BLOCKS, SewBlock, SewNet, sew_net, sew_resnet
+from repro.networks.sew_resnet import (
+    BLOCKS,
+    SewBlock,
+    SewNet,
+    sew_net,
+    sew_resnet,
+    zero_init_residual_,
+)
 from repro.neurons import scan
 from repro.neurons.normed_plif import norm_and_fire_plain
 
@@ -117,3 +124,14 @@ def test_leaks_learn() -> None:
     leaks = [p for name, p in net.named_parameters() if name.endswith("neuron.w")]
     assert len(leaks) == 1 + 2 * 7
     assert all(leak.grad is not None and leak.grad != 0 for leak in leaks)
+
+
+@pytest.mark.parametrize("connection", ["add", "iand"])
+def test_blocks_that_begin_as_their_shortcut(connection: Any) -> None:
+    net = sew_net("sew_7b", 11, width=1 / 4, connection=connection)
+    zero_init_residual_(net)
+    block = net.features[1]
+    assert isinstance(block, SewBlock)
+    spikes = (torch.rand(4, 2, 8, 16, 16, generator=torch.Generator().manual_seed(0)) > 0.8).float()
+    assert torch.equal(block(spikes, 4), spikes)
+    assert bool((block.first.norm.weight == 1).all())

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from clock import PATIENCE
 from pages import commands, parse
 from paths import ROOT
 
@@ -120,7 +121,7 @@ def test_a_task_that_is_told_to_end_goes_back_to_the_queue(
         while not said.exists() or not said.read_text():
             time.sleep(0.02)
         task.send_signal(signal.SIGTERM)
-    assert task.wait(30) == (130 if stop else 7)
+    assert task.wait(PATIENCE) == (130 if stop else 7)
     text = said.read_text()
     assert text.startswith(started)
     assert text.endswith("stopped\nscontrol requeue 42\n") == stop

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from clock import PATIENCE
 from paths import ROOT
 
 from repro.cells import CELLS, SIMULATED, RunKey
@@ -515,7 +516,7 @@ def test_an_interrupt_stops_the_runs_and_the_sweep_goes_on_later(
     with pytest.raises(UserError, match="in use"), RunFolder(folder).locked():
         pass
     endless.send_signal(number)
-    _, errors = endless.communicate(timeout=60)
+    _, errors = endless.communicate(timeout=PATIENCE)
     assert endless.returncode == 130
     assert errors == "cbp-qsnn: interrupted; the same command continues\n"
     with RunFolder(folder).locked():  # no run of it is left

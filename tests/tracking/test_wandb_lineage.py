@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from clock import wait_for
 from made_rows import make_row, right
 from test_wandb_sweep import (
     CHILDREN,
@@ -21,7 +22,6 @@ from test_wandb_sweep import (
     changed,
     is_training,
     rows_of,
-    wait_for,
     words,
 )
 from wandb_artifacts import WandbArtifact, place_of

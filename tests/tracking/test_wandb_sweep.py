@@ -4,14 +4,13 @@ import itertools
 import os
 import re
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sweep_smoke
 import yaml
+from clock import wait_for
 from wandb_cli import ROOT, WandbCli
 from wandb_standin import Standin, WandbRun, WandbSweep
 
@@ -44,13 +43,6 @@ def words(cli: WandbCli, file: Path, wandb: str = "off") -> list[str]:
 
 def rows_of(cli: WandbCli) -> dict[str, Row]:
     return {str(row.key): row for row in read_rows(cli.folder / "results/rows")}
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.05)
 
 
 def the_sweep(server: Standin, path: str) -> WandbSweep:
