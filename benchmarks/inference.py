@@ -27,16 +27,16 @@ from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cells import find_cell
 from repro.deploy.packed_inference import load_packed_
-from repro.deploy.packed_int8 import compute_in_integers_
 from repro.methods.base import predictions
 from repro.networks.convolution import to_channels_last_
 from repro.packing import pack, unpack
+from repro.run.evaluation import compute_in_codes_
 
 NETWORKS: Final = {"stbp": "cifar10", "snn_calibration": "cifar100"}  # method -> data set
 CLASSES: Final = {"cifar10": 10, "cifar100": 100}
 PRECISIONS: Final = ("binary", "ternary")
 FP32: Final = "FP32"
-FORMS: Final = (FP32, *PRECISIONS, *(f"{precision}, int8" for precision in PRECISIONS))
+FORMS: Final = (FP32, *PRECISIONS)
 CLEAR_PEAK: Final = "5"  # what /proc/self/clear_refs takes to forget the high-water mark
 
 
@@ -74,11 +74,8 @@ def load(folder: Path, form: str, method: str, time_steps: int, width: float) ->
         network = network_of(method, time_steps, width)
         network.load_state_dict(safetensors.torch.load_file(folder / FP32))
         return network.eval()
-    precision, _, integers = form.partition(", ")
     network = network_of(method, time_steps, width, "meta")
-    loaded = load_packed_(network, folder / precision)
-    if integers:
-        compute_in_integers_(network, loaded)
+    load_packed_(network, folder / form)
     return network
 
 
@@ -112,11 +109,13 @@ def load_and_run(
 def agreement(
     folder: Path, method: str, time_steps: int, width: float, size: int
 ) -> dict[str, str]:
-    """Return how every packed form's outputs compare with the unpacked file's."""
+    """Return how every packed form's outputs compare with the evaluation of a run."""
     batch, found = images(size, time_steps), {}
     for form in FORMS[1:]:
         whole = network_of(method, time_steps, width)
-        whole.load_state_dict(unpack(folder / form.partition(", ")[0])[0])
+        state, levels = unpack(folder / form)
+        whole.load_state_dict(state)
+        compute_in_codes_(whole, levels)
         expected = run(whole.eval(), batch)
         del whole
         output = run(load(folder, form, method, time_steps, width), batch)

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from datamodules.errors import DataError
+from datamodules.simulation.compiled import kernel
 
 Array = npt.NDArray[Any]
 
@@ -143,7 +143,7 @@ def threshold_events(
     return events
 
 
-@njit(cache=True)
+@kernel
 def _fill(
     log_intensity: Array,
     times_us: Array,

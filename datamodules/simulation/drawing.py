@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from datamodules.simulation.compiled import kernel
 from datamodules.simulation.gestures import LEFT, RIGHT, Subject, bend
 
 Array = npt.NDArray[Any]
@@ -99,7 +99,7 @@ def draw(background: Array, parts: Array, shades: Array) -> Array:
     return frames
 
 
-@njit(cache=True)
+@kernel
 def _draw(frames: Array, parts: Array, shades: Array) -> None:
     """Draw limbs, given in pixels, into the frames; a limb is all that is near a line."""
     side = frames.shape[1]

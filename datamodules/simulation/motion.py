@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from datamodules.simulation.compiled import kernel
 
 Array = npt.NDArray[Any]
 
@@ -77,7 +78,7 @@ def film(scene: Array, path: Array, side: int) -> Array:
     return frames
 
 
-@njit(cache=True)
+@kernel
 def _shift(scene: Array, corners: Array, frames: Array) -> None:
     """Fill ``frames`` with the windows whose upper left corners (x, y) are given."""
     side = frames.shape[1]

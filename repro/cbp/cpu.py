@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
+from repro.device.compiled import kernel
 from repro.device.dense import is_dense
 
 CHUNK = 2048
@@ -20,7 +21,7 @@ CHUNK = 2048
 Array = npt.NDArray[Any]
 
 
-@njit(cache=True, fastmath={"reassoc", "contract"})
+@kernel(fastmath={"reassoc", "contract"})
 def _dot(a: Array, b: Array) -> float:
     """Return ``sum(a * b)`` in float64; the only place where the order of a sum is left free."""
     total = 0.0
@@ -29,7 +30,7 @@ def _dot(a: Array, b: Array) -> float:
     return total
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def add_slope(
     grad: Array, weight: Array, multiplier: Array, levels: Array, fraction: float, clip: float
 ) -> Array:
@@ -63,16 +64,16 @@ def add_slope(
     return sums
 
 
-@njit(parallel=True, cache=True)
-def nearest(weight: Array, levels: Array, out: Array) -> None:
-    """Fill ``out`` with the nearest level of each weight; a tie goes to the upper one."""
+@kernel(parallel=True)
+def nearest(weight: Array, levels: Array, chosen: Array, out: Array) -> None:
+    """Fill ``out`` with what stands for the nearest level of each weight; a tie: the upper one."""
     n, two = weight.size, levels.dtype.type(2)
     for chunk in prange((n + CHUNK - 1) // CHUNK):
         here = slice(chunk * CHUNK, min(chunk * CHUNK + CHUNK, n))
         w, target = weight[here], out[here]
-        q = np.full(w.size, levels[0])
+        q = np.full(w.size, chosen[0])
         for k in range(1, levels.size):
-            middle, level = (levels[k - 1] + levels[k]) / two, levels[k]
+            middle, level = (levels[k - 1] + levels[k]) / two, chosen[k]
             for i in range(w.size):
                 q[i] = level if w[i] >= middle else q[i]
         for i in range(w.size):
@@ -80,8 +81,9 @@ def nearest(weight: Array, levels: Array, out: Array) -> None:
 
 
 def _memory(tensor: Tensor) -> Array:
-    """Return the tensor's memory as ``[N]``, in storage order."""
-    flat: Array = tensor.detach().as_strided((tensor.numel(),), (1,)).numpy()
+    """Return the tensor's memory as ``[N]``, in storage order; of bfloat16 the bits."""
+    view = tensor.detach().as_strided((tensor.numel(),), (1,))
+    flat: Array = (view.view(torch.uint16) if view.dtype == torch.bfloat16 else view).numpy()
     return flat
 
 
@@ -100,17 +102,21 @@ def add_slope_on_cpu_(
     return float(add_slope(*arrays, values, real(fraction), real(clip)).sum())
 
 
-def nearest_on_cpu(weight: Tensor, levels: Tensor, out: Tensor | None = None) -> Tensor:
+def nearest_on_cpu(
+    weight: Tensor, levels: Tensor, out: Tensor | None = None, chosen: Tensor | None = None
+) -> Tensor:
     """Return ``levels.nearest_level(weight, levels)``, in one pass over memory.
 
     Args:
         weight: Any shape.
         levels: Shape ``[L]``, ascending, scaled.
         out: Tensor with the shape and strides of ``weight`` to fill and return; None for a new one.
+        chosen: What stands for each level in the result, ``[L]`` of any type; None for the levels.
     """
+    chosen = levels if chosen is None else chosen
     if not is_dense(weight):
         weight = weight.contiguous()
     if out is None or out.stride() != weight.stride():
-        out = torch.empty_like(weight, requires_grad=False)
-    nearest(_memory(weight), _memory(levels), _memory(out))
+        out = torch.empty_like(weight, dtype=chosen.dtype, requires_grad=False)
+    nearest(_memory(weight), _memory(levels), _memory(chosen), _memory(out))
     return out

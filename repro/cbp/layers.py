@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils import parametrize
 
+from repro.cbp import codes, spikes_bf16
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
 from repro.cbp.quantiser import Quantiser, quantise
 from repro.cbp.selection import Layer, LevelChoice, choose_layers, choose_levels, find_layers
 from repro.cbp.settings import Arithmetic
 from repro.errors import UserError
+from repro.products.layer import StandIn, plain_again, replace_, standing_in
 
 __all__ = ["choose_layers", "convert", "convert_state", "find_layers", "prepare"]
 LATENT = ".parametrizations.weight.original"
@@ -49,7 +51,8 @@ def prepare(
         example: Input of the network, see `repro.cbp.selection.choose_layers`: says which layer is
             first and last.
         scale: ``layer``, the paper's; ``channel`` for a scale of each output channel.
-        arithmetic: ``spikes_bf16`` multiplies level codes and spikes in bfloat16 (``spikes_bf16``).
+        arithmetic: ``float32`` multiplies by the quantised weights; ``codes`` adds up level codes
+            (``codes``); ``spikes_bf16`` multiplies them and spikes in bfloat16 (``spikes_bf16``).
 
     Raises:
         UserError: Unknown level set or layer, no layer left to quantise, a weight that is shared,
@@ -62,15 +65,44 @@ def prepare(
         raise UserError("spikes_bf16 takes one scale per layer: give scale='layer' or float32")
     choice: dict[str, Any] = {"keep": keep, "layers": layers, "exclude": exclude}
     prepared = plan(network, levels, **choice, example=example, scale=scale)
-    for name, layer_levels in prepared.items():
+    parametrise_(network, prepared, arithmetic)
+    return prepared
+
+
+def parametrise_(
+    network: nn.Module, levels: Mapping[str, Levels], arithmetic: Arithmetic = "float32"
+) -> None:
+    """Parametrise the named layers' weights with given levels, in place.
+
+    A layer that computes in another arithmetic is replaced by one that does, with the same
+    parameters, buffers and hooks.
+
+    Args:
+        network: Any module.
+        levels: By layer name.
+        arithmetic: As in ``prepare``.
+
+    Raises:
+        UserError: The network is itself the layer, and would have to be replaced.
+    """
+    for name, layer_levels in levels.items():
         layer: Any = network.get_submodule(name)
+        kind = _kind_for(layer, layer_levels, arithmetic)
+        if kind is not None:
+            if layer is network:
+                raise UserError(f"arithmetic={arithmetic} replaces layers: give a network of some")
+            other: Any = standing_in(layer, kind)
+            replace_(network, layer, other)
+            layer = other
         quantiser = Quantiser(layer_levels, layer.weight.dtype, layer.weight.device)
         parametrize.register_parametrization(layer, "weight", quantiser)
-        if arithmetic == "spikes_bf16":
-            from repro.cbp import spikes_bf16
 
-            spikes_bf16.enable(layer)
-    return prepared
+
+def _kind_for(layer: nn.Module, levels: Levels, arithmetic: Arithmetic) -> type[StandIn] | None:
+    """Return the class of the layer that computes in an arithmetic; None for the layer itself."""
+    if arithmetic == "codes":
+        return codes.kind_of(layer, levels.levels)
+    return spikes_bf16.kind_of(layer) if arithmetic == "spikes_bf16" else None
 
 
 def plan(
@@ -175,10 +207,8 @@ def convert(network: nn.Module) -> dict[str, Levels]:
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
         parameters = layer._parameters  # the weight first again, as it was
         parameters |= {key: parameters.pop(key) for key in list(parameters) if key != "weight"}
-        if hasattr(layer, "spikes_bf16"):
-            from repro.cbp import spikes_bf16
-
-            spikes_bf16.disable(layer)
+        if isinstance(layer, codes.CodesLayer | spikes_bf16.SpikesBf16Layer):
+            replace_(network, layer, plain_again(layer))
         converted[name] = quantiser.layer_levels
     return converted
 

@@ -32,6 +32,29 @@ def quantise(weight: Tensor, values: Tensor, out: Tensor | None = None) -> Tenso
     return nearest_level(weight, values)
 
 
+def stand_ins(weight: Tensor, values: Tensor, chosen: Tensor) -> Tensor:
+    """Return what stands for the level nearest to each weight, in the weight's memory order.
+
+    Args:
+        weight: Any shape.
+        values: As in ``quantise``.
+        chosen: What stands for each level, ``[L]`` of any type.
+    """
+    if values.dim() == 1 and takes_triton(weight):
+        from repro.cbp import gpu as triton_kernels
+
+        return triton_kernels.nearest_on_gpu(weight, values, chosen)
+    if values.dim() == 1 and weight.device.type == "cpu":
+        from repro.cbp import cpu as kernels
+
+        return kernels.nearest_on_cpu(weight, values, chosen=chosen)
+    rows = values.expand(len(weight), -1) if values.dim() == 1 else values
+    middles = (rows[:, :-1] + rows[:, 1:]) / 2
+    above = torch.searchsorted(middles, weight.reshape(len(weight), -1).contiguous(), right=True)
+    out = torch.empty_like(weight, dtype=chosen.dtype, requires_grad=False)
+    return out.copy_(chosen[above].view(weight.shape))
+
+
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, values: Tensor, out: Tensor | None) -> Tensor:  # noqa: ANN401

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from repro.errors import UserError
 
-Arithmetic = Literal["float32", "spikes_bf16"]
+Arithmetic = Literal["float32", "codes", "spikes_bf16"]
 Clip = Literal["value", "norm", "none"]
 Trained = Literal["all", "quantised"]
 BOUND_IN_LEVELS: Final = 10  # default bound of latent weights; follows the scale of a layer
@@ -29,8 +29,9 @@ class CbpSettings:
         train: Which parameters train: all of them or the quantised weights only.
         weight_bound: Latent weights are clamped to plus or minus this after every batch; None for
             `BOUND_IN_LEVELS` times the largest level of their layer. The paper's recipes have 1.
-        arithmetic: ``float32``, or ``spikes_bf16``: level codes and spikes multiplied in bfloat16,
-            everything else in float32.
+        arithmetic: ``float32`` multiplies by quantised weights; ``codes`` adds up level codes over
+            spikes, exactly, and multiplies the sum by the scale; ``spikes_bf16`` multiplies codes
+            and spikes in bfloat16. Everything else is float32.
         period: Steps from one decision of Algorithm 1's rule to the next; 0 for an epoch, the
             paper's.
     """

@@ -7,16 +7,16 @@ numbers up to 256 (quarters up to 64) are exact, larger ones keep 8 bits. A sum 
 the scale, is usually far from the threshold; that is no guarantee, and a network whose sums are
 larger can flip a spike. ``tests/cbp/test_spikes_bf16.py`` compares spikes and gradients to float32.
 
-Worth it where the processor multiplies matrices in bfloat16 (AMX, or a GPU). Default: float32.
+Worth it where the processor multiplies matrices in bfloat16 (AMX, or a GPU).
 """
 
-import functools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from repro.device.triton_support import takes_triton
+from repro.cbp.quantiser import stand_ins
+from repro.products.layer import StandIn
 
 BF16 = torch.bfloat16
 
@@ -30,11 +30,11 @@ class _ScaledProduct(torch.autograd.Function):
         spikes: Tensor,
         latent: Tensor,
         bias: Tensor | None,
-        layer: nn.Module,
+        layer: "SpikesBf16Layer",
     ) -> Tensor:
         quantiser: Any = layer.parametrizations["weight"][0]  # type: ignore[index]
         scale = quantiser.scale.to(latent.device)
-        codes = _codes(latent, quantiser.values, scale)
+        codes = stand_ins(latent, quantiser.values, quantiser.unscaled.to(latent.device, BF16))
         ctx.dtype, ctx.bias = spikes.dtype, None if bias is None else bias.shape
         spikes = spikes.to(BF16)
         ctx.save_for_backward(spikes, codes, scale)
@@ -68,17 +68,6 @@ class _ScaledProduct(torch.autograd.Function):
         return to_spikes, None if to_weight is None else to_weight.float(), to_bias, None
 
 
-def _codes(latent: Tensor, values: Tensor, scale: Tensor) -> Tensor:
-    """Return the unscaled levels of latent weights, in bfloat16."""
-    from repro.cbp.quantiser import quantise
-
-    if takes_triton(latent):
-        from repro.cbp import gpu as triton_kernels
-
-        return triton_kernels.nearest_on_gpu(latent, values, (values / scale).to(BF16))
-    return torch.div(quantise(latent, values), scale).to(BF16)
-
-
 def _scaled(product: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     """Return ``scale * product + bias`` in float32; on a GPU in one pass.
 
@@ -96,29 +85,39 @@ def _scaled(product: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
 
 def _geometry(layer: nn.Module) -> tuple[Any, ...]:
     """Return stride, padding, dilation, transposed, output padding, groups of a convolution."""
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     none = [0] * len(layer.stride)
     return layer.stride, layer.padding, layer.dilation, False, none, layer.groups
 
 
-def _forward(layer: nn.Module, spikes: Tensor) -> Tensor:
-    latent = _latent(layer)
-    added = layer.bias
-    bias = added.reshape(-1, *[1] * (latent.dim() - 2)) if isinstance(added, Tensor) else None
-    current: Tensor = _ScaledProduct.apply(spikes, latent, bias, layer)  # type: ignore[no-untyped-call]
-    return current
+class SpikesBf16Layer(StandIn):
+    """A layer that computes in spike-exact bfloat16 and wants its spikes in it."""
+
+    form = BF16
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Return the output in float32."""
+        chain: Any = self.parametrizations["weight"]  # type: ignore[index]
+        latent, added = chain.original, self.bias
+        bias = added.reshape(-1, *[1] * (latent.dim() - 2)) if isinstance(added, Tensor) else None
+        current: Tensor = _ScaledProduct.apply(spikes, latent, bias, self)  # type: ignore[no-untyped-call]
+        return current
 
 
-def _latent(layer: nn.Module) -> Tensor:
-    chain: Any = layer.parametrizations["weight"]  # type: ignore[index]
-    latent: Tensor = chain.original
-    return latent
+class SpikesBf16Conv1d(SpikesBf16Layer, nn.Conv1d):
+    """A convolution over one axis."""
 
 
-def enable(layer: nn.Module) -> None:
-    """Make a prepared layer compute in spike-exact bfloat16.
+class SpikesBf16Conv2d(SpikesBf16Layer, nn.Conv2d):
+    """A convolution over two axes."""
 
-    The layer's ``input_dtype`` then tells networks to hand it bfloat16 spikes.
+
+class SpikesBf16Linear(SpikesBf16Layer, nn.Linear):
+    """A linear layer."""
+
+
+def kind_of(layer: nn.Module) -> type[SpikesBf16Layer]:
+    """Return the class that computes a layer in spike-exact bfloat16.
 
     Raises:
         ValueError: A 3-d convolution, padding that is no number, or a weight that is not float32.
@@ -129,13 +128,9 @@ def enable(layer: nn.Module) -> None:
         getattr(layer, "padding_mode", "zeros") != "zeros"
     ):
         raise ValueError("spikes_bf16 takes convolutions with zero padding given in numbers")
-    if _latent(layer).dtype != torch.float32:
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear)
+    if layer.weight.dtype != torch.float32:
         raise ValueError("spikes_bf16 takes float32 networks")
-    layer.spikes_bf16 = True  # type: ignore[assignment]
-    layer.input_dtype = BF16  # type: ignore[assignment]
-    layer.forward = functools.partial(_forward, layer)
-
-
-def disable(layer: nn.Module) -> None:
-    """Undo ``enable``."""
-    del layer.spikes_bf16, layer.input_dtype, layer.forward
+    if isinstance(layer, nn.Linear):
+        return SpikesBf16Linear
+    return SpikesBf16Conv2d if isinstance(layer, nn.Conv2d) else SpikesBf16Conv1d

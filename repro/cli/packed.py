@@ -46,16 +46,13 @@ class InferArguments:
         images: First test images used; 0 for as many as the recipe says.
         batch_size: Images at a time; by default the recipe's.
         data_dir: Data sets; by default the variable CBP_DATA, else data.
-        arithmetic: float32 gives the unpacked network's outputs bit for bit; int8 counts spikes in
-            integers, which is faster on most processors, and rounds otherwise.
-        compare: Also run the unpacked network, and compare.
+        compare: Also evaluate the unpacked network as a run does, and compare.
     """
 
     file: Annotated[Path, tyro.conf.Positional]
     images: int = 0
     batch_size: int | None = None
     data_dir: Path | None = None
-    arithmetic: Literal["float32", "int8"] = "float32"
     compare: bool = False
 
 
@@ -120,7 +117,7 @@ def command_infer(arguments: Sequence[str]) -> int:
     from repro.deploy.packed_run import open_cell
 
     cell = open_cell(chosen.file, chosen.images, chosen.batch_size, chosen.data_dir)
-    print(infer_in_words(cell, chosen.arithmetic, chosen.compare))
+    print(infer_in_words(cell, chosen.compare))
     return 0
 
 

@@ -26,12 +26,15 @@ import torch
 from torch import Tensor, nn
 
 from repro.cbp.selection import Layer, find_layers
-from repro.deploy.packed_inference import WEIGHTS
+from repro.deploy.packed_inference import packed_bits
 from repro.deploy.synaptic_operations import operations
 from repro.errors import UserError
 from repro.memory import packed_bytes
 from repro.neurons.layer import NeuronLayer
 from repro.neurons.observe import observed
+from repro.products.dispatch import unpack
+from repro.products.layer import plain_kind
+from repro.products.spikes import PackedSpikes
 
 PICOJOULE_AC: Final = 0.9
 PICOJOULE_MAC: Final = 4.6
@@ -265,6 +268,9 @@ class _Probe:
         def see(layer: Layer, given: Any, named: Any) -> None:  # noqa: ANN401
             dims = 1 if isinstance(layer, nn.Linear) else 1 + len(layer.kernel_size)
             inputs = given[0] if given else named["input"]
+            if isinstance(inputs, PackedSpikes):
+                inputs = unpack(inputs)
+                inputs = inputs.flatten(1) if dims == 1 else inputs
             self.inputs.setdefault(name, _Input()).add(inputs, dims)
 
         return see
@@ -307,11 +313,10 @@ class _Probe:
         done, at_nonzero = operations(layer, seen.counts)
         dense, _ = operations(layer, torch.full_like(seen.counts, seen.samples))
         weight = layer.weight
-        packed = layer.__dict__.get(WEIGHTS, {}).get("weight")
-        own = packed.tensor.levels.bits if packed else 8 * weight.element_size()
+        own = packed_bits(layer) or 8 * weight.element_size()
         return LayerCost(
             name=name,
-            kind=type(layer).__name__,
+            kind=plain_kind(layer).__name__,
             weights=weight.numel(),
             bits=bits.get(name, own),
             passes=seen.samples / images,

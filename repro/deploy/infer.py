@@ -1,33 +1,28 @@
 """Evaluate a cell's packed file without unpacking it: accuracy, images per second, memory."""
 
 import time
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from repro.deploy.packed_inference import Loaded
-from repro.deploy.packed_int8 import compute_in_integers_
 from repro.deploy.packed_run import PackedCell
 from repro.device.machine import peak_resident
 from repro.methods.base import predictions
 from repro.packing import unpack
-from repro.run.evaluation import load_weights
-
-Arithmetic = Literal["float32", "int8"]
+from repro.run.evaluation import compute_in_codes_, load_weights
 
 
-def infer_in_words(cell: PackedCell, arithmetic: Arithmetic, compare: bool) -> str:
+def infer_in_words(cell: PackedCell, compare: bool) -> str:
     """Return what an evaluation of the packed file found, as text.
 
     Args:
         cell: The file and its test images.
-        arithmetic: Of the packed layers.
-        compare: Also run the unpacked network, and say how far outputs and answers agree.
+        compare: Also evaluate the unpacked network as a run does, and say how far outputs and
+            answers agree.
     """
     torch.set_flush_denormal(True)  # as a run does
     network, loaded = cell.load()
-    integers = compute_in_integers_(network, loaded) if arithmetic == "int8" else []
     warm_up(network, cell)
     right, seconds, outputs = evaluate(network, cell, keep=compare)
     lines = [
@@ -35,8 +30,7 @@ def infer_in_words(cell: PackedCell, arithmetic: Arithmetic, compare: bool) -> s
         f", from {cell.file}",
         memory_in_words(loaded),
         f"{len(right) / seconds:,.1f} images/s in batches of {cell.data.batch_size}, "
-        f"{torch.get_num_threads()} threads, packed layers in {arithmetic}"
-        + (f" ({len(integers)} of {len(loaded.weights)} in integers)" if integers else ""),
+        f"{torch.get_num_threads()} threads",
         f"peak memory of the process {peak_resident() / 1e6:,.0f} MB, with libraries and images",
     ]
     if compare:
@@ -46,10 +40,11 @@ def infer_in_words(cell: PackedCell, arithmetic: Arithmetic, compare: bool) -> s
 
 def memory_in_words(loaded: Loaded) -> str:
     """Return the memory of the quantised weights as text."""
+    counted, decoded = len(loaded.counted), len(loaded.decoded)
+    rest = f", {decoded} decoded whenever they are read" if decoded else ""
     return (
-        f"{len(loaded.weights)} quantised layers: {loaded.packed_bytes / 1e6:,.3f} MB packed, "
-        f"{loaded.unpacked_bytes / 1e6:,.3f} MB unpacked; "
-        f"{loaded.scratch.nbytes / 1e6:,.3f} MB hold one layer at a time"
+        f"{counted + decoded} quantised layers: {loaded.packed_bytes / 1e6:,.3f} MB packed, "
+        f"{loaded.unpacked_bytes / 1e6:,.3f} MB unpacked; {counted} are counted as bits{rest}"
     )
 
 
@@ -77,7 +72,7 @@ def evaluate(
 
 
 def comparison(cell: PackedCell, right: Tensor, outputs: list[Tensor]) -> str:
-    """Return how the packed network compares with the unpacked one, as text.
+    """Return how the packed network compares with the unpacked one, evaluated as a run does.
 
     Args:
         cell: The file and its test images.
@@ -85,7 +80,9 @@ def comparison(cell: PackedCell, right: Tensor, outputs: list[Tensor]) -> str:
         outputs: Its outputs, by batch.
     """
     whole = cell.empty_network("cpu")
-    load_weights(whole, unpack(cell.file)[0], str(cell.file))
+    state, levels = unpack(cell.file)
+    load_weights(whole, state, str(cell.file))
+    compute_in_codes_(whole, levels)
     whole.eval()
     warm_up(whole, cell)
     expected, took, outputs_unpacked = evaluate(whole, cell, keep=True)

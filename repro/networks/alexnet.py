@@ -1,13 +1,17 @@
 """TSSL-BP's network 96C3-256C3-P2-384C3-P2-384C3-256C3-1024-1024-K, without biases."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from repro.networks.passing import wanted
 from repro.neurons.layer import TsslBpLayer
 from repro.neurons.tssl_bp import TsslBpNeuron, synaptic_filter
+from repro.products.layer import Form, Packed
+from repro.products.spikes import PackedSpikes, sum_of_squares
 
 CHANNELS: Final = (96, 256, 384, 384, 256)
 POOLED_AFTER: Final = (2, 3)  # convolutions, counted from 1, that a pooling follows
@@ -40,10 +44,31 @@ class SumPool(nn.Module):
         super().__init__()
         self.factor = factor
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, maps: Tensor | PackedSpikes) -> Tensor | PackedSpikes:
         """Return the sums ``[N, C, H/2, W/2]`` of ``[N, C, H, W]``, H and W even, no factor."""
+        if isinstance(maps, PackedSpikes):
+            return sum_of_squares(maps)
         sums: Tensor = _SumPool.apply(maps)  # type: ignore[no-untyped-call]
         return sums
+
+
+class _Stage(NamedTuple):
+    """A layer and the poolings before it."""
+
+    pools: tuple[SumPool, ...]
+    layer: nn.Module
+
+
+def _stages(modules: Sequence[nn.Module]) -> list[_Stage]:
+    """Return layers with the poolings before them."""
+    stages, pools = list[_Stage](), list[SumPool]()
+    for module in modules:
+        if isinstance(module, SumPool):
+            pools.append(module)
+        else:
+            stages.append(_Stage(tuple(pools), module))
+            pools.clear()
+    return stages
 
 
 class TsslBpNetwork(nn.Module):
@@ -88,27 +113,37 @@ class TsslBpNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the output neurons' filtered spikes ``[T, B, K]`` for images ``[B, C, H, W]``.
 
-        Spikes travel in a layer's ``input_dtype`` where it names one (``repro.cbp.spikes_bf16``).
+        Spikes travel in the form that the next layer wants.
         """
         first, *rest = self.children()
-        current, gain, pools = first(images).unsqueeze(0), 1.0, list[SumPool]()
-        for layer in rest:
-            if isinstance(layer, SumPool):
-                pools.append(layer)
-                continue
-            dtype = getattr(layer, "input_dtype", current.dtype)
-            spikes = self.fire(current, self.time_steps, gain, dtype).flatten(0, 1)
-            gain = 1.0
-            for pool in pools:
-                spikes, gain = pool(spikes), gain * pool.factor
-            pools.clear()
-            if self.training and self.dropout:
-                spikes, gain = self._drop(spikes), gain / (1 - self.dropout)
-            if isinstance(layer, nn.Linear):
-                spikes = spikes.flatten(1)
-            current = layer(spikes).unflatten(0, (self.time_steps, -1))
-        spikes = self.fire(current, self.time_steps, gain)
-        return synaptic_filter(spikes, self.neuron.tau_s)
+        stages = _stages(rest)
+        fired = self.fire(first(images).unsqueeze(0), self.time_steps, self._form(first, stages[0]))
+        forms = [self._form(stage.layer, following) for stage, following in pairwise(stages)]
+        for stage, form in zip(stages, [*forms, None], strict=True):
+            spikes, gain = self._handed_on(fired, stage)
+            given = (stage.layer, spikes, self.time_steps, form)
+            fired = self.fire.behind(*given, gain=gain)
+        assert isinstance(fired, Tensor)
+        return synaptic_filter(fired, self.neuron.tau_s)
+
+    def _form(self, layer: nn.Module, following: "_Stage") -> Form | None:
+        """Return in which form spikes pass from the neurons behind a layer to the next."""
+        form = wanted(layer, following.layer)
+        return None if isinstance(form, Packed) and self.training and self.dropout else form
+
+    def _handed_on(
+        self, fired: Tensor | PackedSpikes, stage: "_Stage"
+    ) -> tuple[Tensor | PackedSpikes, float]:
+        """Return what a layer gets of spikes, and the factor that its currents lack."""
+        spikes = fired if isinstance(fired, PackedSpikes) else fired.flatten(0, 1)
+        gain = 1.0
+        for pool in stage.pools:
+            spikes, gain = pool(spikes), gain * pool.factor
+        if isinstance(spikes, PackedSpikes):
+            return spikes, gain
+        if self.training and self.dropout:
+            spikes, gain = self._drop(spikes), gain / (1 - self.dropout)
+        return spikes.flatten(1) if isinstance(stage.layer, nn.Linear) else spikes, gain
 
     def _drop(self, spikes: Tensor) -> Tensor:
         """Return ``[T*B, ...]`` with dropped inputs 0; ``1 / (1 - dropout)`` is left to the gain.

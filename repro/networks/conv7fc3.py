@@ -1,12 +1,14 @@
 """STBP's network 128C3-256C3s2-256C3-512C3s2-512C3-1024C3-2048C3s2-1024-512-K, no batch norm."""
 
 from collections.abc import Mapping
+from itertools import pairwise, starmap
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from repro.networks.convolution import UnfoldedConv2d
+from repro.networks.passing import folded, wanted
 from repro.neurons.layer import StbpLayer
 from repro.neurons.stbp import StbpNeuron
 
@@ -45,18 +47,15 @@ class StbpNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the output neurons' spikes ``[T, B, K]`` for images ``[B, C, H, W]``.
 
-        Spikes travel in a layer's ``input_dtype`` where it names one (``repro.cbp.spikes_bf16``).
+        Spikes travel in the form that the next layer wants.
         """
         first, *rest = self.children()
-        current = first(images).unsqueeze(0)
-        for layer in rest:
-            dtype = getattr(layer, "input_dtype", current.dtype)
-            spikes = self.fire(current, self.time_steps, dtype).flatten(0, 1)
-            if isinstance(layer, nn.Linear):
-                spikes = spikes.flatten(1)
-            current = layer(spikes).unflatten(0, (self.time_steps, -1))
-        output: Tensor = self.fire(current, self.time_steps)
-        return output
+        fired = self.fire(first(images).unsqueeze(0), self.time_steps, wanted(first, rest[0]))
+        for layer, form in zip(rest, [*starmap(wanted, pairwise(rest)), None], strict=True):
+            spikes = folded(fired, layer)
+            fired = self.fire.behind(layer, spikes, self.time_steps, form)
+        assert isinstance(fired, Tensor)
+        return fired
 
 
 def conv7fc3(

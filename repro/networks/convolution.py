@@ -13,6 +13,8 @@ class UnfoldedConv2d(nn.Conv2d):
     area / stride^2`` times the input's memory, little on such maps.
     """
 
+    computes_as_torch = True
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the convolution ``[N, O, H, W]`` of ``[N, C, H, W]``; zero padding, one group."""
         if images.device.type != "cpu":

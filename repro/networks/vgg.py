@@ -5,8 +5,8 @@ spiking network every convolution and every average is followed by integrate-and
 threshold 1.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, starmap
 from typing import Any, Final
 
 import torch
@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from repro.errors import UserError
+from repro.networks.passing import folded, wanted
 from repro.neurons.integrate_and_fire import IntegrateAndFire
 from repro.neurons.layer import IntegrateAndFireLayer
+from repro.products.dispatch import unpack
+from repro.products.layer import Form, Packed, SpikeLayer
+from repro.products.spikes import PackedSpikes, sum_of_squares
 
 AVERAGE: Final = 0  # among the channels: not a convolution but a 2x2 average
 CHANNELS: Final = (
@@ -24,6 +28,7 @@ CHANNELS: Final = (
 )
 SIDE: Final = 32  # of the images
 COLOURS: Final = 3
+WORD: Final = 64  # bits of a word of spikes that an average takes
 UNITS: Final = tuple(channels for channels in CHANNELS if channels != AVERAGE)
 
 
@@ -44,7 +49,7 @@ class _Mean(torch.autograd.Function):
         return maps
 
 
-class AveragePool(nn.Module):
+class AveragePool(SpikeLayer):
     """Mean of 2x2, times ``factor``, plus a bias per channel; nothing here is trained or counted.
 
     Equal to a depthwise 2x2 convolution of stride 2 whose weights are all ``factor / 4``, which is
@@ -68,9 +73,14 @@ class AveragePool(nn.Module):
         self.register_buffer("factor", torch.ones(()))
         self.register_buffer("bias", None if channels is None else torch.zeros(channels))
 
-    def forward(self, maps: Tensor) -> Tensor:
+    form = Packed(WORD)
+
+    def forward(self, maps: Tensor | PackedSpikes) -> Tensor:
         """Return ``[N, C, H/2, W/2]`` for maps ``[N, C, H, W]``."""
-        means: Tensor = _Mean.apply(maps) * self.factor  # type: ignore[no-untyped-call]
+        if isinstance(maps, PackedSpikes):
+            means = unpack(sum_of_squares(maps), self.factor.dtype) * 0.25 * self.factor
+        else:
+            means = _Mean.apply(maps) * self.factor  # type: ignore[no-untyped-call]
         return means if self.bias is None else means + self.bias[:, None, None]
 
 
@@ -87,6 +97,11 @@ class Vgg(nn.Module):
         """Return logits ``[1, B, K]`` for images ``[B, C, H, W]``: an ANN takes one time step."""
         logits: Tensor = self.classifier(self.features(images).flatten(1))
         return logits.unsqueeze(0)
+
+
+def _forms(layers: Sequence[nn.Module]) -> Iterator[Form | None]:
+    """Yield in which form spikes pass from the neurons behind each layer to the next layer."""
+    yield from starmap(wanted, pairwise(layers))
 
 
 class SpikingVgg(nn.Module):
@@ -135,37 +150,47 @@ class SpikingVgg(nn.Module):
         """Return the initial potential of a layer's neurons, None for 0."""
         return self._buffers.get(f"potential{layer}")
 
-    def fire(self, layer: int, current: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    def fire(self, layer: int, current: Tensor) -> Tensor:
         """Return the spikes ``[T, B, C, H, W]`` of a layer's neurons.
 
         Args:
             layer: Number of the layer.
             current: Its output ``[T, B, C, H, W]``, or ``[1, B, C, H, W]`` if it is constant; used
                 up where a backward pass follows.
-            dtype: Of the spikes; that of ``current`` if None.
         """
-        spikes: Tensor = self.neurons(current, self.time_steps, self.potential(layer), dtype)
+        spikes: Tensor = self.neurons(current, self.time_steps, initial=self.potential(layer))
         return spikes
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the classifier's output ``[T, B, K]`` for images ``[B, C, H, W]``.
 
-        The logits are the sum over T. Spikes travel in a layer's ``input_dtype`` where it names one
-        (``repro.cbp.spikes_bf16``).
+        The logits are the sum over T. Spikes travel in the form that the next layer wants.
         """
-        first, *rest = self.features
-        current: Tensor = first(images).unsqueeze(0)
-        for i, layer in enumerate([*rest, self.classifier]):
-            dtype = getattr(layer, "input_dtype", current.dtype)
-            spikes = self.fire(i, current, dtype).flatten(0, 1)
-            if layer is self.classifier:
-                spikes = spikes.flatten(1)
-            if self.dropout and self.training and isinstance(self.features[i], nn.Conv2d):
+        layers = [*self.features, self.classifier]
+        forms = [None if self._drops(i) else form for i, form in enumerate(_forms(layers))]
+        fired = self.neurons(
+            layers[0](images).unsqueeze(0), self.time_steps, forms[0], initial=self.potential(0)
+        )
+        for i, layer in enumerate(layers[1:-1], start=1):
+            spikes = folded(fired, layer)
+            given = (self.time_steps, forms[i])
+            if isinstance(spikes, Tensor) and self._drops(i - 1):
                 maps = self._drop_and_feed(spikes, layer)
+                current = maps.view(self.time_steps, -1, *maps.shape[1:])
+                fired = self.neurons(current, *given, initial=self.potential(i))
             else:
-                maps = layer(spikes)
-            current = maps.reshape(self.time_steps, -1, *maps.shape[1:])
-        return current
+                fired = self.neurons.behind(layer, spikes, *given, initial=self.potential(i))
+        spikes = folded(fired, self.classifier)
+        if isinstance(spikes, Tensor) and self._drops(len(self.features) - 1):
+            read = self._drop_and_feed(spikes, self.classifier)
+        else:
+            read = self.classifier(spikes)
+        return read.view(self.time_steps, -1, read.shape[-1])
+
+    def _drops(self, layer: int) -> bool:
+        """Return whether spikes behind a layer are dropped now."""
+        dropping = bool(self.dropout and self.training)
+        return dropping and isinstance(self.features[layer], nn.Conv2d)
 
     def _drop_and_feed(self, spikes: Tensor, layer: nn.Module) -> Tensor:
         """Return ``layer(dropout(spikes))``; what dropout multiplies by is multiplied behind.

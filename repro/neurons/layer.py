@@ -1,6 +1,7 @@
 """Layers of neurons as modules: their forward returns spikes, so that hooks see them fire."""
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from repro.neurons.normed_plif import Connection
 from repro.neurons.plif import scan_plain
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import STATES, TsslBpNeuron
+from repro.products.dispatch import unpack
+from repro.products.layer import CodedLayer, Form, Packed
+from repro.products.spikes import PackedSpikes
 
 
 class NeuronLayer(nn.Module):
@@ -23,66 +27,173 @@ class NeuronLayer(nn.Module):
 
     states = 1
 
-    def spikes(self, output: Tensor, *inputs: object) -> Tensor:
+    def spikes(self, output: Tensor | PackedSpikes, *inputs: object) -> Tensor:
         """Return the spikes ``[T, B, ...]`` of a call, from its output and its inputs."""
-        return output
+        if isinstance(output, Tensor):
+            return output
+        current, time_steps = inputs[:2]
+        assert isinstance(current, Tensor)
+        folded = unpack(output).unflatten(0, (time_steps, -1))  # type: ignore[no-untyped-call]
+        spikes: Tensor = folded.view(*folded.shape[:2], *current.shape[2:])
+        return spikes
 
 
-class StbpLayer(NeuronLayer):
+class FeedForwardLayer(NeuronLayer):
+    """Neurons whose only input is a current; their spikes may leave as bits.
+
+    Attributes:
+        neuron: Constants.
+    """
+
+    neuron: scan.Neuron
+
+    def forward(
+        self,
+        current: Tensor,
+        time_steps: int,
+        form: Form | None = None,
+        *,
+        gain: float = 1.0,
+        initial: Tensor | None = None,
+    ) -> Tensor | PackedSpikes:
+        """Return the spikes ``[T, B, ...]``, or as bits ``[T * B, ...]``.
+
+        Args:
+            current: As in ``repro.neurons.scan``.
+            time_steps: T.
+            form: Type of the spikes, that of the current if None; or bits, where no gradient is to
+                go through, on the CPU (else the type of the current).
+            gain: Factor on the current, of TSSL-BP's neurons.
+            initial: Potential before the first step, of integrate-and-fire neurons, to be broadcast
+                to ``current[0]``; 0 if None.
+        """
+        if isinstance(form, Packed):
+            given = (current, time_steps, self.neuron, form.bits, gain, initial)
+            if (packed := scan.as_bits(*given)) is not None:
+                return packed
+            form = None
+        return self.scan(current, time_steps, form, gain, initial)
+
+    @abstractmethod
+    def scan(
+        self,
+        current: Tensor,
+        time_steps: int,
+        dtype: torch.dtype | None,
+        gain: float,
+        initial: Tensor | None,
+    ) -> Tensor:
+        """Return the spikes ``[T, B, ...]`` in a data type."""
+
+    def behind(
+        self,
+        layer: nn.Module,
+        spikes: Tensor | PackedSpikes,
+        time_steps: int,
+        form: Form | None = None,
+        *,
+        gain: float = 1.0,
+        initial: Tensor | None = None,
+    ) -> Tensor | PackedSpikes:
+        """Return the spikes of the neurons behind a layer, in one pass where all is on bits.
+
+        Args:
+            layer: Gets the spikes.
+            spikes: ``[T * B, ...]``.
+            time_steps: T.
+            form: As in ``forward``, as the next two.
+            gain: Factor on the current.
+            initial: First potential.
+        """
+        if (
+            isinstance(layer, CodedLayer)
+            and isinstance(spikes, PackedSpikes)
+            and isinstance(form, Packed)
+            and layer.form is not None
+            and initial is None
+            and not (layer.trains() or _is_watched(layer) or _is_watched(self))
+        ):
+            from repro.neurons.cpu import on_bits
+
+            given = (spikes, layer, time_steps, self.neuron, form.bits, gain)
+            return on_bits.counted(*given)
+        maps = layer(spikes)
+        current = maps.view(time_steps, -1, *maps.shape[1:])
+        fired: Tensor | PackedSpikes = self(current, time_steps, form, gain=gain, initial=initial)
+        return fired
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Return whether somebody wants to see what goes in or comes out."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+class StbpLayer(FeedForwardLayer):
     """STBP's neurons."""
+
+    neuron: StbpNeuron
 
     def __init__(self, neuron: StbpNeuron) -> None:
         """Keep the constants."""
         super().__init__()
         self.neuron = neuron
 
-    def forward(
-        self, current: Tensor, time_steps: int, spike_dtype: torch.dtype | None = None
+    def scan(
+        self,
+        current: Tensor,
+        time_steps: int,
+        dtype: torch.dtype | None,
+        gain: float,
+        initial: Tensor | None,
     ) -> Tensor:
-        """Return the spikes; arguments as in ``repro.neurons.scan.stbp``."""
-        return scan.stbp(current, time_steps, self.neuron, spike_dtype)
+        """Return the spikes; neither gain nor first potential are known here."""
+        return scan.stbp(current, time_steps, self.neuron, dtype)
 
 
-class TsslBpLayer(NeuronLayer):
+class TsslBpLayer(FeedForwardLayer):
     """TSSL-BP's neurons."""
 
     states = STATES
+    neuron: TsslBpNeuron
 
     def __init__(self, neuron: TsslBpNeuron) -> None:
         """Keep the constants."""
         super().__init__()
         self.neuron = neuron
 
-    def forward(
+    def scan(
         self,
         current: Tensor,
         time_steps: int,
-        gain: float = 1.0,
-        spike_dtype: torch.dtype | None = None,
+        dtype: torch.dtype | None,
+        gain: float,
+        initial: Tensor | None,
     ) -> Tensor:
-        """Return the spikes; arguments as in ``repro.neurons.scan.tssl_bp``."""
-        return scan.tssl_bp(current, time_steps, self.neuron, gain, spike_dtype)
+        """Return the spikes; there is no first potential."""
+        return scan.tssl_bp(current, time_steps, self.neuron, gain, dtype)
 
 
-class IntegrateAndFireLayer(NeuronLayer):
+class IntegrateAndFireLayer(FeedForwardLayer):
     """Integrate-and-fire neurons with soft reset; the memory of their input is used up."""
+
+    neuron: IntegrateAndFire
 
     def __init__(self, neuron: IntegrateAndFire) -> None:
         """Keep the constants."""
         super().__init__()
         self.neuron = neuron
 
-    def forward(
+    def scan(
         self,
         current: Tensor,
         time_steps: int,
-        initial: Tensor | None = None,
-        spike_dtype: torch.dtype | None = None,
+        dtype: torch.dtype | None,
+        gain: float,
+        initial: Tensor | None,
     ) -> Tensor:
-        """Return the spikes; arguments as in ``repro.neurons.scan.integrate_and_fire``."""
-        return scan.integrate_and_fire(
-            current, time_steps, self.neuron, initial, spike_dtype, overwrite=True
-        )
+        """Return the spikes; there is no gain."""
+        given = (current, time_steps, self.neuron, initial, dtype)
+        return scan.integrate_and_fire(*given, overwrite=True)
 
 
 class HardResetLayer(NeuronLayer):
@@ -126,9 +237,10 @@ class HardResetLayer(NeuronLayer):
         """
         return scan.norm_and_fire(maps, time_steps, norm, self.leak(), shortcut, connection)
 
-    def spikes(self, output: Tensor, *inputs: object) -> Tensor:
+    def spikes(self, output: Tensor | PackedSpikes, *inputs: object) -> Tensor:
         """Return the spikes alone; where the connection hides some, they are computed again."""
         maps, time_steps, norm, shortcut, connection = inputs
+        assert isinstance(output, Tensor)
         assert isinstance(maps, Tensor)
         assert isinstance(time_steps, int)
         assert isinstance(norm, nn.BatchNorm2d)

@@ -32,9 +32,10 @@ def observed(network: nn.Module, see: See) -> Iterator[None]:
 
         return after
 
-    def show(layer: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ANN401
+    def show(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
         with torch.no_grad():
-            see(last, layer.spikes(output.detach(), *inputs), layer.states)
+            seen = output.detach() if isinstance(output, Tensor) else output
+            see(last, layer.spikes(seen, *inputs), layer.states)
 
     with ExitStack() as stack:
         for name, module in network.named_modules():

@@ -17,6 +17,9 @@ from repro.neurons.integrate_and_fire import IntegrateAndFire
 from repro.neurons.normed_plif import Connection, norm_and_fire_plain
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import TsslBpNeuron
+from repro.products.spikes import PackedSpikes
+
+Neuron = IntegrateAndFire | StbpNeuron | TsslBpNeuron
 
 
 def backend(current: Tensor, time_steps: int) -> Literal["cpu", "gpu", "plain"]:
@@ -30,6 +33,35 @@ def backend(current: Tensor, time_steps: int) -> Literal["cpu", "gpu", "plain"]:
     if takes_triton(current):
         return "gpu"
     return "cpu" if current.device.type == "cpu" else "plain"
+
+
+def as_bits(
+    current: Tensor,
+    time_steps: int,
+    neuron: Neuron,
+    bits: int,
+    gain: float = 1.0,
+    initial: Tensor | None = None,
+) -> PackedSpikes | None:
+    """Return the spikes ``[T * B, ...]`` as bits; None on a GPU, or if a gradient is to go through.
+
+    Args:
+        current: See `stbp`.
+        time_steps: T.
+        neuron: Constants.
+        bits: Of a word.
+        gain: Factor on the current, of TSSL-BP's neurons.
+        initial: Potential before the first step, of integrate-and-fire neurons; 0 if None.
+
+    Raises:
+        ValueError: ``current`` has neither 1 nor T steps.
+    """
+    found = backend(current, time_steps)
+    if found != "cpu" or (torch.is_grad_enabled() and current.requires_grad):
+        return None
+    from repro.neurons.cpu import on_bits
+
+    return on_bits.scan(current, time_steps, neuron, bits, gain, initial)
 
 
 def stbp(

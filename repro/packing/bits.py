@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import prange
+
+from repro.device.compiled import kernel
 
 CHUNK = 1 << 14  # indices a thread works on at a time; a multiple of 8, so chunks meet at bytes
 
 Array = npt.NDArray[Any]
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _index(codes: Array, bits: int, k: int) -> Any:  # noqa: ANN401
     """Return index ``k``; it may lie across two bytes."""
     bit = k * bits
@@ -25,7 +27,7 @@ def _index(codes: Array, bits: int, k: int) -> Any:  # noqa: ANN401
     return index & ((1 << bits) - 1)
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def decode(codes: Array, bits: int, values: Array, out: Array) -> None:
     """Fill ``out`` ``[N]`` with ``values[index]``; every index must be below ``len(values)``.
 
@@ -41,7 +43,7 @@ def decode(codes: Array, bits: int, values: Array, out: Array) -> None:
             out[k] = values[_index(codes, bits, k)]
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def encode(indices: Array, bits: int, codes: Array) -> None:
     """Fill ``codes`` from ``indices`` ``[N]``, uint8 and below ``2 ** bits``."""
     n = indices.size
@@ -55,7 +57,7 @@ def encode(indices: Array, bits: int, codes: Array) -> None:
                 codes[(bit >> 3) + 1] |= np.uint8(indices[k] >> (8 - (bit & 7)))
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def greatest(codes: Array, bits: int, n: int) -> int:
     """Return the greatest of the first ``n`` indices, -1 if there is none."""
     chunks = (n + CHUNK - 1) // CHUNK

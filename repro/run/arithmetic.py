@@ -10,14 +10,16 @@ wrong one, and its validation accuracy says whether it is as good. Nothing is ro
 phase with ``spikes_bf16``.
 """
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from repro.cbp.layers import choose_layers
+from repro.networks.convolution import UnfoldedConv2d
+from repro.products.layer import SpikeLayer, like, replace_
 from repro.recipes.fields import Matmul
 
 
@@ -35,14 +37,49 @@ def use(network: nn.Module, matmul: Matmul) -> None:
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     if matmul == "bf16":
         for layer in choose_layers(network).values():
-            layer.input_dtype = torch.bfloat16  # type: ignore[assignment]
-            layer.forward = functools.partial(_forward, layer)  # type: ignore[method-assign]
+            replace_(network, layer, like(layer, IN_BF16[type(layer)]))
 
 
-def _forward(layer: nn.Module, inputs: Tensor) -> Tensor:
-    with torch.autocast(inputs.device.type, torch.bfloat16):
-        result: Tensor = type(layer).forward(layer, inputs)
-    return result.float()
+class Bf16Layer(SpikeLayer):
+    """A layer that computes in bfloat16 what its other class does, and wants its spikes in it."""
+
+    form = torch.bfloat16
+    computes_as_torch = True
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the output in float32."""
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            result: Tensor = super().forward(inputs)
+        return result.float()
+
+
+class Bf16Conv1d(Bf16Layer, nn.Conv1d):
+    """A convolution over one axis."""
+
+
+class Bf16Conv2d(Bf16Layer, nn.Conv2d):
+    """A convolution over two axes."""
+
+
+class Bf16UnfoldedConv2d(Bf16Layer, UnfoldedConv2d):
+    """A convolution over two axes that is one matrix product."""
+
+
+class Bf16Conv3d(Bf16Layer, nn.Conv3d):
+    """A convolution over three axes."""
+
+
+class Bf16Linear(Bf16Layer, nn.Linear):
+    """A linear layer."""
+
+
+IN_BF16: Final[dict[type[nn.Module], type[Bf16Layer]]] = {
+    nn.Conv1d: Bf16Conv1d,
+    nn.Conv2d: Bf16Conv2d,
+    UnfoldedConv2d: Bf16UnfoldedConv2d,
+    nn.Conv3d: Bf16Conv3d,
+    nn.Linear: Bf16Linear,
+}
 
 
 def allow_tf32(allowed: bool) -> None:

@@ -1,5 +1,6 @@
 """Weights into a fresh network, and which images it then gets right."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.base import DataModule, PartName
+from repro.cbp.layers import parametrise_
+from repro.cbp.levels import Levels
 from repro.device.machine import evaluation_device
 from repro.errors import UserError
 from repro.methods.base import predictions
@@ -48,6 +51,19 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str) -> N
     except RuntimeError as error:
         wrong = " ".join(str(error).split())[:200]
         raise UserError(f"{source} does not fit the recipe's network: {wrong}") from error
+
+
+def compute_in_codes_(network: nn.Module, levels: Mapping[str, Levels]) -> None:
+    """Let a converted network add up the codes of its levels (``repro.cbp.codes``), in place.
+
+    Training with ``arithmetic="codes"`` and packed files compute the same numbers.
+
+    Args:
+        network: Holds the levels as its weights.
+        levels: By tensor name (``conv2.weight``), as ``repro.packing.unpack`` returns them.
+    """
+    by_layer = {name.removesuffix(".weight"): found for name, found in levels.items()}
+    parametrise_(network, by_layer, "codes")
 
 
 def right_answers(

@@ -13,7 +13,12 @@ from repro.provenance import commit_in_words, versions
 from repro.recipes.spec import RunSpec
 from repro.results.row import Row, pack_correct
 from repro.run.conversion import Converted
-from repro.run.evaluation import firing_rates, load_weights, right_answers
+from repro.run.evaluation import (
+    compute_in_codes_,
+    firing_rates,
+    load_weights,
+    right_answers,
+)
 from repro.run.history import History
 from repro.run.parent import Parent, parent_fields
 
@@ -41,10 +46,11 @@ def make_row(
     network = build_network(key.cell, spec.recipe, data.classes, spec.phase)
     load_weights(network, state, str(file))
     to_channels_last_(network)
-    correct = right_answers(network, data)
     counted = memory.count(
         network, {name.removesuffix(".weight"): layer.bits for name, layer in levels.items()}
     )
+    compute_in_codes_(network, levels)
+    correct = right_answers(network, data)
     return Row(
         method=key.cell.method,
         dataset=key.cell.dataset,

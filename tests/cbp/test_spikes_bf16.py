@@ -8,6 +8,7 @@ from repro.cbp.layers import convert, prepare, prepared_layers
 from repro.methods.base import predictions
 from repro.networks.conv7fc3 import StbpNetwork, conv7fc3
 from repro.neurons.stbp import StbpNeuron
+from repro.products.layer import form_for
 
 
 def prepared(arithmetic: str, precision: str) -> StbpNetwork:
@@ -22,8 +23,8 @@ def spikes_by_layer(network: StbpNetwork, images: Tensor) -> list[Tensor]:
     first, *rest = network.children()
     current, kept = first(images).unsqueeze(0), []
     for layer in [*rest, None]:
-        dtype = getattr(layer, "input_dtype", current.dtype)
-        spikes = network.fire(current, network.time_steps, dtype)
+        form = None if layer is None else form_for(layer)
+        spikes = network.fire(current, network.time_steps, form)
         kept.append(spikes.detach().float())
         if layer is not None:
             spikes = spikes.flatten(0, 1)
@@ -57,7 +58,8 @@ def test_convert_leaves_a_plain_float32_network() -> None:
     before = predictions(network(images))
     convert(network)
     assert network.conv2.weight.dtype == torch.float32
-    assert not hasattr(network.conv2, "input_dtype")
+    assert form_for(network.conv2) is None
+    assert type(network.conv2) is nn.Conv2d
     assert torch.equal(predictions(network(images)), before)
 
 

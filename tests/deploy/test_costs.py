@@ -239,7 +239,7 @@ def test_packed_weights_count_their_bits(tmp_path: Path) -> None:
     quantised(network, "ternary", tmp_path / "w")
     to_channels_last_(network)
     mine, loaded = packed(network, tmp_path / "w")
-    bits = {name.removesuffix(".weight"): 2 for name in loaded.weights}
+    bits = {name.removesuffix(".weight"): 2 for name in loaded.counted}
     expected = measure(network, [inputs], bits=bits)
     assert measure(mine, [inputs]) == expected
     assert expected.weight_bytes == memory.count(network, bits).weights_only_bytes

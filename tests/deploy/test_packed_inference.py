@@ -1,4 +1,4 @@
-"""Packed files run layer by layer: outputs bit for bit those of the unpacked network."""
+"""Packed files run as they are: outputs bit for bit those of a run's evaluation."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ from repro.cbp.levels import LEVELS, LayerLevels
 from repro.cells import QUANTISED, RunKey, find_cell
 from repro.cli import main
 from repro.deploy.infer import comparison, evaluate
-from repro.deploy.packed_inference import Loaded, Scratch, load_packed_
+from repro.deploy.packed_inference import Loaded, PackedLayer, load_packed_, packed_bits
 from repro.deploy.packed_run import PackedCell, open_cell
 from repro.errors import UserError
 from repro.memory import packed_bytes
@@ -30,6 +30,7 @@ from repro.packing import bits as packed_kernels
 from repro.packing import pack, unpack
 from repro.recipes.shipped import find_recipe
 from repro.recipes.spec import RunSpec
+from repro.run.evaluation import compute_in_codes_
 
 NARROW = {
     "stbp": (4, 1 / 8),
@@ -107,10 +108,14 @@ def test_outputs_of_every_network_are_the_unpacked_ones(
         to_channels_last_(network)
         inputs, _ = batch(method, NARROW[method][0], 3)
         mine, loaded = packed(network, tmp_path / "w")
-        assert set(loaded.weights) == {
+        assert loaded.decoded == {}
+        assert set(loaded.counted) == {
             name for name in network.state_dict() if name not in mine.state_dict()
         }
+        dense = network(inputs)
+        compute_in_codes_(network, unpack(tmp_path / "w")[1])
         expected = network(inputs)
+        torch.testing.assert_close(expected, dense)  # float32 rounds every partial sum
         for _ in range(2):
             assert torch.equal(mine(inputs), expected)
         assert not torch.equal(full(inputs), expected)
@@ -141,14 +146,16 @@ class Own(nn.Module):
 def test_a_users_own_network(levels: str, dtype: torch.dtype, tmp_path: Path) -> None:
     torch.manual_seed(1)
     network = quantised(Own(), levels, tmp_path / "w", dtype, keep=("first",))
-    mine, loaded = packed(network, tmp_path / "w")
+    mine, _ = packed(network, tmp_path / "w")
     signal = torch.randn(4, 3, 9, dtype=dtype)
     with torch.no_grad():
         expected = network(signal)
         assert torch.equal(mine(signal), expected)
         assert torch.equal(mine.linear.weight, network.linear.weight)  # type: ignore[union-attr]
-        weight = loaded.weights["linear.weight"]
-        weight.codes[0] ^= 1  # another level of the first weight
+        counts = dtype != torch.bfloat16 and levels != "own"
+        assert isinstance(mine.linear, PackedLayer) is counts
+        bits = mine.linear.packed_weight.codes.planes if counts else coded(mine.linear)
+        bits.view(-1)[0] ^= 1  # another level of the first weight
         assert not torch.equal(mine(signal), expected)
     assert isinstance(mine.wide, nn.Conv1d)
     assert not mine.training
@@ -176,43 +183,32 @@ def test_weights_keep_the_memory_format_of_the_network(last: bool, tmp_path: Pat
     quantised(network, "ternary", tmp_path / "w", keep=())
     if last:
         to_channels_last_(network)
-    _, loaded = packed(network, tmp_path / "w")
-    for name, weight in network.named_parameters():
-        if name in loaded.weights:
-            decoded = loaded.weights[name].decode()
-            assert decoded.stride() == weight.stride()
-            assert torch.equal(decoded, weight)
+    mine, loaded = packed(network, tmp_path / "w")
+    assert set(loaded.decoded) == {"3.weight"}  # of a convolution over three axes
+    for layer, its in zip(network, mine, strict=True):
+        assert packed_bits(its) == 2
+        assert its.weight.stride() == layer.weight.stride()
+        assert torch.equal(its.weight, layer.weight)
     plain = network[0].weight.is_contiguous()
     assert plain is not last
 
 
-def test_only_packed_bytes_and_one_layer_are_held(tmp_path: Path) -> None:
-    network = nn.Sequential(*(nn.Linear(n, n, bias=False) for n in (96, 64, 96)))
+def coded(layer: nn.Module) -> Tensor:
+    """The level indices of a weight that is decoded."""
+    indices: Tensor = layer.parametrizations.weight.original0  # type: ignore[union-attr, assignment]
+    return indices
+
+
+def test_only_packed_bytes_are_held(tmp_path: Path) -> None:
+    network = nn.Sequential(*(nn.Linear(n, n, bias=False) for n in (128, 64, 128)))
     quantised(nn.Sequential(network), "binary", tmp_path / "w", keep=())
     mine, loaded = packed(nn.Sequential(network), tmp_path / "w")
     assert list(mine.parameters()) == list(mine.buffers()) == []
-    assert loaded.packed_bytes == (2 * 96**2 + 64**2) // 8
-    assert loaded.unpacked_bytes == (2 * 96**2 + 64**2) * 4
+    assert loaded.packed_bytes == (2 * 128**2 + 64**2) // 8
+    assert loaded.unpacked_bytes == (2 * 128**2 + 64**2) * 4
     assert loaded.file.tensors == {}
     for layer in mine[0]:
         layer(torch.ones(1, layer.in_features))
-    assert loaded.scratch.nbytes == 96**2 * 4
-
-
-def test_shared_memory_is_used_again_once_nobody_holds_it() -> None:
-    scratch = Scratch()
-    first = scratch.empty((4, 5), (5, 1), torch.float32)
-    view, where = first.fill_(1).flatten()[3:], first.data_ptr()
-    del first
-    second = scratch.empty((20,), (1,), torch.float32)
-    second.fill_(2)
-    assert second.data_ptr() != where
-    assert view.unique().tolist() == [1]
-    del view
-    third = scratch.empty((5, 4), (1, 5), torch.float32)
-    assert third.data_ptr() == where
-    assert third.stride() == (1, 5)
-    assert scratch.empty((2, 2), (2, 1), torch.float32).data_ptr() != where  # third is alive
 
 
 @pytest.mark.parametrize(
@@ -310,14 +306,15 @@ def test_command_evaluates_a_file_and_compares(
     printed = capsys.readouterr().out
     cell = small_cell(path)
     network = build_network(KEY.cell, cell.spec.recipe, 10, "cbp").eval()
-    network.load_state_dict(unpack(path)[0])
+    state, levels = unpack(path)
+    network.load_state_dict(state)
+    compute_in_codes_(network, levels)
     with torch.no_grad():
         right = [network(x).sum(0).argmax(1) == labels for x, labels in cell.batches()]
     accuracy = float(torch.cat(right).float().mean())
     assert f"{KEY}: {100 * accuracy:.2f} % of 12 test images" in printed
     assert "outputs equal bit for bit, 0 answers right in one only" in printed
-    assert main([*words, "--arithmetic=int8"]) == 0
-    assert "packed layers in int8 (8 of 8 in integers)" in capsys.readouterr().out
+    assert "8 are counted as bits" in printed
     assert main(["infer", str(tmp_path), "--images=12"]) == 0  # a run folder
 
 

@@ -106,7 +106,9 @@ def test_dropout_drops_whole_rows_at_every_step_alike() -> None:
 def test_dropout_is_for_training_only_and_keeps_the_mean_current() -> None:
     network = narrow(dropout=0.2)
     gains: list[float] = []
-    network.fire.register_forward_pre_hook(lambda _, given: gains.append(given[2]))
+    network.fire.register_forward_pre_hook(
+        lambda _, given, named: gains.append(named.get("gain", 1)), with_kwargs=True
+    )
     trained = [network(images()) for _ in range(2)]
     assert not torch.equal(*trained)
     assert gains[:8] == pytest.approx([1, 1 / 0.8, 1.1 / 0.8, 1.1 / 0.8, *[1 / 0.8] * 4])

@@ -15,7 +15,6 @@ from repro.cbp.layers import convert, convert_state, prepare, prepared_layers
 from repro.cbp.levels import LEVELS, ChannelLevels, LayerLevels, nearest_level
 from repro.cbp.multiplier import Multipliers
 from repro.deploy.packed_inference import load_packed_
-from repro.deploy.packed_int8 import compute_in_integers_
 from repro.errors import UserError
 from repro.packing.describe import describe
 
@@ -160,14 +159,18 @@ def test_a_packed_network_computes_what_the_unpacked_one_does(levels: str, tmp_p
     chosen = {f"{name}.weight": found for name, found in convert(net).items()}
     packing.pack(tmp_path / "w", net.state_dict(), chosen)
     loaded = load_packed_(fresh, tmp_path / "w")
-    assert len(loaded.weights) == 2
+    assert len(loaded.counted) == 2
     assert fresh[1].weight.stride() == net[1].weight.stride()  # channels last
     inputs = torch.randn(2, 4, 5, 5)
     with torch.no_grad():
         assert torch.equal(fresh[1](inputs), net[1](inputs))
         assert not torch.equal(fresh[1](inputs), network()[1](inputs))
         assert torch.equal(fresh[2](inputs.flatten(1)[:, :6]), net[2](inputs.flatten(1)[:, :6]))
-    assert compute_in_integers_(fresh, loaded) == []  # one scale per layer there
+    spikes = (torch.rand(2, 4, 5, 5) < 0.5).float()
+    counting = network()
+    prepare(counting, levels, scale="channel", arithmetic="codes")
+    with torch.no_grad():
+        assert torch.equal(fresh[1](spikes), counting[1](spikes))
 
 
 def test_files_without_such_scales_stay_version_1(tmp_path: Path) -> None:

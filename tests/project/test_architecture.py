@@ -24,19 +24,23 @@ FLOORS: Final = (
     ("repro.networks", "repro.packing", "repro.recipes", "repro.results"),
     ("repro.memory",),
     ("repro.neurons", "repro.cbp", "repro.provenance", "repro.run_folder"),
+    ("repro.products",),
     ("repro.cells", "repro.files", "repro.interrupts", "repro.device"),
     ("repro.errors", "repro.table"),
     ("datamodules",),
 )
 # Packages that need less than the floors allow: all that they import.
 ONLY: Final = {
-    "repro.cbp": ("repro.device", "repro.errors"),
-    "repro.neurons": ("repro.device",),
-    "repro.networks": ("repro.neurons", "repro.errors"),
+    "repro.cbp": ("repro.products", "repro.device", "repro.errors"),
+    "repro.neurons": ("repro.products", "repro.device"),
+    "repro.products": ("repro.device", "repro.errors"),
+    "repro.networks": ("repro.neurons", "repro.products", "repro.errors"),
     "repro.methods": (
         *("repro.networks", "repro.neurons", "repro.recipes", "repro.cells", "repro.errors"),
     ),
-    "repro.packing": ("repro.cbp.levels", "repro.memory", "repro.files", "repro.errors"),
+    "repro.packing": (
+        *("repro.cbp.levels", "repro.memory", "repro.device", "repro.files", "repro.errors"),
+    ),
     "repro.results": ("repro.cells", "repro.files", "repro.errors"),
     "repro.cells": ("datamodules.catalogue", "repro.errors"),
     "repro.recipes": (

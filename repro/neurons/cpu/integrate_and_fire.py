@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+from repro.device.compiled import kernel
 from repro.neurons.cpu.memory import CHUNK, Array, rows, spike_code
 from repro.neurons.integrate_and_fire import IntegrateAndFire
 from repro.neurons.memory import empty, laid_out_like
@@ -19,7 +20,7 @@ from repro.neurons.memory import empty, laid_out_like
 PIECES = 16  # of the threshold search; fixed, so that sums do not depend on the number of threads
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _forward(
     current: Array,
     initial: Array,
@@ -62,7 +63,7 @@ def _forward(
                 carried[i] -= threshold if fired else zero
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _backward(
     grad_spikes: Array,
     source: Array,
@@ -207,7 +208,7 @@ def scan(
     return spikes
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def tails(values: Array, edges: Array, first: Array) -> tuple[Array, Array]:
     """Return count and sum of the values between consecutive edges, by piece.
 

@@ -9,15 +9,16 @@ on the number of threads. See ``repro.neurons.normed_plif`` for what is computed
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from repro.device.compiled import kernel
 from repro.neurons.cpu.memory import Array
 
 PIECES = 64  # of a sum over all elements
 NONE, ADD, AND, IAND = 0, 1, 2, 3
 
 
-@njit(cache=True)
+@kernel()
 def _charge(
     now: Array, gain: Array, offset: Array, leak: float, leaky: bool, v: Array, h: Array
 ) -> None:
@@ -30,7 +31,7 @@ def _charge(
         v[i] = zero if charged >= one else charged
 
 
-@njit(cache=True)
+@kernel()
 def _connect(h: Array, shortcut: Array, connection: int, out: Array) -> None:
     """Fill ``out`` with spikes and shortcut, combined."""
     zero, one = out.dtype.type(0), out.dtype.type(1)
@@ -49,7 +50,7 @@ def _connect(h: Array, shortcut: Array, connection: int, out: Array) -> None:
             out[i] = zero if h[i] >= threshold else shortcut[i]
 
 
-@njit(cache=True, error_model="numpy")  # else a check for 0 keeps divisions from vector code
+@kernel(error_model="numpy")  # else a check for 0 keeps divisions from vector code
 def _through_spike(h: Array, alpha: float, grad: Array, later: Array, to_h: Array) -> None:
     """Fill the gradient of ``h`` from that of the spikes; add that of the next step.
 
@@ -64,7 +65,7 @@ def _through_spike(h: Array, alpha: float, grad: Array, later: Array, to_h: Arra
         to_h[i] = grad[i] * slope + (zero if h[i] >= one else later[i])
 
 
-@njit(cache=True)
+@kernel()
 def _to_leak(h: Array, before: Array, has_before: bool, to_h: Array, to_leak: Array) -> None:
     """Add ``to_h * (h - v)``, the leak times its own gradient; v is the potential before."""
     zero, one = h.dtype.type(0), h.dtype.type(1)
@@ -77,7 +78,7 @@ def _to_leak(h: Array, before: Array, has_before: bool, to_h: Array, to_leak: Ar
             to_leak[i] += to_h[i] * h[i]
 
 
-@njit(cache=True)
+@kernel()
 def _fold(summed: Array, by_channel: Array) -> None:
     """Fill ``by_channel`` ``[3, C]`` with the sums over all pixels of ``[3, pixels * C]``.
 
@@ -98,7 +99,7 @@ def _fold(summed: Array, by_channel: Array) -> None:
                 out[c] += row[start + c]
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def forward(
     maps: Array,
     gain: Array,
@@ -133,7 +134,7 @@ def forward(
             _connect(h, other, connection, out[t, start:stop])
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def backward(
     grad_out: Array,
     maps: Array,
@@ -214,7 +215,7 @@ def backward(
         _fold(summed, sums[piece])
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def through_norm(grad: Array, maps: Array, a: Array, b: Array, c: Array) -> None:
     """Replace ``grad`` ``[R, N]`` by ``a * grad + b * maps + c``; coefficients ``[chunk]``."""
     rows, n = grad.shape
@@ -228,7 +229,7 @@ def through_norm(grad: Array, maps: Array, a: Array, b: Array, c: Array) -> None
             g[i] = a[i] * g[i] + b[i] * m[i] + c[i]
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def moments(maps: Array, shift: Array, sums: Array) -> None:
     """Fill ``sums`` ``[PIECES, 2, chunk]``: sums of ``maps - shift`` and of its square, float64.
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
+from repro.device.compiled import kernel
 from repro.neurons.cpu.memory import CHUNK, Array, rows, spike_code
 from repro.neurons.memory import empty, laid_out_like
 from repro.neurons.stbp import StbpNeuron
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _forward(
     current: Array, decay: float, threshold: float, spike: float, potential: Array, spikes: Array
 ) -> None:
@@ -40,7 +41,7 @@ def _forward(
                 carried[i] = zero if fired else decay * new
 
 
-@njit(parallel=True, cache=True)
+@kernel(parallel=True)
 def _backward(
     grad_spikes: Array,
     potential: Array,

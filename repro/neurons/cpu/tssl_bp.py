@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
+from repro.device.compiled import kernel
 from repro.neurons.cpu.memory import Array, rows, spike_code
 from repro.neurons.memory import empty, laid_out_like
 from repro.neurons.tssl_bp import GREATEST_ARGUMENT, GREATEST_SLOPE, RECENT, WIDTH, TsslBpNeuron
@@ -55,7 +56,7 @@ class Constants(NamedTuple):
     two: Any
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _logistic_slope(potential: Any, c: Constants, s: Array) -> Any:  # noqa: ANN401
     """Return ``q / (w (1 + q)^2) = 1 / (2 w (2 + h))``, ``h = cosh(z) - 1``, ``z = log q``.
 
@@ -74,7 +75,7 @@ def _logistic_slope(potential: Any, c: Constants, s: Array) -> Any:  # noqa: ANN
     return c.peak / (c.two + h)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def _forward(current: Array, c: Constants, spike: Any, spikes: Array) -> None:  # noqa: ANN401
     steps, n = spikes.shape
     constant = current.shape[0] == 1
@@ -93,7 +94,7 @@ def _forward(current: Array, c: Constants, spike: Any, spikes: Array) -> None:  
                 s[i] = spike if fired else silent
 
 
-@njit(error_model="numpy")
+@kernel(error_model="numpy")
 def _recompute(
     current: Array, c: Constants, change: Array, potential: Array, output: Array
 ) -> None:
@@ -116,7 +117,7 @@ def _recompute(
             membrane[i] = c.zero if fired else new_u
 
 
-@njit(error_model="numpy")
+@kernel(error_model="numpy")
 def _widen(row: Array, narrow: bool, wide: Array) -> None:
     """Fill ``wide`` with ``row``: numbers, or the bits of bfloat16, the upper half of float32."""
     if narrow:
@@ -128,7 +129,7 @@ def _widen(row: Array, narrow: bool, wide: Array) -> None:
             wide[i] = row[i]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
+@kernel(parallel=True, error_model="numpy")
 def _backward(
     grad_spikes: Array,
     narrow: bool,
