@@ -1,22 +1,20 @@
 """CIFAR-10 and CIFAR-100 through torchvision, with a committed validation split."""
 
-import hashlib
 from pathlib import Path
 from typing import Final, Literal, Unpack
 
 import numpy as np
 import torch
-from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from datamodules.archives import require_md5
 from datamodules.base import ImageArguments, ImageDataModule, Statistics, find_folder
 from datamodules.errors import DataError
 from datamodules.loaders import Part
-from datamodules.splits import SEED, make_split, read_split, write_split
+from datamodules.splits import read_split
 
 Name = Literal["cifar10", "cifar100"]
 
-VALIDATION_IMAGES: Final = 5_000
 CLASSES: Final[dict[Name, int]] = {"cifar10": 10, "cifar100": 100}
 READERS: Final[dict[Name, type[CIFAR10]]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 SPLITS: Final[dict[Name, Path]] = {
@@ -46,17 +44,10 @@ def absent_files(dataset: Name, folder: Path) -> list[str]:
     """
     absent = []
     for name, expected in md5_by_file(dataset).items():
-        path = folder / name
-        if not path.is_file():
+        if (folder / name).is_file():
+            require_md5(folder / name, expected)
+        else:
             absent.append(name)
-            continue
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()
-        if found != expected:
-            raise DataError(
-                f"{path} is damaged: its md5 is {found}, the official one {expected};"
-                " delete the file and run again to download it, or restore it from a good copy"
-            )
     return absent
 
 
@@ -99,17 +90,6 @@ def read_verified(dataset: Name, folder: Path) -> tuple[Part, Part]:
         download(dataset, folder)
         absent_files(dataset, folder)
     return read_part(dataset, folder, train=True), read_part(dataset, folder, train=False)
-
-
-def make_validation(dataset: Name, labels: Tensor) -> Tensor:
-    """Return the indices of the validation images: the same number of every class."""
-    return make_split(labels, VALIDATION_IMAGES // CLASSES[dataset], SEED)
-
-
-def write_validation(dataset: Name, data_dir: str | Path | None = None) -> None:
-    """Write the committed split again from the data set (needed only to change the split)."""
-    train, _ = read_verified(dataset, find_folder(data_dir))
-    write_split(SPLITS[dataset], make_validation(dataset, train.labels), SEED)
 
 
 class CifarDataModule(ImageDataModule):

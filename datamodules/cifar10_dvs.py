@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import torch
 from filelock import FileLock
 from tonic.datasets import CIFAR10DVS
 
@@ -15,8 +14,8 @@ from datamodules.archives import Archive, extract, extracted, fetch, figshare
 from datamodules.base import PartName, Recording
 from datamodules.binning import DamagedRecordingError, Events
 from datamodules.errors import DataError
-from datamodules.events import EventDataModule
-from datamodules.splits import SEED, lowest_ranked, read_split, write_split
+from datamodules.events import EventDataModule, Listed
+from datamodules.splits import SEED, lowest_ranked, read_split
 
 CLASSES: Final[tuple[str, ...]] = tuple(CIFAR10DVS.classes)
 PER_CLASS: Final = 1_000
@@ -27,31 +26,14 @@ SPLITS: Final[dict[PartName, Path]] = {
     "val": _FOLDER / "cifar10_dvs-validation.txt",
     "test": _FOLDER / "cifar10_dvs-test.txt",
 }
-METHODS: Final[dict[PartName, str]] = {
-    "val": 'generator=lowest-sha256("seed:index")-of-tenth-of-training-per-class',
-    "test": "generator=last-tenth-by-file-name-per-class",
-}
 SUFFIX: Final = ".aedat4"
 # Of AEDAT4: bytes before its header, the header's field dataTablePosition, and how the description
 # of the streams begins in it.
 _BEFORE, _TABLE_FIELD, _DESCRIPTION = 18, 1, b"<dv"
 
 
-class SortedCifar10Dvs(CIFAR10DVS):  # type: ignore[misc]
-    """tonic's reader over a given list of files.
-
-    tonic's own constructor lists files in the order of the file system, downloads from an address
-    that is gone, and wants the archive to stay beside the files.
-
-    Args:
-        recordings: Files and labels, in the order of their numbers.
-    """
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        """Keep the list; nothing is read."""
-        self.data = [str(recording.path) for recording in recordings]
-        self.targets = [recording.label for recording in recordings]
-        self.transform = self.target_transform = self.transforms = None
+class SortedCifar10Dvs(Listed, CIFAR10DVS):  # type: ignore[misc]
+    """tonic's reader over a given list of files."""
 
     def __getitem__(self, index: int) -> tuple[Events, int]:
         """Return events and label.
@@ -157,23 +139,6 @@ def split_class(label: int, numbers: Sequence[int]) -> dict[PartName, list[int]]
     val = {index_of[index] for index in held_out}
     train = [number for number in training if number not in val]
     return {"train": train, "val": sorted(val), "test": list(numbers[len(training) :])}
-
-
-def make_splits() -> dict[PartName, list[int]]:
-    """Return the indices, label * 1000 + number, of the validation and test recordings."""
-    numbers = sorted(range(PER_CLASS), key=str)  # the order of the file names
-    whole: dict[PartName, list[int]] = {part: [] for part in SPLITS}
-    for label in range(len(CLASSES)):
-        parts = split_class(label, numbers)
-        for part, indices in whole.items():
-            indices += [label * PER_CLASS + number for number in parts[part]]
-    return {part: sorted(indices) for part, indices in whole.items()}
-
-
-def write_splits() -> None:
-    """Write the committed splits again (needed only to change them)."""
-    for part, indices in make_splits().items():
-        write_split(SPLITS[part], torch.tensor(indices), SEED, METHODS[part])
 
 
 class Cifar10DvsDataModule(EventDataModule):

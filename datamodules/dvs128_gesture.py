@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from filelock import FileLock
 from tonic.datasets import DVSGesture
 
@@ -15,8 +14,8 @@ from datamodules.archives import Archive, extracted, fetch, figshare
 from datamodules.base import PartName, Recording
 from datamodules.binning import DamagedRecordingError, Events
 from datamodules.errors import DataError
-from datamodules.events import EventDataModule
-from datamodules.splits import SEED, lowest_ranked, read_split, write_split
+from datamodules.events import EventDataModule, Listed
+from datamodules.splits import SEED, lowest_ranked, read_split
 
 CLASSES: Final[tuple[str, ...]] = tuple(DVSGesture.classes)
 Folder = Literal["ibmGestureTrain", "ibmGestureTest"]
@@ -33,21 +32,10 @@ TRAINING_USERS: Final = 23  # numbers 1 to 23; 24 to 29 are the test's
 USERS: Final = 29
 VALIDATION_USERS: Final = 3
 SPLIT: Final = Path(__file__).parent / "splits" / "dvs128_gesture-validation-users.txt"
-METHOD: Final = 'generator=lowest-sha256("seed:user")-of-training-users'
 
 
-class SortedDvsGesture(DVSGesture):  # type: ignore[misc]
-    """tonic's reader over a given list of files; see `SortedCifar10Dvs` for the reasons.
-
-    Args:
-        recordings: Files and labels, in the order of their numbers.
-    """
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        """Keep the list; nothing is read."""
-        self.data = [str(recording.path) for recording in recordings]
-        self.targets = [recording.label for recording in recordings]
-        self.transform = self.target_transform = self.transforms = None
+class SortedDvsGesture(Listed, DVSGesture):  # type: ignore[misc]
+    """tonic's reader over a given list of files."""
 
     def __getitem__(self, index: int) -> tuple[Events, int]:
         """Return events, times in us, and label.
@@ -103,12 +91,6 @@ def validation_users(users: Sequence[int]) -> list[int]:
     """
     share = round(len(users) * VALIDATION_USERS / TRAINING_USERS)
     return lowest_ranked(users, max(1, share), SEED)
-
-
-def write_split_of_users() -> None:
-    """Write the committed split again (needed only to change it)."""
-    users = validation_users(range(1, TRAINING_USERS + 1))
-    write_split(SPLIT, torch.tensor(users), SEED, METHOD)
 
 
 class Dvs128GestureDataModule(EventDataModule):

@@ -37,13 +37,5 @@ def command_simulate(arguments: Sequence[str]) -> int:
     chosen = parse(SimulateArguments, arguments)
     from datamodules.simulation.simulate import simulate_in_words
 
-    print(
-        simulate_in_words(
-            chosen.name,
-            data_dir=chosen.data_dir,
-            recordings_per_class=chosen.recordings_per_class,
-            jobs=chosen.jobs,
-            figure=chosen.figure,
-        )
-    )
+    print(simulate_in_words(**vars(chosen)))
     return 0

@@ -18,7 +18,6 @@ from datamodules.base import Recording, find_folder, interleave_classes
 from datamodules.binning import DamagedRecordingError, FrameShape, bin_events
 from datamodules.dvs128_gesture import (
     ARCHIVES,
-    METHOD,
     SPLIT,
     TEST_FOLDER,
     TRAIN_FOLDER,
@@ -69,7 +68,9 @@ def test_the_committed_split_is_that_of_the_rule() -> None:
     ranked = sorted(people, key=lambda user: hashlib.sha256(f"{SEED}:{user}".encode()).digest())
     assert read_split(SPLIT).tolist() == sorted(ranked[:VALIDATION_USERS])
     assert validation_users(people) == read_split(SPLIT).tolist()
-    assert SPLIT.read_text().startswith(f"# seed={SEED} {METHOD} count={VALIDATION_USERS} ")
+    generator = 'lowest-sha256("seed:user")-of-training-users'
+    head = f"# seed={SEED} generator={generator} count={VALIDATION_USERS} "
+    assert SPLIT.read_text().startswith(head)
     assert len(validation_users(range(8))) == 1
 
 
