@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.cells import RunKey, Tier, cell_named
+from repro.cells import RunKey, Tier, find_cell
 from repro.cli.parsing import parse
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def command_campaign(arguments: Sequence[str]) -> int:
     from repro.run.deadline import seconds_in
 
     budget = seconds_in(chosen.time_budget) if chosen.time_budget else None
-    cells = tuple(map(cell_named, chosen.cells)) or PRIORITY
+    cells = tuple(find_cell(*name.split("/", 2)) for name in chosen.cells) or PRIORITY
     data_dir = find_folder(chosen.data_dir)
     if chosen.prepare is not None:
         print("\n".join(map(str, prepare(chosen.prepare, cells, chosen.tier, data_dir))))

@@ -139,13 +139,13 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401  (autograd's context has no public type)
         current: Tensor,
-        initial: Tensor | None,
         time_steps: int,
         neuron: IntegrateAndFire,
-        spike_dtype: torch.dtype,
+        initial: Tensor | None,
         overwrite: bool,
+        spike_dtype: torch.dtype,
     ) -> Tensor:
-        keeps = any(ctx.needs_input_grad[:2]) and len(current) > 1
+        keeps = any(ctx.needs_input_grad) and len(current) > 1
         shape = (time_steps, *current.shape[1:])
         spikes = empty(shape, current, spike_dtype)
         kept = current
@@ -173,7 +173,7 @@ class _Scan(torch.autograd.Function):
         grad_spikes = laid_out_like(grad_spikes.to(source.dtype), source)
         constant = len(source) == 1
         grad = torch.empty_like(source) if constant else source.detach()
-        grad_initial = torch.empty_like(source[0]) if ctx.needs_input_grad[1] else None
+        grad_initial = torch.empty_like(source[0]) if ctx.needs_input_grad[3] else None
         sources = rows(source)
         real = sources.dtype.type
         _backward(
@@ -188,23 +188,7 @@ class _Scan(torch.autograd.Function):
         )
         if not constant:
             increment_version(source)
-        return grad, grad_initial, None, None, None, None
-
-
-def scan(
-    current: Tensor,
-    time_steps: int,
-    neuron: IntegrateAndFire,
-    initial: Tensor | None,
-    spike_dtype: torch.dtype,
-    overwrite: bool,
-) -> Tensor:
-    """Return the spikes ``[T, ...]``; see ``repro.neurons.scan.integrate_and_fire``."""
-    if initial is not None:  # the gradient of the sum takes it back to its own shape
-        initial = torch.zeros_like(current[0]) + initial
-    arguments = (current, initial, time_steps, neuron, spike_dtype, overwrite)
-    spikes: Tensor = _Scan.apply(*arguments)  # type: ignore[no-untyped-call]
-    return spikes
+        return grad, None, None, grad_initial, None, None
 
 
 @njit(parallel=True, cache=True)
