@@ -1,4 +1,4 @@
-"""Archives of a data set: downloads that go on where they broke off, and safe extraction."""
+"""Archives of a data set: downloads that resume where they broke off, and safe extraction."""
 
 import gzip
 import hashlib
@@ -50,7 +50,7 @@ class Archive:
     size: str
 
     def __str__(self) -> str:
-        """Return what a person needs to get it by hand."""
+        """Return what a user needs to get it by hand."""
         return f"{self.name} ({self.size}, md5 {self.md5}, from {self.urls[0]})"
 
 
@@ -77,7 +77,7 @@ def require_md5(path: Path, official: str) -> None:
 def fetch(archive: Archive, folder: Path, dataset: str, later: Sequence[Archive] = ()) -> Path:
     """Return the archive in the folder, downloaded unless it is there; its md5 was checked.
 
-    What a broken download left behind, ``<name>.part``, is gone on with.
+    What a broken download left behind, ``<name>.part``, is resumed.
 
     Args:
         archive: What to fetch.
@@ -86,7 +86,7 @@ def fetch(archive: Archive, folder: Path, dataset: str, later: Sequence[Archive]
         later: What has to be fetched after it, for the message.
 
     Raises:
-        DataError: It is damaged, or cannot be had; the message says how to get it by hand.
+        DataError: It is damaged, or cannot be downloaded; the message says how to get it by hand.
     """
     path = folder / archive.name
     try:

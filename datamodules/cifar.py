@@ -55,7 +55,7 @@ def download(dataset: Name, folder: Path) -> None:
     """Fetch and unpack the official archive into the folder; one that is there is used.
 
     Raises:
-        DataError: It cannot be had; the message says how to get it by hand.
+        DataError: It cannot be downloaded; the message says how to get it by hand.
     """
     reader = READERS[dataset]
     try:
@@ -84,7 +84,7 @@ def read_verified(dataset: Name, folder: Path) -> tuple[Part, Part]:
     """Return the training and test images, downloaded if absent, after every md5 was checked.
 
     Raises:
-        DataError: The data are damaged, or absent and not to be had.
+        DataError: The data are damaged, or missing and not downloadable.
     """
     if absent_files(dataset, folder):
         download(dataset, folder)
@@ -130,7 +130,7 @@ class CifarDataModule(ImageDataModule):
         """Return the three parts; the data set is downloaded where it is absent.
 
         Raises:
-            DataError: The data are damaged, or absent and not to be had.
+            DataError: The data are damaged, or missing and not downloadable.
         """
         whole, test = read_verified(self.dataset, self.folder)
         indices = read_split(SPLITS[self.dataset])

@@ -74,10 +74,10 @@ def require_whole(path: Path) -> None:
     try:
         head.partition(_DESCRIPTION)[2].partition(b"\0")[0].decode()
     except UnicodeDecodeError as error:  # the reader would end the whole process
-        raise DamagedRecordingError("its header is no text") from error
+        raise DamagedRecordingError("its header is not text") from error
     position = table_position(head)
     if position > size:
-        raise DamagedRecordingError(f"it is cut: {size} bytes, its events go on to {position}")
+        raise DamagedRecordingError(f"it is cut: {size} bytes, its events end at {position}")
 
 
 def table_position(head: bytes) -> int:
@@ -113,7 +113,7 @@ def number_of(path: Path) -> int:
     """
     found = re.search(r"\d+$", path.stem)
     if not found:
-        raise DataError(f"{path} has no number at the end of its name: rename or remove it")
+        raise DataError(f"{path} does not end in a number: rename or remove it")
     return int(found[0])
 
 
@@ -161,7 +161,7 @@ class Cifar10DvsDataModule(EventDataModule):
         """Download and extract the archive, of which every part needs all classes.
 
         Raises:
-            DataError: It cannot be had, or the folder is incomplete.
+            DataError: It cannot be downloaded, or the folder is incomplete.
         """
         absent = self._absent_classes()
         here = (self.folder / self.archive.name).is_file()

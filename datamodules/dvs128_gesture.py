@@ -41,7 +41,7 @@ class SortedDvsGesture(Listed, DVSGesture):  # type: ignore[misc]
         """Return events, times in us, and label.
 
         Raises:
-            DamagedRecordingError: The file is no table of whole numbers, or polarities are not 0
+            DamagedRecordingError: The file is not a table of whole numbers, or polarities are not 0
                 and 1. Tonic would make 16-bit and truth values of whatever is there.
         """
         require_table(np.load(self.data[index]))
@@ -61,7 +61,7 @@ def require_table(table: npt.NDArray[Any]) -> None:
     if table.ndim != 2 or table.shape[1] != 4:
         raise DamagedRecordingError(f"its shape is {table.shape}, not [N, 4]")
     if not np.isfinite(table).all() or (table != np.floor(table)).any():
-        raise DamagedRecordingError("it holds values that are no whole numbers")
+        raise DamagedRecordingError("it holds values that are not whole numbers")
     limits = np.iinfo(np.int16)
     if len(table) and (table[:, :2].min() < limits.min or table[:, :2].max() > limits.max):
         raise DamagedRecordingError("it holds pixels beyond any sensor")
@@ -70,7 +70,7 @@ def require_table(table: npt.NDArray[Any]) -> None:
 
 
 def user_of(path: Path) -> int:
-    """Return the number of the person in a recording's folder, ``user07_led`` for example.
+    """Return the number of the user in a recording's folder, ``user07_led`` for example.
 
     Raises:
         DataError: The folder is named otherwise.
@@ -99,7 +99,7 @@ class Dvs128GestureDataModule(EventDataModule):
     ``<data folder>/DVSGesture/ibmGestureTrain/user<NN>_<light>/<label>.npy``, and the same in
     ``ibmGestureTest``, downloaded and extracted where absent; what is there is taken as it is.
     Validation are three of the 23 people, listed under ``datamodules/splits``. One file holds one
-    gesture of a person in one light, so that there are at most 264 in the test part; the paper's
+    gesture of a user in one light, so that there are at most 264 in the test part; the paper's
     code cuts the original recordings itself, into 1,176 and 288.
 
     A mirrored "right hand wave" would be a left one: recordings are never mirrored.
@@ -118,7 +118,7 @@ class Dvs128GestureDataModule(EventDataModule):
         """Download and extract the archives that these parts need.
 
         Raises:
-            DataError: One cannot be had.
+            DataError: One cannot be downloaded.
         """
         wanted = {folder_of(part) for part in parts}
         absent = [name for name in self.archives if name in wanted and not self._has(name)]
@@ -145,8 +145,8 @@ class Dvs128GestureDataModule(EventDataModule):
         """Return a part's recordings, sorted by path.
 
         Raises:
-            DataError: A file is not named by its label, a folder not by its person, or the real
-                data set lacks a person or has one that does not belong to the part.
+            DataError: A file is not named by its label, a folder not by its user, or the real
+                data set lacks a user or has one that does not belong to the part.
         """
         found = sorted((self.folder / folder_of(part)).glob("*/*.npy"))
         paths = [path for path in found if not path.name.startswith(".")]  # macOS adds such
@@ -160,7 +160,7 @@ class Dvs128GestureDataModule(EventDataModule):
         return [r for r in listed if (user_of(r.path) in held_out) == (part == "val")]
 
     def _require_everybody(self, part: PartName, users: set[int]) -> None:
-        """Refuse a folder with fewer or other persons than the data set has there."""
+        """Refuse a folder with fewer or other users than the data set has there."""
         test = range(TRAINING_USERS + 1, USERS + 1)
         wanted = set(test if part == "test" else range(1, TRAINING_USERS + 1))
         if users != wanted:

@@ -37,7 +37,7 @@ class Listed:
     """A reader of tonic's over a given list of files, to be mixed into it.
 
     tonic's own constructors list files in the order of the file system, download from addresses
-    that are gone, and want the archive to stay beside the files.
+    that are gone, and require the archive to stay beside the files.
 
     Args:
         recordings: Files and labels, in the order of their numbers.
@@ -230,7 +230,7 @@ class EventDataModule(DataModule):
         """Download what these parts of the real data set need and is not there.
 
         Raises:
-            DataError: It cannot be had; the message says how to get it by hand.
+            DataError: It cannot be downloaded; the message says how to get it by hand.
         """
 
     @abstractmethod

@@ -200,4 +200,4 @@ def key_of(name: str) -> RunKey:
                 for tier in TIERS:
                     if str(key := RunKey(cell, precision, int(seed), tier)) == name:
                         return key
-    raise UserError(f"{name} is no run of this program: see `python -m repro cells`")
+    raise UserError(f"invalid run name {name}: see `python -m repro cells`")

@@ -101,7 +101,7 @@ class ImageSimulation:
         """Return every recording to be made, class by class.
 
         Raises:
-            DataError: The images are not to be had, or too few.
+            DataError: The images are missing, or too few.
         """
         return self.takes_of(*read_images(self.source, data_dir))
 
@@ -161,9 +161,9 @@ class GestureSimulation:
     Attributes:
         name: Of the data set.
         sensor_side: Pixels.
-        train_users: Persons, 1 to 23; their numbers start from 1.
-        test_users: Persons, 1 to 6; their numbers start from 24.
-        lightings: Names in `LIGHTINGS`: every person makes every gesture once under each.
+        train_users: 1 to 23; their numbers start from 1.
+        test_users: 1 to 6; their numbers start from 24.
+        lightings: Names in `LIGHTINGS`: every user makes every gesture once under each.
         frames: Of the film from which events are made.
         duration_us: Of a recording, us.
         camera: See `Camera`.
@@ -200,7 +200,7 @@ class GestureSimulation:
             raise DataError(f"lightings is {self.lightings}: give some of {', '.join(LIGHTINGS)}")
 
     def takes(self, data_dir: str | Path | None = None) -> list[Take]:
-        """Return every recording to be made, person by person; nothing is read."""
+        """Return every recording to be made, user by user; nothing is read."""
         training = [("ibmGestureTrain", 1 + user) for user in range(self.train_users)]
         test = [("ibmGestureTest", FIRST_TEST_USER + user) for user in range(self.test_users)]
         return [
@@ -249,7 +249,7 @@ def read_images(source: Source, data_dir: str | Path | None) -> tuple[Array, Arr
     """Return intensities ``[N, S, S]`` float32 in [0, 1] and labels ``[N]`` int64, in file order.
 
     Raises:
-        DataError: CIFAR-10 is damaged, or absent and not to be had.
+        DataError: CIFAR-10 is damaged, or missing and not downloadable.
     """
     if source == "digits":
         part = read_digits()

@@ -69,7 +69,7 @@ def require_format(out: Path) -> None:
         DataError: It is neither PNG nor SVG.
     """
     if out.suffix.lower() not in FORMATS:
-        raise DataError(f"{out} is no picture: give a name that ends in {' or '.join(FORMATS)}")
+        raise DataError(f"invalid picture {out}: give a name that ends in {' or '.join(FORMATS)}")
 
 
 def recordings(folder: Path, number: int) -> dict[str, Path]:

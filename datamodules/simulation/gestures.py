@@ -38,7 +38,7 @@ LOW_ELBOW: Final = (0.35, 1.0)  # where an elbow prefers to be: (outward, down)
 
 @dataclass(frozen=True)
 class Subject:
-    """How one person looks and moves; lengths in heights of the image.
+    """How one subject looks and moves; lengths in heights of the image.
 
     Attributes:
         centre: Middle between the shoulders, (x, y) from the upper left corner.
@@ -68,7 +68,7 @@ class Subject:
 
 
 def draw_subject(generator: np.random.Generator) -> Subject:
-    """Return a person at random."""
+    """Return a subject at random."""
 
     def between(low: float, high: float) -> float:
         return float(generator.uniform(low, high))

@@ -73,7 +73,7 @@ def simulate(
         sha256 (in hex) of the events of every recording, in the order they were made.
 
     Raises:
-        DataError: The folder holds something else, or the source images are not to be had.
+        DataError: The folder holds something else, or the source images are missing.
     """
     simulation = find_simulation(name, **overrides)
     if jobs < 1:

@@ -141,7 +141,7 @@ class PhaseCallback(Callback, ABC):
             self._loop.load_state_dict(self._restored)
             self._restored = None
         elif before is not None and before.is_of(self._loop.weights):
-            self._loop.load_state_dict(before.state_dict())  # a second fit goes on from the first
+            self._loop.load_state_dict(before.state_dict())  # a second fit continues the first
 
     def on_train_batch_start(
         self,
@@ -209,7 +209,7 @@ class PhaseCallback(Callback, ABC):
 
 
 class Cbp(PhaseCallback):
-    """Drive the weights of a pre-trained network to levels while it trains on.
+    """Drive the weights of a pre-trained network to levels while it is fine-tuned.
 
     ``setup`` prepares the module's layers, before Lightning restores a checkpoint. Every batch, the
     multipliers' slope joins the gradients (after unscaling and all-reduce), gradients are clipped,

@@ -46,7 +46,7 @@ def _add_slope(
     sign = tl.where(distance > 0, 2, tl.where(distance < 0, -2, 0)).to(w.dtype)
     bound = tl.full((), clip, w.dtype)
     new = tl.load(grad + at, mask=inside, other=0) + m * tl.where(free, 0, sign)
-    new = tl.where(new > bound, bound, new)  # not tl.minimum, which hides what is no number
+    new = tl.where(new > bound, bound, new)  # not tl.minimum, which hides NaN
     tl.store(grad + at, tl.where(new < -bound, -bound, new), mask=inside)
     value = tl.where(inside & (free == 0), size, 0)
     tl.store(sums + tl.program_id(0), tl.sum(m.to(tl.float64) * value.to(tl.float64), 0))

@@ -206,7 +206,7 @@ class Loop:
         """Restore what ``state_dict`` returned.
 
         Raises:
-            UserError: It is no such state.
+            UserError: It is not such a state.
             ValueError: It belongs to other layers.
         """
         try:

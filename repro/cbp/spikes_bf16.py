@@ -121,7 +121,7 @@ def enable(layer: nn.Module) -> None:
     The layer's ``input_dtype`` then tells networks to hand it bfloat16 spikes.
 
     Raises:
-        ValueError: A 3-d convolution, padding that is no number, or a weight that is not float32.
+        ValueError: A 3-d convolution, padding by name, or a weight that is not float32.
     """
     if isinstance(layer, nn.Conv3d):
         raise ValueError("spikes_bf16 takes no Conv3d: torch's is wrong in bfloat16 at some shapes")

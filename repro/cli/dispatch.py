@@ -54,7 +54,7 @@ def commands_in_words() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 2 with one line on standard error for what a person can mend."""
+    """Run a command; return 0, or 2 with one line on standard error for what a user can fix."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Read when torch is loaded. Idle OpenMP threads that spin take the cores from those that work:
     # on a busy two-core machine a step took 6 times longer with them.

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from repro.cells import ALL_CELLS, RunKey, Tier
-from repro.cli.parsing import parse
+from repro.cli.parsing import DATA, ROWS, RUNS, TIER, parse
 from repro.cli.tables import TablesArguments, command_report, write_tables
 from repro.errors import UserError
 
@@ -19,22 +20,17 @@ class ReproduceArguments:
     A cell whose data are missing is left out and named at the end; the exit code is then 1.
 
     Attributes:
-        tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
-            cores, smoke in seconds.
         seeds: Seeds of every cell.
-        runs: Folder of run folders.
-        rows: Folder of rows.
         results: Folder of the tables.
-        data_dir: Data sets; by default the variable CBP_DATA, else data.
         jobs: Runs at a time; 0 for one a core, and a single one on a GPU.
     """
 
-    tier: Tier = "smoke"
+    tier: Annotated[Tier, TIER] = "smoke"
     seeds: tuple[int, ...] = (0,)
-    runs: Path = Path("runs")
-    rows: Path = Path("results/rows")
+    runs: Annotated[Path, RUNS] = Path("runs")
+    rows: Annotated[Path, ROWS] = Path("results/rows")
     results: Path = Path("results")
-    data_dir: Path | None = None
+    data_dir: Annotated[Path | None, DATA] = None
     jobs: int = 0
 
     def __post_init__(self) -> None:

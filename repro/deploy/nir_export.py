@@ -153,12 +153,12 @@ def codes(weight: Tensor, layer_levels: LayerLevels) -> np.ndarray[Any, np.dtype
     """Return ``weight / scale`` in units of the smallest level: whole numbers, float32.
 
     Raises:
-        UserError: A weight is no level.
+        UserError: A weight is not a level.
     """
     values = layer_levels.values(weight.dtype)
     index = torch.searchsorted(values, weight.detach().contiguous()).clamp(max=len(values) - 1)
     if not torch.equal(values[index], weight.detach()):
-        raise UserError("a weight of a quantised layer is no level: convert the network first")
+        raise UserError("a weight of a quantised layer is not a level: convert the network first")
     whole = torch.tensor(layer_levels.levels) / _unit(layer_levels)
     return np.asarray(whole[index].numpy(), np.float32)
 
@@ -275,7 +275,7 @@ def export_nir(source: Path, out: Path | None) -> str:
         out: File to write; None for the run's name in this folder.
 
     Raises:
-        UserError: The source is no packed file of a cell, or NIR cannot express its network.
+        UserError: The source is not a packed file of a cell, or NIR cannot express its network.
     """
     import_nir()
     file, spec = origin_of(source)

@@ -1,4 +1,4 @@
-"""SNN-Calibration: an ANN is trained, converted to a spiking network, and that trained on by CBP.
+"""SNN-Calibration: an ANN is trained, converted to a spiking network, and that fine-tuned by CBP.
 
 The conversion itself is ``repro.methods.calibration`` (Li et al., ICML 2021).
 """

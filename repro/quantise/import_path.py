@@ -1,4 +1,4 @@
-"""A person's own object from an import path: ``package.module:Name`` and ``key=value`` words."""
+"""A user's own object from an import path: ``package.module:Name`` and ``key=value`` words."""
 
 import ast
 import importlib
@@ -28,7 +28,7 @@ def make(path: str, words: Sequence[str] = ()) -> Any:  # noqa: ANN401  (whateve
     arguments = keywords(words)
     try:
         return found(**arguments)
-    except Exception as error:  # the person's own code fails in its own way
+    except Exception as error:  # the user's own code fails in its own way
         given = f" with {', '.join(words)}" if words else ""
         raise UserError(f"{path}{given} cannot be made: {in_words(error)}") from error
 
@@ -37,7 +37,7 @@ def locate(path: str) -> Any:  # noqa: ANN401
     """Return the object at an import path; raises as ``make`` does."""
     module_name, separator, name = path.partition(":")
     if not separator or not module_name or not name:
-        raise UserError(f"{path!r} is no import path: give package.module:Name")
+        raise UserError(f"invalid import path {path!r}: give package.module:Name")
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     try:

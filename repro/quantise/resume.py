@@ -22,7 +22,7 @@ class KeepLast(Callback):
         self._states: dict[str, Any] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the random numbers of the checkpoint, before batches are drawn."""
+        """Restore the random numbers of the checkpoint, before batches are drawn."""
         if self._states is not None:
             set_random_states(self._states)
             self._states = None
@@ -31,14 +31,14 @@ class KeepLast(Callback):
         """Save; place this callback behind ``Cbp``.
 
         Raises:
-            DivergedError: The Lagrangian or a weight is no number; the last good state stays.
+            DivergedError: The Lagrangian or a weight is NaN or infinite; the last good state stays.
         """
         figures = self.cbp.report
         good = all(bool(torch.isfinite(p).all()) for p in pl_module.parameters())
         if not good or not math.isfinite(figures["cbp/lagrangian"]):
             raise DivergedError(
-                f"weights or loss are no numbers in epoch {trainer.current_epoch + 1}: lower the "
-                f"learning rate; the last good state is kept in {self.path.parent}"
+                f"a weight or the loss is NaN or infinite in epoch {trainer.current_epoch + 1}: "
+                f"lower the learning rate; the last good state is kept in {self.path.parent}"
             )
         trainer.save_checkpoint(self.path, weights_only=False)
         if not sys.stderr.isatty():

@@ -100,12 +100,12 @@ class History(Callback):
     def _require_numbers(self, loss: float, module: LightningModule, epoch: int) -> None:
         """Stop before the checkpoint of this epoch replaces the last good one.
 
-        Weights are looked at too: a membrane that is no number never fires, and the loss of a
+        Weights are looked at too: a membrane that is NaN never fires, and the loss of a
         silent network is finite.
         """
         wrong = "" if math.isfinite(loss) else f"the loss is {loss}"
         if not bool(torch.stack([torch.isfinite(p).all() for p in module.parameters()]).all()):
-            wrong = wrong or "a weight is no number"
+            wrong = wrong or "a weight is NaN or infinite"
         if wrong:
             raise DivergedError(
                 f"{wrong} in epoch {epoch + 1}: lower the learning rate; the last good checkpoint "
@@ -129,7 +129,7 @@ class History(Callback):
 
 
 def in_words(epoch: Epoch, epochs: int | None) -> str:
-    """Return the epoch's line for a log that no person watches."""
+    """Return the epoch's line for a log that nobody watches."""
     line = (
         f"epoch {epoch['epoch'] + 1:.0f}/{epochs}  loss {epoch['train_loss']:.4f}  "
         f"val {100 * epoch['val_accuracy']:.2f} %  test {100 * epoch['test_accuracy']:.2f} %"

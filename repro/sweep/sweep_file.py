@@ -46,9 +46,9 @@ def load(path: Path) -> SweepFile:
     try:
         read = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"invalid YAML in {path}: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
-        raise UserError(f"{path} is no sweep file: give {', '.join(KEYS)}")
+        raise UserError(f"invalid sweep file {path}: give {', '.join(KEYS)}")
     if unknown := [str(key) for key in read if key not in KEYS]:
         raise UserError(f"{path}: unknown key {', '.join(unknown)}: one of {', '.join(KEYS)}")
     if not isinstance(read.get("project"), str):

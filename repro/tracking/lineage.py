@@ -102,7 +102,7 @@ def log_origin(logger: Logger, origin: Mapping[str, Any]) -> None:
 def log_model(logger: Logger, row: Row, file: Path, ablation: str | None) -> None:
     """Log the weight file and the row as an artifact; offline, ``wandb sync`` delivers it.
 
-    Online this waits for a large file for as long as the server answers. W&B keeps no copy of what
+    Online this waits for a large file while the server answers. W&B keeps no copy of what
     an online run cannot deliver, so an offline run then holds the artifact.
 
     Args:

@@ -35,7 +35,7 @@ def read_wandb_rows(project: str) -> Found:
         project: ``<entity>/<project>``; the server is W&B's own setting (WANDB_BASE_URL).
 
     Raises:
-        UserError: The name is no such pair, the server cannot be asked, or a row is damaged.
+        UserError: The name is not such a pair, the server cannot be asked, or a row is damaged.
     """
     if project.count("/") != 1 or not all(project.split("/")):
         raise UserError(f"invalid W&B project {project!r}: give wandb:<entity>/<project>")

@@ -152,12 +152,12 @@ def packet_ends(content: bytes) -> list[int]:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("between packets", "it is cut: .* bytes, its events go on to"),
+        ("between packets", "it is cut: .* bytes, its events end at"),
         ("within a packet", "it is cut"),
         ("header", "its header is cut"),
         ("a byte", "it cannot be read"),
         ("length", "its reader panicked|it cannot be read|it is cut"),
-        ("text", "its header is no text"),
+        ("text", "its header is not text"),
         ("empty", "it has no events"),
         ("nothing", "its header is cut"),
         ("outside", "x runs from"),
@@ -216,7 +216,7 @@ def test_names_without_or_with_the_same_number_are_refused(simulated: Path) -> N
     with pytest.raises(DataError, match="cat has a number twice: rename or remove it"):
         module.setup()
     (folder / "other_1.aedat4").rename(folder / "other.aedat4")
-    with pytest.raises(DataError, match=r"other\.aedat4 has no number at the end of its name"):
+    with pytest.raises(DataError, match=r"other\.aedat4 does not end in a number"):
         module.setup()
 
 

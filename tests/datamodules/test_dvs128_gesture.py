@@ -141,9 +141,9 @@ def test_a_part_of_the_real_data_set_is_not_it(
     ("column", "value", "message"),
     [
         (0, 65_539, "pixels beyond any sensor"),  # 3 in 16 bits
-        (1, float("nan"), "no whole numbers"),
+        (1, float("nan"), "not whole numbers"),
         (2, -1, "polarities other than 0 and 1"),  # true
-        (3, float("inf"), "no whole numbers"),
+        (3, float("inf"), "not whole numbers"),
     ],
 )
 def test_values_that_tonic_would_make_others_of_are_named(

@@ -43,6 +43,6 @@ def arctan_slope(distance, alpha, REAL: tl.constexpr):  # noqa: ANN001, ANN201
 
 @triton.jit
 def clamp(x, low, high):  # noqa: ANN001, ANN201
-    """Return the nearest number from low to high; what is no number stays, unlike in tl.clamp."""
+    """Return the nearest number from low to high; NaN stays, unlike in tl.clamp."""
     x = tl.where(x < low, low, x)
     return tl.where(x > high, high, x)
