@@ -5,24 +5,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import (
-    ModelPruning,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
+from pytorch_lightning.callbacks import ModelPruning, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from repro.cbp.layers import (
-    Scale,
-    find_layers,
-    plan,
-    prepare,
-    prepared_layers,
-)
+from repro.cbp.layers import Scale, find_layers, plan, prepare, prepared_layers
 from repro.cbp.loop import CbpLoop, Loop, freeze_but, make_settings
 from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.cbp.selection import LevelChoice

@@ -154,7 +154,7 @@ def totals(costs: Costs) -> list[str]:
     fp32 = sum(layer.weights * FP32_BITS // 8 for layer in costs.layers)
     lines = [
         f"an inference: {costs.accumulates:,.0f} accumulates, "
-        f"{costs.multiply_accumulates:,.0f} multiply-accumulates (input not made of 0 and 1)",
+        f"{costs.multiply_accumulates:,.0f} multiply-accumulates (input not made of 0 and 1)"
     ]
     if costs.spikes_per_neuron is not None:
         lines.append(

@@ -63,10 +63,7 @@ def _scan(
 
 
 def stbp(
-    current: Tensor,
-    time_steps: int,
-    neuron: StbpNeuron,
-    spike_dtype: torch.dtype | None = None,
+    current: Tensor, time_steps: int, neuron: StbpNeuron, spike_dtype: torch.dtype | None = None
 ) -> Tensor:
     """Return the spikes ``[T, ...]`` of STBP's neurons.
 

@@ -96,11 +96,7 @@ def load(spec: RunSpec, places: Places) -> tuple[Parent | None, DataModule, Spik
 
 
 def convert(
-    spec: RunSpec,
-    file: Path,
-    module: SpikingModule,
-    batches: Sequence[Tensor],
-    data: DataModule,
+    spec: RunSpec, file: Path, module: SpikingModule, batches: Sequence[Tensor], data: DataModule
 ) -> dict[str, Any]:
     """Write the file of the converted network; return what the row says of the conversion."""
     assert isinstance(spec.recipe, SnnCalibrationRecipe)
