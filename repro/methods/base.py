@@ -88,7 +88,7 @@ class SpikingModule(LightningModule):
         recipe: Numbers of the run.
         network: Maps images ``[B, C, H, W]`` or events ``[B, T, 2, H, W]`` to ``[T, B, K]``.
         phase: ``ann`` for the network that a converted cell starts from, ``pretrain``, or ``cbp``
-            for whatever follows it, the FP32 control included.
+            for whatever follows it, the FP32 control included, by the ``cbp`` part of the recipe.
         accuracy: Fraction of right answers at the last evaluation, for ``val`` and ``test``.
         seed: Dropout of an epoch draws from a stream of seed and epoch, so that a resumed run drops
             what an uninterrupted one drops; of the process's number, too, where there are several.

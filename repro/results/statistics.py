@@ -58,6 +58,11 @@ class Paired:
         """Return the child's accuracy minus the parent's, (c - b) / N, -1 to 1."""
         return (self.child_only_right - self.parent_only_right) / self.n
 
+    @property
+    def mcnemar_p(self) -> float:
+        """Return `exact_p` of these counts."""
+        return exact_p(self.parent_only_right, self.child_only_right)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -125,24 +130,17 @@ def pair(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> Paired:
     return Paired(right, parent_only, child_only, parent.size - right - parent_only - child_only)
 
 
-def mcnemar_p(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> float:
-    """Return the two-sided p of McNemar's exact test, 0 to 1; 1 where no image tells them apart.
+def exact_p(parent_only_right: int, child_only_right: int) -> float:
+    """Return the two-sided p of McNemar's exact test, 0 to 1, from the discordant counts b and c.
 
     Under the null hypothesis a discordant image is as likely right in the parent as in the child,
-    so b follows Binomial(b + c, 1/2). Arguments and errors are those of `pair`.
-
-    References:
-        McNemar, Psychometrika 12, 153-157, 1947; the exact form is a sign test.
-    """
-    counts = pair(parent, child)
-    return exact_p(counts.parent_only_right, counts.child_only_right)
-
-
-def exact_p(parent_only_right: int, child_only_right: int) -> float:
-    """Return McNemar's exact two-sided p from the discordant counts b and c, each 0 and up.
+    so b follows Binomial(b + c, 1/2); without such images p is 1.
 
     Raises:
         ValueError: A negative count.
+
+    References:
+        McNemar, Psychometrika 12, 153-157, 1947; the exact form is a sign test.
 
     >>> exact_p(0, 3) == 2 * 0.5**3
     True

@@ -13,7 +13,6 @@ from repro.results.statistics import (
     crossed_interval,
     difference_interval,
     exact_p,
-    mcnemar_p,
     pair,
     paired_difference,
     spread,
@@ -52,10 +51,11 @@ def test_mcnemar_equals_counting_coins(b: int, c: int) -> None:
 def test_mcnemar_reads_arrays_and_ignores_concordant_images() -> None:
     parent = np.array([True] * 10 + [False] * 2 + [True] * 50)
     child = np.array([False] * 10 + [True] * 2 + [True] * 50)
-    assert mcnemar_p(parent, child) == pytest.approx(exact_p_by_hand(10, 2))
-    assert mcnemar_p(parent[:12], child[:12]) == mcnemar_p(parent, child)
-    assert mcnemar_p(parent, parent) == 1.0
-    assert mcnemar_p(parent, child) < 0.05  # the twin of the line above
+    p = pair(parent, child).mcnemar_p
+    assert p == pytest.approx(exact_p_by_hand(10, 2))
+    assert pair(parent[:12], child[:12]).mcnemar_p == p
+    assert pair(parent, parent).mcnemar_p == 1.0
+    assert p < 0.05  # the twin of the line above
 
 
 def test_pair_counts_the_four_kinds() -> None:
