@@ -190,46 +190,35 @@ class Cifar10DvsDataModule(EventDataModule):
     def _require_complete(self) -> None:
         """Refuse a data set of which a part is missing: its split would be another."""
         for name in CLASSES:
-            count = len(self._files(name))
+            count = len(recordings_below(self.folder / name))
             if count != PER_CLASS:
                 raise DataError(
                     f"{self.folder / name} has {count} recordings, not {PER_CLASS}: delete the"
                     f" class folders in {self.folder} and run again to extract {self.archive.name}"
                 )
 
-    def _files(self, name: str) -> list[Path]:
-        """Return the recordings of a class, sorted by name."""
-        return recordings_below(self.folder / name)
-
-    def class_names(self) -> list[str]:
-        """Return the names of the classes in the order of their labels."""
-        if not self.simulated:
-            return list(CLASSES)
-        return sorted({path.parent.name for path in recordings_below(self.folder)})
-
     def listing(self, part: PartName) -> list[Recording]:
         """Return a part's recordings, sorted by path."""
-        names = self.class_names()
+        names: Sequence[str] = CLASSES
+        if self.simulated:
+            names = sorted({path.parent.name for path in recordings_below(self.folder)})
         self.classes = len(names)
         committed = {} if self.simulated else {key: read_split(p) for key, p in SPLITS.items()}
-        held_out = {key: set(indices.tolist()) for key, indices in committed.items()}
+        part_of = {index: key for key, split in committed.items() for index in split.tolist()}
         listed = []
         for label, name in enumerate(names):
-            by_number = {number_of(path): path for path in self._files(name)}
-            if len(by_number) < len(self._files(name)):
+            paths = recordings_below(self.folder / name)
+            by_number = {number_of(path): path for path in paths}
+            if len(by_number) < len(paths):
                 raise DataError(f"{self.folder / name} has a number twice: rename or remove it")
             if self.simulated:
                 numbers = split_class(label, list(by_number))[part]
             else:
-                numbers = [n for n in by_number if self._part_of(label, n, held_out) == part]
+                numbers = [
+                    n for n in by_number if part_of.get(label * PER_CLASS + n, "train") == part
+                ]
             listed += [Recording(by_number[number], label) for number in numbers]
         return sorted(listed)
-
-    @staticmethod
-    def _part_of(label: int, number: int, held_out: dict[PartName, set[int]]) -> PartName:
-        """Return the part that a recording of the real data set belongs to."""
-        index = label * PER_CLASS + number
-        return next((part for part, indices in held_out.items() if index in indices), "train")
 
     def reader(self, recordings: Sequence[Recording]) -> SortedCifar10Dvs:
         """Return what reads these recordings, by their number."""

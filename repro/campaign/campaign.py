@@ -137,13 +137,13 @@ def run_slice(campaign: Campaign, make: Make, deadline: float | None) -> Slice:
         make: Makes the row of a run until a deadline; raises OutOfTimeError where that comes first.
         deadline: When the time is up, by ``time.monotonic``, s; None for never.
     """
-    found = Slice()
+    found, keys = Slice(), campaign.all_runs()
     while (key := next(_open(campaign, found), None)) is not None:
         start = time.monotonic()
         if deadline is not None and start >= deadline:
             found.unfinished = key
             break
-        print(f"[{_position(campaign, key)}] {key}", flush=True)
+        print(f"[{keys.index(key) + 1}/{len(keys)}] {key}", flush=True)
         place = campaign.place(key)
         epochs = place.epochs
         try:
@@ -177,12 +177,6 @@ def _open(campaign: Campaign, found: Slice) -> Iterator[RunKey]:
             found.failed[key] = why
             continue
         yield key
-
-
-def _position(campaign: Campaign, key: RunKey) -> str:
-    """Return the number of a run among all, from 1."""
-    keys = campaign.all_runs()
-    return f"{keys.index(key) + 1}/{len(keys)}"
 
 
 def slice_in_words(campaign: Campaign, found: Slice) -> str:

@@ -43,7 +43,9 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(plain_line(errors.getvalue())) from None
+        # What is in tyro's box as one line, without its colours, title and lines.
+        text = re.sub(r"\x1b\[[0-9;]*m|╭─.*╮\n|[│╭╮╰╯─┌┐└┘|]+|-{5,}", " ", errors.getvalue())
+        raise UserError(" ".join(text.split())) from None
 
 
 def parse_override(recipe: T, words: Sequence[str], title: str) -> T:
@@ -65,10 +67,3 @@ def plain_flag(word: str) -> str:
         parts = word[2:].removesuffix("=False").split(".")
         return "--" + ".".join([*parts[:-1], f"no-{parts[-1]}"])
     return word
-
-
-def plain_line(box: str) -> str:
-    """Return the text of tyro's box as one line, without its title."""
-    text = re.sub(r"\x1b\[[0-9;]*m|╭─.*╮\n", "", box)
-    text = re.sub(r"[│╭╮╰╯─┌┐└┘|]+|-{5,}", " ", text)
-    return " ".join(text.split())

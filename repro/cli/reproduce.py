@@ -42,6 +42,8 @@ class ReproduceArguments:
 def command_reproduce(arguments: Sequence[str]) -> int:
     """Run every cell of a tier, then the tables."""
     chosen = parse(ReproduceArguments, arguments)
+    import torch
+
     from repro.recipes.shipped import RECIPES
     from repro.report.publish import require_published
     from repro.report.run_summary import run_in_words
@@ -63,17 +65,11 @@ def command_reproduce(arguments: Sequence[str]) -> int:
         print(f"[{len(ended)}/{count}] {made.key}\n{found}", flush=True)
 
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
-    make_chains(chains, places, chosen.jobs or default_jobs(), say)
+    one_a_core = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    make_chains(chains, places, chosen.jobs or one_a_core, say)
     write_tables(TablesArguments(rows=chosen.rows, results=chosen.results), chosen.tier)
     command_report([f"--{name}={getattr(chosen, name)}" for name in ("rows", "results", "runs")])
     without_data = {str(made.key.cell): made.missing for made in ended if made.row is None}
     for cell, missing in without_data.items():
         print(f"cbp-qsnn: {cell} was not run: {missing}", file=sys.stderr)
     return 1 if without_data else 0
-
-
-def default_jobs() -> int:
-    """Return how many processes run at a time: one on a GPU, else one a core."""
-    import torch
-
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1

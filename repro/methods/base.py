@@ -109,6 +109,7 @@ class SpikingModule(LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401  (one of many shapes Lightning takes)
         """Return the optimiser of the phase, and the schedules of its learning rate."""
         recipe: Any = self.recipe.cbp if self.phase == "cbp" else self.recipe
+        plugin = getattr(self._trainer, "precision_plugin", None)
         optimiser = make_optimiser(
             self.parameters(),
             recipe.optimiser,
@@ -116,14 +117,10 @@ class SpikingModule(LightningModule):
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             decay_weights_only=self.phase == "cbp",
-            fused=not self._scales_loss(),
+            # Where AMP scales the loss, gradients must be unscaled before a clip.
+            fused=getattr(plugin, "scaler", None) is None,
         )
         return [optimiser], schedules(optimiser, recipe)
-
-    def _scales_loss(self) -> bool:
-        """Return whether AMP scales the loss, so that gradients must be unscaled before a clip."""
-        plugin = getattr(self._trainer, "precision_plugin", None)
-        return getattr(plugin, "scaler", None) is not None
 
     @abstractmethod
     def loss(self, train: Tensor, labels: Tensor) -> Tensor:

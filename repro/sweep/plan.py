@@ -1,10 +1,9 @@
 """Which runs a sweep has, parents before children."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from repro.errors import UserError
 from repro.run_folder import RunFolder
@@ -42,11 +41,8 @@ class Run:
         return self.place.state(self.recipe_hash) == "done"
 
 
-class Resolve(Protocol):
-    """Gives the run that the words behind ``python -m repro`` name, parsed as ``run`` does."""
-
-    def __call__(self, words: Sequence[str]) -> Run:
-        """Return the run; UserError if the words are not a command of ours."""
+# Gives the run that the words behind ``python -m repro`` name, parsed as ``run`` does.
+Resolve = Callable[[Sequence[str]], Run]
 
 
 def plan(files: Iterable[SweepFile], settings: Mapping[str, str], resolve: Resolve) -> list[Run]:

@@ -83,10 +83,12 @@ def choose(runs: Iterable[Any]) -> Found:
         key, mine = str(row.key), (row, run.id)
         if key in rows:
             before = rows[key]
-            kept, left = (
-                (mine, before) if preference(row) >= preference(before[0]) else (before, mine)
-            )
-            why = reason(kept[0], left[0])
+            better = preference(row) >= preference(before[0])
+            kept, left = (mine, before) if better else (before, mine)
+            (current, clean), (was_current, was_clean) = preference(kept[0]), preference(left[0])
+            why = "of a tree without changes" if clean != was_clean else "newer"
+            if current != was_current:
+                why = "of today's recipe"
             notes.append(f"{key} has run twice: {left[1]} is left out, {kept[1]} is {why}.")
             mine = kept
         rows[key] = mine
@@ -96,11 +98,3 @@ def choose(runs: Iterable[Any]) -> Found:
 def preference(row: Row) -> tuple[bool, bool]:
     """Return what makes a row better than another of its key: today's recipe, a clean tree."""
     return shipped_hash(row.key) == row.recipe_hash, not row.git_dirty
-
-
-def reason(kept: Row, left: Row) -> str:
-    """Return in words why one row is kept and the other left out."""
-    (current, clean), (was_current, was_clean) = preference(kept), preference(left)
-    if current != was_current:
-        return "of today's recipe"
-    return "of a tree without changes" if clean != was_clean else "newer"

@@ -16,7 +16,6 @@ from repro.results.statistics import (
     pair,
     paired_difference,
     spread,
-    wilson,
 )
 
 
@@ -83,15 +82,6 @@ def test_pair_refuses_what_is_not_two_bool_vectors(parent: np.ndarray, child: np
 def test_a_negative_count_is_refused() -> None:
     with pytest.raises(ValueError, match="negative count"):
         exact_p(-1, 3)
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 7), (3, 7), (7, 7), (282, 288)])
-def test_wilson_limits_are_the_roots_of_the_score_equation(right: int, n: int) -> None:
-    for limit in wilson(right, n):
-        if 0 < limit < 1:
-            score = (right / n - limit) / sqrt(limit * (1 - limit) / n)
-            assert abs(score) == pytest.approx(1.96, abs=1e-3)
-    assert wilson(right, n)[0] <= right / n <= wilson(right, n)[1]
 
 
 def interval_by_hand(a: int, b: int, c: int, d: int) -> tuple[float, float]:

@@ -75,16 +75,10 @@ def _backward(
 ) -> None:
     """Fill ``grad_current`` ``[T, N]`` or, for a constant current, its sum over time ``[1, N]``.
 
-    Args:
-        grad_spikes: ``[T, N]``.
-        source: Potentials before the reset ``[T, N]``, or the constant current ``[1, N]``, from
-            which they are computed again.
-        initial: As in ``_forward``; read only with a constant current.
-        threshold: As in ``_forward``.
-        shift: As in ``_forward``.
-        alpha: Steepness of the arctan surrogate.
-        grad_current: Filled. May be ``source`` itself if that holds potentials.
-        grad_initial: Filled ``[1, N]``; left alone if ``[1, 0]``.
+    ``source`` are the potentials before the reset ``[T, N]``, and may be ``grad_current`` itself;
+    or the constant current ``[1, N]``, from which they are computed again, ``initial`` being read.
+    ``grad_initial`` ``[1, N]`` is filled, too, unless it is ``[1, 0]``. The rest is as in
+    ``_forward``.
     """
     steps, n = grad_spikes.shape
     constant = source.shape[0] == 1 and grad_current.shape[0] == 1
