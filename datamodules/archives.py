@@ -190,9 +190,6 @@ def extracted(archive: Path) -> Iterator[Path]:
 
     Move out of it what is wanted: a rename in one file system, so that a folder in its place is
     complete. Archives within the archive are left as they are.
-
-    Raises:
-        DataError: The archive is damaged, or a path in it leads outside.
     """
     folder = archive.with_name(f"{archive.name}.extracted.tmp")
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was stopped

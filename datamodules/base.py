@@ -189,11 +189,7 @@ class DataModule(LightningDataModule, ABC):
         return WHOLE if trainer is None else Share(trainer.global_rank, trainer.world_size)
 
     def require_shares(self, world: int) -> None:
-        """Check that each of so many processes has an image of every training batch and every part.
-
-        Raises:
-            DataError: One has none.
-        """
+        """Refuse more processes than images of every training batch and every part."""
         require_shares({part: self.size(part) for part in PART_NAMES}, self.batch_size, world)
 
 

@@ -38,9 +38,6 @@ def absent_files(dataset: Name, folder: Path) -> list[str]:
     """Return the paths of files that are not there; those that are have the official md5.
 
     The files are pickles, so this comes before anything opens one.
-
-    Raises:
-        DataError: A file is damaged.
     """
     absent = []
     for name, expected in md5_by_file(dataset).items():
@@ -81,11 +78,7 @@ def read_part(dataset: Name, folder: Path, train: bool) -> Part:
 
 
 def read_verified(dataset: Name, folder: Path) -> tuple[Part, Part]:
-    """Return the training and test images, downloaded if absent, after every md5 was checked.
-
-    Raises:
-        DataError: The data are damaged, or missing and not downloadable.
-    """
+    """Return the training and test images, downloaded if absent, after every md5 was checked."""
     if absent_files(dataset, folder):
         download(dataset, folder)
         absent_files(dataset, folder)
@@ -127,11 +120,7 @@ class CifarDataModule(ImageDataModule):
         self.statistics = STATISTICS[normalisation or dataset]
 
     def load(self) -> tuple[Part, Part, Part]:
-        """Return the three parts; the data set is downloaded where it is absent.
-
-        Raises:
-            DataError: The data are damaged, or missing and not downloadable.
-        """
+        """Return the three parts; the data set is downloaded where it is absent."""
         whole, test = read_verified(self.dataset, self.folder)
         indices = read_split(SPLITS[self.dataset])
         held_out = torch.zeros(len(whole.labels), dtype=torch.bool)

@@ -158,11 +158,7 @@ class Cifar10DvsDataModule(EventDataModule):
     classes = len(CLASSES)
 
     def obtain(self, parts: Sequence[PartName]) -> None:
-        """Download and extract the archive, of which every part needs all classes.
-
-        Raises:
-            DataError: It cannot be downloaded, or the folder is incomplete.
-        """
+        """Download and extract the archive, of which every part needs all classes."""
         absent = self._absent_classes()
         here = (self.folder / self.archive.name).is_file()
         if len(absent) == len(CLASSES) or (absent and here):  # never, or not wholly extracted

@@ -115,11 +115,7 @@ class Dvs128GestureDataModule(EventDataModule):
     classes = len(CLASSES)
 
     def obtain(self, parts: Sequence[PartName]) -> None:
-        """Download and extract the archives that these parts need.
-
-        Raises:
-            DataError: One cannot be downloaded.
-        """
+        """Download and extract the archives that these parts need."""
         wanted = {folder_of(part) for part in parts}
         absent = [name for name in self.archives if name in wanted and not self._has(name)]
         for number, folder in enumerate(absent, start=1):
@@ -142,12 +138,7 @@ class Dvs128GestureDataModule(EventDataModule):
             os.rename(found[0], self.folder / folder)
 
     def listing(self, part: PartName) -> list[Recording]:
-        """Return a part's recordings, sorted by path.
-
-        Raises:
-            DataError: A file is not named by its label, a folder not by its user, or the real
-                data set lacks a user or has one that does not belong to the part.
-        """
+        """Return a part's recordings, sorted by path."""
         found = sorted((self.folder / folder_of(part)).glob("*/*.npy"))
         paths = [path for path in found if not path.name.startswith(".")]  # macOS adds such
         listed = [Recording(path, label_of(path)) for path in paths]

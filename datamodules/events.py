@@ -247,11 +247,7 @@ class EventDataModule(DataModule):
         return self.name != self.real_name
 
     def setup(self, stage: str = "") -> None:
-        """Load the parts that a stage of Lightning needs, each once; all without a stage.
-
-        Raises:
-            DataError: The data are absent or damaged, or fewer than asked for.
-        """
+        """Load the parts that a stage of Lightning needs, each once; all without a stage."""
         wanted = PARTS_OF_STAGE.get(stage, PART_NAMES)
         missing = [part for part in wanted if part not in self.parts]
         if not missing:

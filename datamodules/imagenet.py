@@ -237,11 +237,7 @@ class ImageNetDataModule(DataModule):
         self.images: dict[PartName, list[Recording]] = {}
 
     def setup(self, stage: str = "") -> None:
-        """List the parts that a stage of Lightning needs, each once; all without a stage.
-
-        Raises:
-            DataError: The data are absent or incomplete, or fewer than asked for.
-        """
+        """List the parts that a stage of Lightning needs, each once; all without a stage."""
         wanted = PARTS_OF_STAGE.get(stage, PART_NAMES)
         missing = [part for part in wanted if part not in self.images]
         if not missing:

@@ -98,11 +98,7 @@ class ImageSimulation:
             raise DataError(f"image_side is {self.image_side}: give 1 to {self.sensor_side}")
 
     def takes(self, data_dir: str | Path | None = None) -> list[Take]:
-        """Return every recording to be made, class by class.
-
-        Raises:
-            DataError: The images are missing, or too few.
-        """
+        """Return every recording to be made, class by class."""
         return self.takes_of(*read_images(self.source, data_dir))
 
     def takes_of(self, images: Array, labels: Array) -> list[Take]:
@@ -246,11 +242,7 @@ def frame_times(frames: int, duration_us: int) -> Array:
 
 
 def read_images(source: Source, data_dir: str | Path | None) -> tuple[Array, Array]:
-    """Return intensities ``[N, S, S]`` float32 in [0, 1] and labels ``[N]`` int64, in file order.
-
-    Raises:
-        DataError: CIFAR-10 is damaged, or missing and not downloadable.
-    """
+    """Return intensities ``[N, S, S]`` float32 in [0, 1], labels ``[N]`` int64, in file order."""
     if source == "digits":
         part = read_digits()
         images = part.images[:, 0, ::SCALE, ::SCALE].float()

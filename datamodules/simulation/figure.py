@@ -41,9 +41,6 @@ def frames_figure(folder: Path, out: Path, *, number: int = 0, span_us: int | No
 
     Returns:
         ``out``.
-
-    Raises:
-        DataError: Another format, or no recordings.
     """
     require_format(out)
     paths = recordings(folder, number)

@@ -97,9 +97,6 @@ def make(simulation: Simulation, takes: list[Take], folder: Path, jobs: int = 1)
 
     Returns:
         See `simulate`.
-
-    Raises:
-        DataError: The folder holds something else.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -201,9 +198,6 @@ def simulate_in_words(
         data_dir: See `find_folder`.
         figure: PNG or SVG to write.
         more: See `simulate`.
-
-    Raises:
-        DataError: See `simulate` and `frames_figure`.
     """
     from datamodules.simulation.figure import frames_figure, require_format
 

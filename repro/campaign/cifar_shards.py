@@ -36,9 +36,6 @@ def write_shards(dataset: Name, data_dir: Path, out: Path) -> list[Path]:
         dataset: ``cifar10`` or ``cifar100``.
         data_dir: Folder of the data set; fetched there if it is absent.
         out: Folder of the shards, one for each data set.
-
-    Raises:
-        DataError: The data are damaged, or missing and not downloadable.
     """
     train, test = read_verified(dataset, data_dir)
     out.mkdir(parents=True, exist_ok=True)

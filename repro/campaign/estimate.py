@@ -85,11 +85,7 @@ class Stopwatch(Callback):
 
 
 def estimate(spec: RunSpec, places: Places) -> Estimate:
-    """Count and measure a run: fresh weights, real batches; nothing is kept.
-
-    Raises:
-        DataError: The data are absent.
-    """
+    """Count and measure a run: fresh weights, real batches; nothing is kept."""
     set_up_process()
     key, recipe = spec.key, spec.recipe
     data = make_data(recipe, key.seed, places.data_dir)

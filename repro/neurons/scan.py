@@ -74,9 +74,6 @@ def stbp(
         neuron: Constants.
         spike_dtype: Type of the spikes; that of ``current`` if None. The potential stays in the
             type of ``current``.
-
-    Raises:
-        ValueError: ``current`` has neither 1 nor T steps.
     """
     return _scan(stbp_definition, current, time_steps, (neuron,), spike_dtype)
 

@@ -26,11 +26,7 @@ class KeepLast(Callback):
             self._states = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save; place this callback behind ``Cbp``.
-
-        Raises:
-            DivergedError: The Lagrangian or a weight is NaN or infinite; the last good state stays.
-        """
+        """Save; place this callback behind ``Cbp``."""
         figures, epoch = self.cbp.report, trainer.current_epoch
         require_finite(figures["cbp/lagrangian"], pl_module, epoch, self.path.parent)
         trainer.save_checkpoint(self.path, weights_only=False)

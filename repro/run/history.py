@@ -64,9 +64,6 @@ class History(Callback):
         """Record the epoch and write ``last.ckpt``; place this callback after ``Cbp``.
 
         Of several processes all record, so that they stop alike, and the first one writes.
-
-        Raises:
-            DivergedError: The mean loss or a weight is NaN or infinite; ``last.ckpt`` stays.
         """
         assert isinstance(pl_module, SpikingModule)
         now = time.monotonic()

@@ -178,9 +178,6 @@ def fetch_parent(logger: Logger, parent: RunSpec, place: RunFolder) -> None:
         logger: Of the child.
         parent: The newest version that its recipe made is taken.
         place: Where its files belong.
-
-    Raises:
-        UserError: What came is not what was logged.
     """
     if not logger or logger.experiment.offline or place.is_complete or place.config.exists():
         return

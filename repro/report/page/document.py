@@ -85,9 +85,6 @@ def write_page(
         results: Folder of ``linear_*.json``.
         runs: Folder of run folders.
         out: The page.
-
-    Raises:
-        UserError: A damaged file in a run folder, or of a linear model.
     """
     rows = [row for tier in tiers for row in tier.rows]
     traces = {str(row.key): read_trace(row, runs) for row in rows}
