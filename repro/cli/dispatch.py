@@ -6,7 +6,7 @@ Dispatch only; torch is imported by the commands that use it.
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from datamodules.errors import DataError
 from repro.cli.campaign import command_campaign
@@ -26,8 +26,6 @@ from repro.cli.sweep import command_sweep
 from repro.cli.tables import command_report, command_tables
 from repro.errors import UserError
 
-T = TypeVar("T")
-
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "run": command_run,
     "sweep": command_sweep,
@@ -46,21 +44,16 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
 }
 
 
-def commands_in_words() -> str:
-    """Return a line for every command."""
-    lines = (f"  {name:10} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items())
-    head = "usage: python -m repro COMMAND [OPTIONS]; --help behind a command lists its options"
-    return "\n".join([head, "", *lines])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 2 with one line on standard error for what a person can mend."""
+    """Run a command; return 0, or 2 with one line on standard error for what a user can fix."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Read when torch is loaded. Idle OpenMP threads that spin take the cores from those that work:
     # on a busy two-core machine a step took 6 times longer with them.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not words or words[0] in ("-h", "--help"):
-        print(commands_in_words())
+        print("usage: python -m repro COMMAND [OPTIONS]; COMMAND --help lists its options\n")
+        for name, command in COMMANDS.items():
+            print(f"  {name:10} {(command.__doc__ or '').splitlines()[0]}")
         return 0
     try:
         if words[0] not in COMMANDS:

@@ -55,9 +55,6 @@ def make_chains(
         jobs: Processes. The cores are divided among several, and what a run prints goes to
             ``log.txt`` in its folder.
         say: Takes what became of a run.
-
-    Raises:
-        UserError: A run failed.
     """
     if jobs == 1:
         for chain in chains:

@@ -1,6 +1,7 @@
 """Tell early whether a training can learn: silent layers, dead gradients, a loss that stands."""
 
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -12,7 +13,6 @@ from torch.optim import Optimizer
 from repro.errors import UserError
 from repro.methods.distributed import total
 from repro.neurons.observe import observed
-from repro.run.evaluation import Rates
 
 STEPS: Final = 200  # after which it is told
 STANDS: Final = 1e-3  # a loss has moved if its mean over a tenth of the steps falls by this part
@@ -28,7 +28,7 @@ class Health(Callback):
     def __init__(self, strict: bool) -> None:
         """Start with nothing seen."""
         self.strict = strict
-        self._seen = Rates()
+        self._fired = Counter[str]()
         self._observed = ExitStack()
         self._losses: list[Tensor] = []
         self._dead: list[str] = []
@@ -36,7 +36,7 @@ class Health(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ANN401
         """Count the spikes of step `STEPS`."""
         if trainer.global_step == STEPS - 1:
-            self._observed.enter_context(observed(pl_module, self._seen.see))
+            self._observed.enter_context(observed(pl_module, self._see))
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -79,14 +79,15 @@ class Health(Callback):
             if trainer.is_global_zero:
                 print(f"cbp-qsnn: after {STEPS} steps {wrong}", file=sys.stderr, flush=True)
 
+    def _see(self, name: str, spikes: Tensor, states: int) -> None:
+        """Count the spikes behind a module."""
+        self._fired[name.removeprefix("network.")] += int(spikes.sum(dtype=torch.float64))
+
     def _wrong(self) -> str:
         """Return in words what keeps the network from learning; empty if nothing."""
-        rates = self._seen.per_step()
-        fired = total(torch.tensor([*rates.values()], device=self._losses[0].device)).tolist()
+        counts = total(torch.tensor([*self._fired.values()], device=self._losses[0].device))
         silent = [
-            name.removeprefix("network.")
-            for name, rate in zip(rates, fired, strict=True)
-            if not rate
+            name for name, count in zip(self._fired, counts.tolist(), strict=True) if not count
         ]
         tenth = max(1, len(self._losses) // 10)
         losses = total(torch.stack(self._losses).double())

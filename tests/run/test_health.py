@@ -39,7 +39,7 @@ def test_a_silent_network_ends_a_strict_run(
     silent = re.search(r"no neuron fires behind ([\w., ]*)", line)
     assert silent is not None
     assert {"conv7", "fc3"} <= set(silent[1].split(", "))
-    assert "no gradient reaches conv1.weight" in line
+    assert "no gradient reaches conv2.weight" in line
     assert "the loss stands at" in line
 
 

@@ -509,7 +509,7 @@ def test_weights_that_are_no_numbers_stop_the_run(
             self.network.conv2.weight[0, 0] = float("nan")
 
     monkeypatch.setattr(Stbp, "on_train_batch_end", poison)
-    assert "a weight is no number in epoch 1" in bad(command(tmp_path, "fp32"), capsys)
+    assert "a weight is NaN or infinite in epoch 1" in bad(command(tmp_path, "fp32"), capsys)
     assert not (run_folder(tmp_path, "fp32") / "last.ckpt").exists()
 
 

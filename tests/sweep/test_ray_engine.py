@@ -375,7 +375,7 @@ def test_nodes_that_do_not_have_the_checkout_are_named(cluster: Any, tmp_path: P
 @pytest.mark.slow
 def test_no_cluster_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(UserError, match=r"to be had at 127\.0\.0\.1:1 .*refused.*give --address"):
+    with pytest.raises(UserError, match=r"found at 127\.0\.0\.1:1 .*refused.*give --address"):
         connect("127.0.0.1:1")
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(UserError, match=r"ray://head:10001 is not host:port"):
