@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from datamodules.base import find_folder
 from datamodules.errors import DataError
+from datamodules.processes import prepare_worker
 from datamodules.simulation.datasets import DESCRIPTION, SIMULATED, Simulation, Take
 from datamodules.simulation.writers import events_sha256, write_aedat4, write_gesture
 
@@ -133,14 +133,16 @@ def make_each(make_take: Callable[[Take], Made], takes: list[Take], jobs: int) -
         return
     # A forked process may hang on a lock that a thread of torch held.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_prepare_process) as pool:
+    with ProcessPoolExecutor(
+        jobs, context, initializer=_prepare_process, initargs=(os.getpid(),)
+    ) as pool:
         yield from pool.map(make_take, takes, chunksize=CHUNK)
 
 
-def _prepare_process() -> None:
-    """Keep a process to one core, and leave Ctrl-C to the one that started it."""
+def _prepare_process(parent: int) -> None:
+    """Keep a process to one core; see `prepare_worker`."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_worker(parent)
 
 
 def parameters(simulation: Simulation) -> Description:

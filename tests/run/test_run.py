@@ -589,7 +589,10 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     assert not (tmp_path / "rows").exists()
 
 
-def test_folder_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repro.run_folder.RELEASE", 0.1)
     with RunFolder(run_folder(tmp_path, "fp32")).locked():
         assert "in use by another process" in bad(command(tmp_path, "fp32"), capsys)
 

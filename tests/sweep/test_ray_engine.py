@@ -30,8 +30,11 @@ from repro.sweep.ray_node import Ended, Job, make_on_node
 
 NODE = "0123456789abcdef"
 # Stands for a run: says what it was given, and waits to be stopped if it was told to.
-STAND_IN = """\
+STAND_IN = f"""\
 import os, pathlib, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from datamodules.processes import PARENT, end_with
+end_with(int(os.environ[PARENT]))
 print(*sys.argv[1:], os.environ["OMP_NUM_THREADS"], os.environ.get("HOME"))
 pathlib.Path("started").write_text(str(os.getpid()))
 try:
