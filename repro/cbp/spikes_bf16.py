@@ -91,7 +91,7 @@ def _geometry(layer: nn.Module) -> tuple[Any, ...]:
 
 
 class SpikesBf16Layer(StandIn):
-    """A layer that computes in spike-exact bfloat16 and wants its spikes in it."""
+    """A layer that computes in spike-exact bfloat16 and takes its spikes in it."""
 
     form = BF16
 
