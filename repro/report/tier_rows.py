@@ -7,13 +7,14 @@ from itertools import groupby
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from repro.cells import CELLS, CELLS_BY_PREFIX, PRECISIONS, QUANTISED, TIERS, Cell, Precision, Tier
 from repro.recipes.spec import shipped_hash
 from repro.report.parts import Parts
 from repro.report.wording import NOT_RUN, SCALE
 from repro.results.row import Row, unpack_correct
-from repro.results.statistics import Difference, pair, paired_difference
+from repro.results.statistics import CONFIDENCE, Difference, pair, paired_difference
 from repro.table import Table
 
 Hashes = Mapping[str, str] | None
@@ -127,10 +128,15 @@ class TierRows:
         one = next((each for each in images if len(each) == 1), None)
         return [rows for rows, each in zip(found, images, strict=True) if each == one]
 
-    def difference(self, cell: Cell, before: Precision, after: Precision) -> Difference | None:
+    def difference(
+        self, cell: Cell, before: Precision, after: Precision, confidence: float = CONFIDENCE
+    ) -> Difference | None:
         """Return the accuracy of ``after`` minus ``before`` over the seeds of `comparable`."""
         twos = self.comparable(cell, before, after)
-        return difference(*zip(*twos, strict=True)) if twos else None
+        if not twos:
+            return None
+        old, new = zip(*twos, strict=True)
+        return difference(old, new, confidence=confidence)
 
     def time_steps(self, cell: Cell) -> str:
         """Return T of the paper, and ours where the recipe of a run has another one."""
@@ -195,13 +201,16 @@ def all_tiers(rows: Sequence[Row], hashes: Hashes = None) -> list[TierRows]:
     ]
 
 
-def difference(before: Sequence[Row], after: Sequence[Row]) -> Difference:
+def difference(
+    before: Sequence[Row], after: Sequence[Row], *, confidence: float = CONFIDENCE
+) -> Difference:
     """Return the accuracy of the files of ``after`` minus those of ``before``, seed by seed."""
-    old, new = (
-        np.stack([unpack_correct(row.correct, row.test_images) for row in rows])
-        for rows in (before, after)
-    )
-    return paired_difference(old, new)
+    return paired_difference(right_images(before), right_images(after), confidence)
+
+
+def right_images(rows: Sequence[Row]) -> NDArray[np.bool_]:
+    """Return which images the files of rows get right, ``[S, N]``."""
+    return np.stack([unpack_correct(row.correct, row.test_images) for row in rows])
 
 
 def is_stale(row: Row, hashes: Hashes) -> bool | None:

@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Verdict = Literal["held", "not held", "undecided"]
+CONFIDENCE: Final = 0.95
+ENOUGH: Final = 3  # seeds: one seed's interval covers 78 % instead of 95 % where seeds differ much
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,13 @@ class Difference:
     def verdict(self, bound: float) -> Verdict:
         """Return whether the difference is above ``bound``, a fraction, by its whole interval.
 
+        Below `ENOUGH` seeds it is undecided.
+
         >>> Difference(-0.002, -0.009, 0.005, 3, 2000).verdict(-0.01)
         'held'
         """
+        if self.seeds < ENOUGH:
+            return "undecided"
         if self.low > bound:
             return "held"
         return "not held" if self.high < bound else "undecided"
@@ -153,14 +159,15 @@ def exact_p(parent_only_right: int, child_only_right: int) -> float:
     return min(1.0, 2 * float(bdtr(rarer, parent_only_right + child_only_right, 0.5)))
 
 
-def difference_interval(counts: Paired) -> tuple[float, float]:
-    """Return the 95 % confidence interval of child minus parent accuracy on the same images.
+def difference_interval(counts: Paired, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the confidence interval of child minus parent accuracy on the same images.
 
     Newcombe's square-and-add interval of paired proportions: Wilson's limits of each accuracy,
     joined by their correlation phi. Unlike Wald's it has a width where no image is discordant.
 
     Args:
         counts: The four counts, N >= 1.
+        confidence: 0 to 1.
 
     Returns:
         Lower and upper limit, fractions from -1 to 1.
@@ -175,7 +182,7 @@ def difference_interval(counts: Paired) -> tuple[float, float]:
     child_only, neither, n = counts.child_only_right, counts.both_wrong, counts.n
     child, parent = (both + child_only) / n, (both + parent_only) / n
     of_child, of_parent = (
-        binomtest(right, n).proportion_ci(method="wilson")
+        binomtest(right, n).proportion_ci(confidence, method="wilson")
         for right in (both + child_only, both + parent_only)
     )
     phi = _correlation(both, parent_only, child_only, neither)
@@ -197,8 +204,10 @@ def _correlation(a: int, b: int, c: int, d: int) -> float:
     return (max(excess - (a + b + c + d) / 2, 0) if excess > 0 else excess) / math.sqrt(product)
 
 
-def paired_difference(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Difference:
-    """Return the mean of ``after - before`` with its 95 % interval.
+def paired_difference(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], confidence: float = CONFIDENCE
+) -> Difference:
+    """Return the mean of ``after - before`` with its interval.
 
     One seed: `difference_interval`. Several seeds on the same images: `crossed_interval`. Where
     neither seeds nor images differ, so that nothing varies, the widest interval of the seeds.
@@ -206,6 +215,7 @@ def paired_difference(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Di
     Args:
         before: ``[S, N]`` bool, which of N images the network of each of S seeds gets right.
         after: ``[S, N]`` bool, the networks they are compared with: same seeds, same images.
+        confidence: Of the interval, 0 to 1.
 
     Raises:
         ValueError: Not two bool matrices of one shape, at least 1 x 1.
@@ -219,15 +229,17 @@ def paired_difference(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Di
     differences = after.astype(np.int8) - before.astype(np.int8)
     mean = float(differences.mean())
     if seeds > 1 and images > 1 and np.ptp(differences) > 0:
-        low, high = crossed_interval(differences)
+        low, high = crossed_interval(differences, confidence)
     else:
-        limits = [difference_interval(each) for each in counts]
+        limits = [difference_interval(each, confidence) for each in counts]
         low, high = min(low for low, _ in limits), max(high for _, high in limits)
     return Difference(mean, max(low, -1.0), min(high, 1.0), seeds, images)
 
 
-def crossed_interval(differences: NDArray[np.integer | np.floating]) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a mean over seeds and images, both drawn at random.
+def crossed_interval(
+    differences: NDArray[np.integer | np.floating], confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Return the confidence interval of a mean over seeds and images, both drawn at random.
 
     Every seed is tested on the same images, so neither seeds nor pairs of seed and image are
     independent draws: seeds and images are crossed random factors with one value a cell,
@@ -243,6 +255,7 @@ def crossed_interval(differences: NDArray[np.integer | np.floating]) -> tuple[fl
 
     Args:
         differences: ``[S, N]``, -1, 0 or 1 each, S >= 2 and N >= 2, not all the same.
+        confidence: 0 to 1.
 
     Raises:
         ValueError: A single seed or image, or nothing varies.
@@ -252,25 +265,73 @@ def crossed_interval(differences: NDArray[np.integer | np.floating]) -> tuple[fl
         Satterthwaite, Biometrics Bulletin 2, 110-114, 1946;
         Clark, J. Verbal Learning and Verbal Behavior 12, 335-359, 1973, on why both are random.
     """
-    from scipy.stats import t  # takes a second to import
+    if min(differences.shape) < 2 or np.ptp(differences) == 0:
+        raise ValueError(f"{differences.shape}: at least two of each, and not all equal")
+    half = _half_width(differences.shape, _mean_squares(differences), confidence)
+    mean = float(differences.mean())
+    return mean - half, mean + half
 
-    seeds, images = differences.shape
-    if min(seeds, images) < 2 or np.ptp(differences) == 0:
-        raise ValueError(f"{seeds} seeds, {images} images: at least two of each, and not all equal")
+
+def seeds_needed(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], bound: float, most: int = 100
+) -> int | None:
+    """Return how many seeds would decide, if further ones spread alike; None where ``most`` do not.
+
+    The variances of seeds, images and errors are estimated as in `crossed_interval`. Images stay
+    as they are, so that no number of seeds may do.
+
+    Args:
+        before: As in `paired_difference`.
+        after: As there.
+        bound: What the whole interval is to lie above or below, a fraction.
+        most: Seeds that are worth naming.
+    """
+    seeds, images = before.shape
+    differences = after.astype(np.int8) - before.astype(np.int8)
+    if seeds < ENOUGH:
+        return ENOUGH
+    if np.ptp(differences) == 0:
+        return None
+    of_seeds, of_images, error = _mean_squares(differences)
+    image = max(0.0, (of_images - error) / seeds)
+    for more in range(seeds, most + 1):
+        squares = np.array([of_seeds, error + more * image, error])
+        distance = abs(float(differences.mean()) - bound)
+        if _half_width((more, images), squares, CONFIDENCE) < distance:
+            return more
+    return None
+
+
+def _mean_squares(differences: NDArray[np.integer | np.floating]) -> NDArray[np.float64]:
+    """Return the mean squares of seeds, images and errors of ``[S, N]``."""
     values = differences.astype(np.float64)
     mean = values.mean()
     of_seeds, of_images = values.mean(1, keepdims=True), values.mean(0, keepdims=True)
-    freedom = np.array([seeds - 1, images - 1, (seeds - 1) * (images - 1)], np.float64)
-    ms_seed = images * np.sum((of_seeds - mean) ** 2) / freedom[0]
-    ms_image = seeds * np.sum((of_images - mean) ** 2) / freedom[1]
-    ms_error = np.sum((values - of_seeds - of_images + mean) ** 2) / freedom[2]
-    joint = ms_seed + ms_image - ms_error
+    sums = (
+        values.shape[1] * np.sum((of_seeds - mean) ** 2),
+        values.shape[0] * np.sum((of_images - mean) ** 2),
+        np.sum((values - of_seeds - of_images + mean) ** 2),
+    )
+    return np.array(sums) / _freedom(values.shape)
+
+
+def _freedom(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the degrees of freedom of seeds, images and errors."""
+    seeds, images = shape
+    return np.array([seeds - 1, images - 1, (seeds - 1) * (images - 1)], np.float64)
+
+
+def _half_width(shape: tuple[int, ...], squares: NDArray[np.float64], confidence: float) -> float:
+    """Return half the width of `crossed_interval` from the mean squares."""
+    from scipy.stats import t  # takes a second to import
+
+    freedom, tail = _freedom(shape), (1 + confidence) / 2
+    ms_seed, ms_image, ms_error = squares
+    joint, effective = ms_seed + ms_image - ms_error, freedom[2]
     if joint > ms_error:
-        squares = np.array([ms_seed, ms_image, ms_error]) ** 2
-        effective = max(joint**2 / np.sum(squares / freedom), 1.0)
+        effective = max(joint**2 / np.sum(squares**2 / freedom), 1.0)
     else:
-        joint, effective = ms_error, freedom[2]
-    half = t.ppf(0.975, effective) * math.sqrt(joint / (seeds * images))
-    over_seeds = t.ppf(0.975, seeds - 1) * math.sqrt(ms_seed / (seeds * images))
-    half = max(half, over_seeds)
-    return float(mean - half), float(mean + half)
+        joint = ms_error
+    values = shape[0] * shape[1]
+    over_seeds = t.ppf(tail, freedom[0]) * math.sqrt(ms_seed / values)
+    return float(max(t.ppf(tail, effective) * math.sqrt(joint / values), over_seeds))

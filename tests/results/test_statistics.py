@@ -15,6 +15,7 @@ from repro.results.statistics import (
     exact_p,
     pair,
     paired_difference,
+    seeds_needed,
     spread,
 )
 
@@ -274,3 +275,21 @@ def test_differences_of_other_shapes_are_refused() -> None:
     for values in (np.array([[1, 0]]), np.array([[1], [0]]), np.ones((2, 2))):
         with pytest.raises(ValueError, match="at least two of each, and not all equal"):
             crossed_interval(values)
+
+
+def test_seeds_that_would_decide() -> None:
+    """Seeds that spread widely: more of them decide; images alone that spread: none do."""
+    before = np.zeros((3, 400), np.bool_)
+    after = before.copy()
+    for seed, count in enumerate((2, 30, 58)):
+        after[seed, 7 * seed : 7 * seed + count] = True
+    low = paired_difference(before, after).low
+    assert low < 0 < paired_difference(before, after).mean
+    needed = seeds_needed(before, after, 0.0)
+    assert needed is not None
+    assert 3 < needed < 10
+    assert seeds_needed(before[:1], after[:1], 0.0) == 3
+    alike = np.zeros((3, 400), np.bool_)
+    alike[:, :2] = True
+    assert paired_difference(before, alike).low < 0.004
+    assert seeds_needed(before, alike, 0.004) is None
