@@ -1,7 +1,7 @@
 """Tables and figures from the rows and the published numbers.
 
-What goes to the results folder is determined by rows and ``paper.csv`` alone, so a fresh clone
-regenerates it without difference. The page that shows curves, too, is made by
+What goes to the results folder is determined by rows, ``paper.csv`` and ``rivals.csv`` alone, so a
+fresh clone regenerates it without difference. The page that shows curves, too, is made by
 `repro.report.page.document`.
 """
 
@@ -26,6 +26,7 @@ from repro.report.memory_figure import draw_memory_figure
 from repro.report.missing_runs import missing_in_words
 from repro.report.runs_csv import runs_csv
 from repro.report.saved_files import file_table
+from repro.report.state_of_the_art import state_of_the_art_table
 from repro.report.summary import summary
 from repro.report.tier_rows import TierRows, all_tiers, current_hashes
 from repro.report.weight_memory import memory_of_cells, memory_table
@@ -90,8 +91,14 @@ def write_results(
                 paths += _write_table(table, folder, f"{name}_{tier.tier}")
     kept = [row for tier in tiers if tier.tier != "smoke" for row in tier.rows]
     paths.append(write_atomically(results / "runs.csv", runs_csv(kept, tiers[0].hashes)))
-    paths.append(write_atomically(results / "memory.md", memory.to_markdown().removeprefix("#")))
-    return paths + _write_table(memory, results, "memory")
+    pages = {"memory": memory}
+    if (rivals := results / "rivals.csv").exists():
+        pages["state_of_the_art"] = state_of_the_art_table(tiers, rivals)
+    for name, table in pages.items():
+        page = results / f"{name}.md"
+        paths.append(write_atomically(page, table.to_markdown().removeprefix("#")))
+        paths += _write_table(table, results, name)
+    return paths
 
 
 def _write_table(table: Table, folder: Path, name: str) -> list[Path]:
