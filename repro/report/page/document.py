@@ -16,7 +16,7 @@ from repro.files import write_atomically
 from repro.provenance import versions
 from repro.report.linear_model import linear_models
 from repro.report.page.curves import failure_figure
-from repro.report.page.figure import Figure
+from repro.report.page.figure import CHART, LIGHT, Figure
 from repro.report.page.memory_panels import memory_figure
 from repro.report.page.run_view import Link, RunView, run_view
 from repro.report.page.trace import Trace, read_trace
@@ -32,13 +32,6 @@ from repro.table import Table
 
 HERE: Final = Path(__file__).parent
 TITLE: Final = "CBP-QSNN reproduction"
-# Blue and vermilion of Okabe and Ito, which colour-blind people tell apart; contrasts are tested.
-LIGHT: Final = {
-    **{"ink": "#1b1f24", "paper": "#ffffff", "quiet": "#59636e", "line": "#d5dae0"},
-    **{"band": "#f5f7f9", "link": "#0b5c99", "warn": "#b35900"},
-    **{"binary": "#0072b2", "ternary": "#c2500a"},
-    **{"binarytint": "#dcebf5", "ternarytint": "#f9e4d8"},
-}
 DARK: Final = {
     **{"ink": "#e4e8ec", "paper": "#14171b", "quiet": "#9aa4af", "line": "#343a42"},
     **{"band": "#1c2026", "link": "#79b8f0", "warn": "#e69f3c"},
@@ -95,10 +88,9 @@ def write_page(
         for tier in tiers
         if tier.rows
     ]
-    script, style, chart = (
-        (HERE / name).read_text("utf-8") for name in ("script.js", "style.css", "chart.css")
-    )
-    script, styles = f"const LIGHT = {json.dumps(LIGHT)};\n{script}", [palettes() + style, chart]
+    script, style = ((HERE / name).read_text("utf-8") for name in ("script.js", "style.css"))
+    script = f"const LIGHT = {json.dumps(LIGHT)};\n{script}"
+    styles = [palettes() + style, CHART.read_text("utf-8")]
     text = (
         _environment()
         .get_template("page.html")
