@@ -89,12 +89,6 @@ def make(simulation: Simulation, takes: list[Take], folder: Path, jobs: int = 1)
     A second process waits for the first and finds its work done. What an interrupted one has left
     is thrown away.
 
-    Args:
-        simulation: What is made.
-        takes: Its recordings.
-        folder: Where to.
-        jobs: Processes.
-
     Returns:
         See `simulate`.
     """
@@ -193,14 +187,7 @@ def simulate_in_words(
     figure: Path | None = None,
     **more: Any,  # noqa: ANN401
 ) -> str:
-    """Make a data set below the data folder, and a figure of it; return lines for the terminal.
-
-    Args:
-        name: Key of `SIMULATED`; also the folder's name.
-        data_dir: See `find_folder`.
-        figure: PNG or SVG to write.
-        more: See `simulate`.
-    """
+    """Make a data set below the data folder, and a figure of it; return lines for the terminal."""
     from datamodules.simulation.figure import frames_figure, require_format
 
     if figure is not None:

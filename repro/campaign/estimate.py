@@ -149,13 +149,7 @@ def measure(spec: RunSpec, module: SpikingModule, data: DataModule) -> Stopwatch
 
 
 def plan(specs: Sequence[RunSpec], places: Places, width: int) -> str:
-    """Return a table of what each run will cost here, measured once for each kind of run.
-
-    Args:
-        specs: Runs and their numbers.
-        places: Where the data are.
-        width: Columns of the terminal.
-    """
+    """Return a table of what each run will cost here, measured once for each kind of run."""
     known: dict[tuple[object, ...], Estimate | str] = {}
     head = ("run", "GFLOP", "ms", "TFLOP/s", "epochs", "s/epoch", "hours")
     lines, total = [], 0.0

@@ -39,12 +39,7 @@ def _padding(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> list[int]:
 
 
 def operations(layer: Layer, counts: Tensor) -> tuple[float, float]:
-    """Return synaptic operations, and those whose weight is not 0.
-
-    Args:
-        layer: Convolution or linear layer.
-        counts: As in ``tap_counts``.
-    """
+    """Return synaptic operations, and those whose weight is not 0."""
     taps = tap_counts(layer, counts)
     groups = 1 if isinstance(layer, nn.Linear) else layer.groups
     kept = layer.weight.detach() != 0  # [O, C / groups, *kernel]

@@ -153,10 +153,7 @@ def find_thresholds(
 ) -> list[float]:
     """Return a threshold for the neurons behind every layer: running average over the batches.
 
-    Args:
-        layers: As ``folded_layers`` gives them.
-        batches: Images ``[B, C, H, W]``, normalised.
-        time_steps: T.
+    Layers are those of ``folded_layers``, batches normalised images ``[B, C, H, W]``.
 
     Raises:
         UserError: No batch, or a layer whose activation is 0 everywhere.
@@ -183,12 +180,7 @@ def rescaled(
 
     ``w' = w V_before / V``, ``b' = b / V``, and the classifier's weight times the last threshold.
     The reference leaves the classifier as it is (departure Q5), which changes the logits.
-
-    Args:
-        layers: As ``folded_layers`` gives them.
-        classifier: Of the ANN.
-        thresholds: One per layer.
-        time_steps: T.
+    Layers are those of ``folded_layers``, with a threshold each.
     """
     features, before = copy.deepcopy(list(layers)), 1.0
     for layer, threshold in zip(features, thresholds, strict=True):
@@ -224,15 +216,8 @@ def calibrate_(
 ) -> None:
     """Correct one layer of the spiking network after the other, in place.
 
-    Every layer sees the spikes of the layers corrected before it; the ANN's side is the folded,
-    uncorrected network.
-
-    Args:
-        network: Spiking network.
-        layers: The ANN's, as ``folded_layers`` gives them.
-        thresholds: One per layer.
-        images: ``[B, C, H, W]``.
-        correct: What to do to each layer.
+    Every layer sees the spikes of the layers corrected before it; the ANN's side are the layers of
+    ``folded_layers``, uncorrected.
     """
     activation = images
     inputs = [images[None, i : i + PIECE] for i in range(0, len(images), PIECE)]

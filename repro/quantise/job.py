@@ -39,10 +39,6 @@ PLACES: Final = ("out", "dry_run")  # arguments that do not change the weights
 def quantise(job: QuantiseArguments, width: int = 100) -> str:
     """Return in words what would be quantised (dry run), or what was, and at what cost.
 
-    Args:
-        job: What to do.
-        width: Columns of the terminal.
-
     Raises:
         UserError: Anything a user can fix; nothing is written before model, weights, levels and
             data are good.

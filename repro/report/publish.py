@@ -71,12 +71,6 @@ def write_results(
 
     Tables as Markdown, CSV and LaTeX, all runs as CSV, and accuracy against memory as SVG. The
     smoke tier goes below ``smoke/``, and only if it has rows.
-
-    Args:
-        tiers: See `all_tiers`.
-        published: Published numbers.
-        results: Folder to write to; ``linear_*.json`` are read there.
-        memory: See `memory_table`.
     """
     paths: list[Path] = []
     ran = {row.tier for tier in tiers for row in tier.rows}

@@ -159,9 +159,6 @@ def difference_interval(counts: Paired) -> tuple[float, float]:
     Newcombe's square-and-add interval of paired proportions: Wilson's limits of each accuracy,
     joined by their correlation phi. Unlike Wald's it has a width where no image is discordant.
 
-    Args:
-        counts: The four counts, N >= 1.
-
     Returns:
         Lower and upper limit, fractions from -1 to 1.
 

@@ -72,16 +72,7 @@ def convert_to_file(
     file: Path,
     metadata: dict[str, str],
 ) -> Converted:
-    """Convert, write the spiking network's file, and evaluate every step on the way.
-
-    Args:
-        ann: The trained network.
-        batches: See `calibration_batches`.
-        recipe: Numbers of the conversion.
-        data: Whose validation and test images are evaluated.
-        file: Packed file to write.
-        metadata: What is noted in it.
-    """
+    """Convert, write the spiking network's file, and evaluate every step on the way."""
     start, commit = time.monotonic(), commit_in_words()
     wanted = recipe.conversion.pipeline
     accuracies = {"ann": float(right_answers(ann, data).mean())}

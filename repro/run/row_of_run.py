@@ -33,13 +33,7 @@ def make_row(
 ) -> Row:
     """Load the saved file into a fresh network, evaluate that, and gather everything in a row.
 
-    Args:
-        spec: The run and its numbers.
-        data: Whose test images are evaluated.
-        file: The saved file.
-        parent: The run whose weights this one started from.
-        devices: How many trained it.
-        found: `history_fields` or `conversion_fields`.
+    ``found`` are `history_fields` or `conversion_fields`.
     """
     state, levels = packing.unpack(file)
     key = spec.key

@@ -70,15 +70,7 @@ class Part:
 def write_page(
     tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, runs: Path, out: Path
 ) -> Path:
-    """Write the page and return its path.
-
-    Args:
-        tiers: See `all_tiers`.
-        published: Published numbers.
-        results: Folder of ``linear_*.json``.
-        runs: Folder of run folders.
-        out: The page.
-    """
+    """Write the page; it reads ``linear_*.json`` in ``results`` and run folders in ``runs``."""
     rows = [row for tier in tiers for row in tier.rows]
     traces = {str(row.key): read_trace(row, runs) for row in rows}
     parts = [
