@@ -166,7 +166,12 @@ def plan(specs: Sequence[RunSpec], places: Places, width: int) -> str:
             lines.append((str(key), *["n/a"] * (len(head) - 1)))
             continue
         total += found.seconds
-        lines.append((str(key), *in_columns(found)))
+        trained = ["", "", ""]
+        if found.epochs:
+            flop, seconds = found.flop, found.train_seconds
+            trained = [f"{flop / 1e9:.1f}", f"{1e3 * seconds:.2f}", f"{flop / seconds / 1e12:.2f}"]
+        whole = (str(found.epochs), f"{found.epoch_seconds:.0f}", f"{found.seconds / 3600:.2f}")
+        lines.append((str(key), *trained, *whole))
     table = Table(
         f"What is left to run, measured on {device_in_words(1)}",
         head,
@@ -180,16 +185,3 @@ def plan(specs: Sequence[RunSpec], places: Places, width: int) -> str:
         ),
     )
     return table.to_terminal(width)
-
-
-def in_columns(found: Estimate) -> tuple[str, ...]:
-    """Return the columns of a line behind the run's name."""
-    rate = found.flop / found.train_seconds / 1e12 if found.train_seconds else 0.0
-    return (
-        f"{found.flop / 1e9:.1f}" if found.epochs else "",
-        f"{1e3 * found.train_seconds:.2f}" if found.epochs else "",
-        f"{rate:.2f}" if found.epochs else "",
-        str(found.epochs),
-        f"{found.epoch_seconds:.0f}",
-        f"{found.seconds / 3600:.2f}",
-    )

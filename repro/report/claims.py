@@ -4,14 +4,13 @@ Every difference is taken image by image between rows of the same seed, and has 
 test images and seeds, see `repro.results.statistics.paired_difference`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from repro.cells import QUANTISED, Tier
 from repro.report.tier_rows import TierRows, difference
 from repro.report.wording import NAMES, NOT_RUN, moved, seeds_compared, with_interval
 from repro.results.published import LOSS_BOUND, LOSS_PAIRS, RISE, RISE_CELL, RISE_MEMORY
-from repro.results.row import Row
 from repro.table import Table
 
 ONLY: Final[Mapping[Tier, str]] = {
@@ -37,7 +36,9 @@ def claims_table(tier: TierRows) -> Table:
         name = NAMES[precision] + (tier.marks(group, parents) if group else "")
         twos = tier.comparable(cell, "fp32", precision)
         if not twos:
-            lines.append((str(cell), name, claim, "0", "", "", _why_not(group, parents)))
+            both = {row.seed for row in group} & {row.seed for row in parents}
+            why = "other test images than the parent" if both else "parent's row missing"
+            lines.append((str(cell), name, claim, "0", "", "", why if group else NOT_RUN))
             continue
         found = difference(*zip(*twos, strict=True))
         verdict: str = found.verdict(LOSS_BOUND)
@@ -68,14 +69,6 @@ def claims_in_words(tier: TierRows) -> list[str]:
     if not any(precision in QUANTISED for _, precision in tier.groups):
         return []
     return [_worst_case(tier), *_rise_in_words(tier)]
-
-
-def _why_not(group: Sequence[Row], parents: Sequence[Row]) -> str:
-    """Return why these rows were not compared with those of their parents."""
-    if not group:
-        return NOT_RUN
-    both = {row.seed for row in group} & {row.seed for row in parents}
-    return "other test images than the parent" if both else "parent's row missing"
 
 
 def _limits(tier: TierRows, seeds: int | None = None) -> str:

@@ -80,6 +80,7 @@ def write_page(
         for tier in tiers
         if tier.rows
     ]
+    without = [tier for tier in TIERS if tier not in {"smoke", *(row.tier for row in rows)}]
     script, style = ((HERE / name).read_text("utf-8") for name in ("script.js", "style.css"))
     script = f"const LIGHT = {json.dumps(LIGHT)};\n{script}"
     styles = [palettes() + style, CHART.read_text("utf-8")]
@@ -97,7 +98,7 @@ def write_page(
             parts=parts,
             run_header=RUN_HEADER,
             facts=_facts(rows, tiers[0].hashes, traces),
-            not_run=_not_run(rows),
+            not_run=[f"Tier {tier} ({SCALE[tier]}): {NOT_RUN}." for tier in without],
             memory=memory_table(published, memory_of_cells()),
             marks=[*MARKS.items(), ("§", "a tier that is not the paper's")],
             runs_csv=runs_csv(rows, tiers[0].hashes),
@@ -165,15 +166,6 @@ def _facts(
         ("Stale", str(stale), "the recipe has changed since †"),
         ("Dirty", str(dirty), "changes that were not committed ‡"),
         ("Run folders", f"{here} of {trained}", "of trained runs here, for their curves"),
-    ]
-
-
-def _not_run(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence about each tier that has no run and is meant to have some."""
-    return [
-        f"Tier {tier} ({SCALE[tier]}): {NOT_RUN}."
-        for tier in TIERS
-        if tier != "smoke" and not any(row.tier == tier for row in rows)
     ]
 
 
