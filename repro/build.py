@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from datamodules import catalogue
 from datamodules.base import DataModule
+from datamodules.catalogue import make_datamodule
 from repro.cells import Cell, Phase
 from repro.methods.base import SpikingModule
 from repro.methods.snn_calibration import SnnCalibration
@@ -40,4 +40,4 @@ def make_data(
 ) -> DataModule:
     """Return the datamodule of the recipe's data set; nothing is read yet."""
     more = {"seed": seed, "data_dir": data_dir, "skip_damaged": skip_damaged}
-    return catalogue.make(recipe.data, {**vars(recipe), **more})
+    return make_datamodule(recipe.data, {**vars(recipe), **more})

@@ -102,7 +102,7 @@ def estimate(spec: RunSpec, places: Places) -> Estimate:
     if not torch.cuda.is_available():
         batch = min(batch, max(CPU_BATCH, int(CPU_FLOP / flop)))
     data.batch_size = batch
-    watch = measure(spec, module, data)
+    watch = time_batches(spec, module, data)
     trained = (watch.train[-1] - watch.train[0]) / (len(watch.train) - 1) / batch
     checked = (watch.evaluation[-1] - watch.evaluation[0]) / (len(watch.evaluation) - 1)
     return Estimate(
@@ -129,7 +129,7 @@ def count(module: SpikingModule, data: DataModule) -> float:
     return counter.get_total_flops() / len(few[0])
 
 
-def measure(spec: RunSpec, module: SpikingModule, data: DataModule) -> Stopwatch:
+def time_batches(spec: RunSpec, module: SpikingModule, data: DataModule) -> Stopwatch:
     """Train on a few batches, and evaluate as many, as the run itself would."""
     watch = Stopwatch()
     callbacks: list[Callback] = [make_cbp(spec)] if spec.key.has_cbp_phase else []
@@ -148,7 +148,7 @@ def measure(spec: RunSpec, module: SpikingModule, data: DataModule) -> Stopwatch
     return watch
 
 
-def plan(specs: Sequence[RunSpec], places: Places, width: int) -> str:
+def table_of_estimates(specs: Sequence[RunSpec], places: Places, width: int) -> str:
     """Return a table of what each run will cost here, measured once for each kind of run."""
     known: dict[tuple[object, ...], Estimate | str] = {}
     head = ("run", "GFLOP", "ms", "TFLOP/s", "epochs", "s/epoch", "hours")
