@@ -16,6 +16,7 @@ from repro.cells import Tier
 from repro.errors import UserError
 from repro.files import write_atomically
 from repro.report.accuracy import accuracy_table, front_table
+from repro.report.accuracy_memory import our_points
 from repro.report.claims import claims_table
 from repro.report.comparison import comparison_table
 from repro.report.control import control_table
@@ -101,7 +102,7 @@ def _write_page(
 ) -> list[Path]:
     """Write the tables on one page, with the figure of accuracy against memory; return the paths.
 
-    Without a row an old figure is removed.
+    Without a point of ours an old figure is removed.
     """
     name, prefix = tier.tier, tier.prefix
     parts = [f"# Results{HEADINGS[prefix]}, {name} tier\n"]
@@ -110,7 +111,7 @@ def _write_page(
     parts += [table.to_markdown() for table in tables.values()]
     figure = folder / f"accuracy_against_memory_{prefix}{name}.svg"
     paths = []
-    if tier.rows:
+    if our_points(tier):
         drawn = memory_figure(tier, published)
         paths.append(write_atomically(figure, in_one_file(drawn)))
         parts.append(f"![Accuracy against weight memory, {name} tier]({figure.name})\n")
