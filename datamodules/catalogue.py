@@ -76,7 +76,7 @@ DATA_SETS: Final[dict[str, DataSet]] = {
 }
 
 
-def make(name: str, given: Mapping[str, Any]) -> "DataModule":
+def make_datamodule(name: str, given: Mapping[str, Any]) -> "DataModule":
     """Return the datamodule of a data set; nothing is read yet.
 
     Args:

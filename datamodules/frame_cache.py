@@ -58,12 +58,8 @@ class CachedFrames(NamedTuple):
 def cache_key(recordings: Sequence[Recording], root: Path, shape: FrameShape) -> str:
     """Return 16 hex digits of all that the frames depend on.
 
-    These are the shape, tonic's version, and path, label, size and time of change of every file.
-
-    Args:
-        recordings: In their order.
-        root: Folder of the data set; paths count from there.
-        shape: How they become frames.
+    These are the shape, tonic's version, and path below the root, label, size and time of change of
+    every file.
     """
     digest = hashlib.sha256(f"{FORMAT} {version('tonic')} {shape}\n".encode())
     for path, label in recordings:

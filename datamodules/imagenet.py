@@ -312,11 +312,6 @@ class ImageNetDataModule(DataModule):
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, ...], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
-        """Return normalised images and labels.
-
-        Args:
-            batch: What a `DecodingLoader` yields, on the device.
-            dataloader_idx: Not used: all loaders yield the same.
-        """
+        """Return normalised images and labels."""
         images, labels = batch
         return self.normalised(images), labels

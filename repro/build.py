@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from datamodules import catalogue
 from datamodules.base import DataModule
+from datamodules.catalogue import make_datamodule
 from repro.cells import Cell, Phase
 from repro.methods.base import SpikingModule
 from repro.methods.snn_calibration import SnnCalibration
@@ -24,14 +24,7 @@ METHODS: Final[dict[str, Any]] = {
 
 
 def build(cell: Cell, recipe: Recipe, classes: int, phase: Phase) -> SpikingModule:
-    """Return the LightningModule of a cell with fresh weights.
-
-    Args:
-        cell: Its method decides, and its network where the method has several.
-        recipe: Numbers of the run; of the kind that the method takes.
-        classes: K.
-        phase: See `SpikingModule`.
-    """
+    """Return the LightningModule of a cell with fresh weights for K classes."""
     several = {"network": cell.network} if cell.method == "surrogate" else {}
     module: SpikingModule = METHODS[cell.method](recipe, classes, phase, **several)
     return module
@@ -45,13 +38,6 @@ def build_network(cell: Cell, recipe: Recipe, classes: int, phase: Phase) -> nn.
 def make_data(
     recipe: ImageRecipe, seed: int, data_dir: Path | None, skip_damaged: bool = False
 ) -> DataModule:
-    """Return the datamodule of the recipe's data set; nothing is read yet.
-
-    Args:
-        recipe: Numbers of the run.
-        seed: Of order and augmentation.
-        data_dir: Folder of data sets; None for CBP_DATA, else ``data``.
-        skip_damaged: Leave damaged recordings of events out.
-    """
+    """Return the datamodule of the recipe's data set; nothing is read yet."""
     more = {"seed": seed, "data_dir": data_dir, "skip_damaged": skip_damaged}
-    return catalogue.make(recipe.data, {**vars(recipe), **more})
+    return make_datamodule(recipe.data, {**vars(recipe), **more})

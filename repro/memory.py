@@ -16,7 +16,7 @@ from typing import Final
 
 from torch import nn
 
-from repro.cbp.selection import Layer, find_layers
+from repro.cbp.selection import WeightLayer, find_layers
 
 FP32_BITS: Final = 32
 SCALE_BYTES: Final = 4
@@ -96,7 +96,7 @@ def count(
     )
 
 
-def _check(layers: Mapping[str, Layer], bits: Mapping[str, int], tensors: set[str]) -> None:
+def _check(layers: Mapping[str, WeightLayer], bits: Mapping[str, int], tensors: set[str]) -> None:
     """Raise ValueError unless ``bits`` and the network's tensors fit its weight layers."""
     if not layers:
         raise ValueError("the network has no Conv or Linear layer: its weights cannot be counted")

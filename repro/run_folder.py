@@ -17,6 +17,16 @@ RELEASE: Final = 10.0
 State = Literal["nothing", "row", "done", "other recipe"]
 
 
+class _File:
+    """A path in a run folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, place: "RunFolder", kind: type) -> Path:
+        return place.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of a run, and the file of its row.
@@ -40,44 +50,17 @@ class RunFolder:
         """
         return cls(runs / str(name), rows / f"{name}.json")
 
-    @property
-    def config(self) -> Path:
-        """What the run was started with."""
-        return self.path / "config.json"
-
-    @property
-    def metrics(self) -> Path:
-        """Figures of every finished epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def histograms(self) -> Path:
-        """Histograms of the latent weights."""
-        return self.path / "latent.csv"
-
-    @property
-    def checkpoint(self) -> Path:
-        """State after the last finished epoch."""
-        return self.path / "last.ckpt"
-
-    @property
-    def model(self) -> Path:
-        """Packed file of the run; there once it is trained."""
-        return self.path / "model.safetensors"
+    config = _File("config.json")  # what the run was started with
+    metrics = _File("metrics.csv")  # figures of every finished epoch
+    histograms = _File("latent.csv")  # of the latent weights
+    checkpoint = _File("last.ckpt")  # state after the last finished epoch
+    model = _File("model.safetensors")  # packed file of the run; there once it is trained
+    failure = _File("failed.json")  # why the run cannot be made
+    log = _File("log.txt")  # what the run's process printed
 
     def selected(self, epoch: float) -> Path:
         """Weights after an epoch, from 0: each has a name of its own, so that none is mistaken."""
         return self.path / f"selected-{epoch:.0f}.safetensors"
-
-    @property
-    def failure(self) -> Path:
-        """Why the run cannot be made."""
-        return self.path / "failed.json"
-
-    @property
-    def log(self) -> Path:
-        """What the run's process printed."""
-        return self.path / "log.txt"
 
     @property
     def epochs(self) -> int:

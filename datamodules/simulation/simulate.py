@@ -89,12 +89,6 @@ def make(simulation: Simulation, takes: list[Take], folder: Path, jobs: int = 1)
     A second process waits for the first and finds its work done. What an interrupted one has left
     is thrown away.
 
-    Args:
-        simulation: What is made.
-        takes: Its recordings.
-        folder: Where to.
-        jobs: Processes.
-
     Returns:
         See `simulate`.
     """
@@ -109,7 +103,7 @@ def make(simulation: Simulation, takes: list[Take], folder: Path, jobs: int = 1)
         bar = tqdm(each, simulation.name, total=len(takes), unit="recording", disable=None)
         made = list(bar)
         sizes = [path.stat().st_size for path in partial_folder.rglob("*") if path.is_file()]
-        description = parameters(simulation) | summary(made) | {"bytes": sum(sizes)}
+        description = asdict(simulation) | summary(made) | {"bytes": sum(sizes)}
         text = json.dumps(description, indent=2) + "\n"
         (partial_folder / DESCRIPTION).write_text(text, encoding="utf-8")
         os.replace(partial_folder, folder)  # onto an empty folder, too
@@ -145,12 +139,6 @@ def _prepare_process(parent: int) -> None:
     prepare_worker(parent)
 
 
-def parameters(simulation: Simulation) -> Description:
-    """Return the fields of a simulation as JSON has them."""
-    fields_as_json: Description = json.loads(json.dumps(asdict(simulation)))
-    return fields_as_json
-
-
 def summary(made: list[Made]) -> Description:
     """Return number of recordings and events, and the sha256 over those of the recordings."""
     counts = [count for count, _ in made]
@@ -178,7 +166,7 @@ def find_made(simulation: Simulation, folder: Path) -> Description | None:
         found: Description = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path} is damaged: delete {folder} and run again") from error
-    wanted = parameters(simulation)
+    wanted = json.loads(json.dumps(asdict(simulation)))
     if changed := [name for name in wanted if found.get(name) != wanted[name]]:
         raise DataError(
             f"{folder} was simulated with another {', '.join(changed)}: delete it and run again"
@@ -193,14 +181,7 @@ def simulate_in_words(
     figure: Path | None = None,
     **more: Any,  # noqa: ANN401
 ) -> str:
-    """Make a data set below the data folder, and a figure of it; return lines for the terminal.
-
-    Args:
-        name: Key of `SIMULATED`; also the folder's name.
-        data_dir: See `find_folder`.
-        figure: PNG or SVG to write.
-        more: See `simulate`.
-    """
+    """Make a data set below the data folder, and a figure of it; return lines for the terminal."""
     from datamodules.simulation.figure import frames_figure, require_format
 
     if figure is not None:

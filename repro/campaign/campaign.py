@@ -202,14 +202,7 @@ def slice_in_words(campaign: Campaign, found: Slice) -> str:
 
 
 def packed_in_words(campaign: Campaign, found: Slice, out: Path, limit: int) -> str:
-    """Pack what travels; return what does and what does not.
-
-    Args:
-        campaign: Whose runs.
-        found: What the call did.
-        out: Folder of the parts.
-        limit: MiB of all parts.
-    """
+    """Pack what travels; return what does and what does not."""
     places = {str(key): campaign.place(key) for key in campaign.all_runs()}
     names = [name for name, at in places.items() if at.path.exists() or at.row.exists()]
     unfinished = str(found.unfinished) if found.unfinished else None

@@ -93,11 +93,6 @@ def decode(data: bytes) -> bytes:
 def restore(dataset: Name, shards: Path, data_dir: Path) -> bool:
     """Make the official files that are absent; return whether any was.
 
-    Args:
-        dataset: ``cifar10`` or ``cifar100``.
-        shards: Folder that `write_shards` filled.
-        data_dir: Folder of the data set.
-
     Raises:
         DataError: A shard is absent or damaged, or a file that is there is damaged.
     """

@@ -102,7 +102,7 @@ def estimate(spec: RunSpec, places: Places) -> Estimate:
     if not torch.cuda.is_available():
         batch = min(batch, max(CPU_BATCH, int(CPU_FLOP / flop)))
     data.batch_size = batch
-    watch = measure(spec, module, data)
+    watch = time_batches(spec, module, data)
     trained = (watch.train[-1] - watch.train[0]) / (len(watch.train) - 1) / batch
     checked = (watch.evaluation[-1] - watch.evaluation[0]) / (len(watch.evaluation) - 1)
     return Estimate(
@@ -129,7 +129,7 @@ def count(module: SpikingModule, data: DataModule) -> float:
     return counter.get_total_flops() / len(few[0])
 
 
-def measure(spec: RunSpec, module: SpikingModule, data: DataModule) -> Stopwatch:
+def time_batches(spec: RunSpec, module: SpikingModule, data: DataModule) -> Stopwatch:
     """Train on a few batches, and evaluate as many, as the run itself would."""
     watch = Stopwatch()
     callbacks: list[Callback] = [make_cbp(spec)] if spec.key.has_cbp_phase else []
@@ -148,14 +148,8 @@ def measure(spec: RunSpec, module: SpikingModule, data: DataModule) -> Stopwatch
     return watch
 
 
-def plan(specs: Sequence[RunSpec], places: Places, width: int) -> str:
-    """Return a table of what each run will cost here, measured once for each kind of run.
-
-    Args:
-        specs: Runs and their numbers.
-        places: Where the data are.
-        width: Columns of the terminal.
-    """
+def table_of_estimates(specs: Sequence[RunSpec], places: Places, width: int) -> str:
+    """Return a table of what each run will cost here, measured once for each kind of run."""
     known: dict[tuple[object, ...], Estimate | str] = {}
     head = ("run", "GFLOP", "ms", "TFLOP/s", "epochs", "s/epoch", "hours")
     lines, total = [], 0.0
@@ -172,7 +166,12 @@ def plan(specs: Sequence[RunSpec], places: Places, width: int) -> str:
             lines.append((str(key), *["n/a"] * (len(head) - 1)))
             continue
         total += found.seconds
-        lines.append((str(key), *in_columns(found)))
+        trained = ["", "", ""]
+        if found.epochs:
+            flop, seconds = found.flop, found.train_seconds
+            trained = [f"{flop / 1e9:.1f}", f"{1e3 * seconds:.2f}", f"{flop / seconds / 1e12:.2f}"]
+        whole = (str(found.epochs), f"{found.epoch_seconds:.0f}", f"{found.seconds / 3600:.2f}")
+        lines.append((str(key), *trained, *whole))
     table = Table(
         f"What is left to run, measured on {device_in_words(1)}",
         head,
@@ -186,16 +185,3 @@ def plan(specs: Sequence[RunSpec], places: Places, width: int) -> str:
         ),
     )
     return table.to_terminal(width)
-
-
-def in_columns(found: Estimate) -> tuple[str, ...]:
-    """Return the columns of a line behind the run's name."""
-    rate = found.flop / found.train_seconds / 1e12 if found.train_seconds else 0.0
-    return (
-        f"{found.flop / 1e9:.1f}" if found.epochs else "",
-        f"{1e3 * found.train_seconds:.2f}" if found.epochs else "",
-        f"{rate:.2f}" if found.epochs else "",
-        str(found.epochs),
-        f"{found.epoch_seconds:.0f}",
-        f"{found.seconds / 3600:.2f}",
-    )

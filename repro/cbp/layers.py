@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from repro.cbp import codes, spikes_bf16
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
 from repro.cbp.quantiser import Quantiser, quantise
-from repro.cbp.selection import Layer, LevelChoice, choose_layers, choose_levels, find_layers
+from repro.cbp.selection import LevelChoice, WeightLayer, choose_layers, choose_levels, find_layers
 from repro.cbp.settings import Arithmetic
 from repro.errors import UserError
 from repro.products.layer import StandIn, plain_again, replace_, standing_in
@@ -137,7 +137,9 @@ def _require_untied(network: nn.Module, names: Collection[str]) -> None:
                 )
 
 
-def measure_levels(name: str, layer: Layer, unscaled: tuple[float, ...], scale: Scale) -> Levels:
+def measure_levels(
+    name: str, layer: WeightLayer, unscaled: tuple[float, ...], scale: Scale
+) -> Levels:
     """Return the levels of one layer, the scale being ``mean |w|`` of its weight now.
 
     Raises:
@@ -156,7 +158,7 @@ def measure_levels(name: str, layer: Layer, unscaled: tuple[float, ...], scale: 
     return LayerLevels(unscaled, float(rounded))
 
 
-def _require_plain(name: str, layer: Layer) -> None:
+def _require_plain(name: str, layer: WeightLayer) -> None:
     """Raise UserError unless the weight of a layer is an ordinary parameter with numbers in it."""
     if parametrize.is_parametrized(layer, "weight"):
         raise UserError(

@@ -91,23 +91,18 @@ class Loop:
         """
         clip, bound = self.settings.clip, self.settings.clip_at
         infinite = float("inf")
-        self._penalty = self._add_slopes(bound if clip == "value" else infinite, loss_scale)
+        self._penalty, clipped = 0.0, set[int]()
+        if isinstance(self.rule, Multipliers):  # adds slopes and clips by value in one pass
+            self._penalty = self.rule.add_slopes_(
+                bound if clip == "value" else infinite, loss_scale
+            )
+            clipped = {id(weight) for weight in self.weights.values()}
         owned = [p for group in self.optimizer.param_groups for p in group["params"]]
         graded = [parameter for parameter in owned if parameter.grad is not None]
         if clip == "norm":
             clip_grad_norm_(graded, bound)
-        elif clip == "value":
-            clipped = self._clipped()
-            if rest := [parameter for parameter in graded if id(parameter) not in clipped]:
-                clip_grad_value_(rest, bound)
-
-    def _add_slopes(self, bound: float, loss_scale: float) -> float | Tensor:
-        """Add slopes, clip by value in the same pass; return the penalty."""
-        return 0.0
-
-    def _clipped(self) -> set[int]:
-        """Return the ids of the weights whose gradients are clipped with the slopes."""
-        return set()
+        elif clip == "value" and (rest := [p for p in graded if id(p) not in clipped]):
+            clip_grad_value_(rest, bound)
 
     @torch.no_grad()
     def after_step(self, loss: Tensor | float | None) -> None:
@@ -175,16 +170,14 @@ class Loop:
         """
         if not self.settings.period:
             self._decide()
-        own = self._figures(_mean(self._epoch_sum))
-        figures = {**own, "g": float(self.rule.g), "ascended": float(self._ascents)}
+        figures, lagrangian = dict[str, float](), _mean(self._epoch_sum)
+        if isinstance(self.rule, Multipliers):
+            figures = {"lagrangian": lagrangian, "cfs": self.rule.failure_score()}
+        figures |= {"g": float(self.rule.g), "ascended": float(self._ascents)}
         self._epoch_sum.zero_()
         self.epoch_steps = self._ascents = 0
         self._warned = False
         return figures
-
-    def _figures(self, lagrangian: float) -> dict[str, float]:
-        """Return further figures of an epoch, whose Lagrangian is known."""
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed training needs, as tensors and plain numbers."""
@@ -250,15 +243,6 @@ class CbpLoop(Loop):
             window=settings.window,
         )
         super().__init__(latents, rule, settings, optimizer, schedulers)
-
-    def _add_slopes(self, bound: float, loss_scale: float) -> float | Tensor:
-        return self.rule.add_slopes_(bound, loss_scale)
-
-    def _clipped(self) -> set[int]:
-        return {id(weight) for weight in self.weights.values()}
-
-    def _figures(self, lagrangian: float) -> dict[str, float]:
-        return {"lagrangian": lagrangian, "cfs": self.rule.failure_score()}
 
 
 def prepare_cbp(

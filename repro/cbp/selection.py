@@ -15,13 +15,13 @@ from torch.utils._pytree import tree_map_only
 from repro.cbp.levels import LEVELS
 from repro.errors import UserError, in_words
 
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+WeightLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 LevelSet = str | Sequence[float]
 LevelChoice = LevelSet | Mapping[str, LevelSet]
 
 
-def find_layers(network: nn.Module) -> dict[str, Layer]:
+def find_layers(network: nn.Module) -> dict[str, WeightLayer]:
     """Return the convolutions and linear layers by module name, in order of definition."""
     return {name: m for name, m in network.named_modules() if isinstance(m, LAYERS)}
 
@@ -32,7 +32,7 @@ def choose_layers(
     layers: Collection[str] = ("*",),
     exclude: Collection[str] = (),
     example: Any = None,  # noqa: ANN401  (whatever the network takes)
-) -> dict[str, Layer]:
+) -> dict[str, WeightLayer]:
     """Return the layers that ``prepare`` quantises.
 
     They are those that ``layers`` takes and whose weights train, without the first and the last of
@@ -74,7 +74,7 @@ def choose_layers(
     return {name: layer for name, layer in found.items() if name in left}
 
 
-def _trains(layer: Layer) -> bool:
+def _trains(layer: WeightLayer) -> bool:
     """Return whether the weight of a layer requires a gradient, or what a hook makes it of."""
     own = [p for name, p in layer.named_parameters() if not name.startswith("bias")]
     return any(parameter.requires_grad for parameter in own)

@@ -78,13 +78,13 @@ def command_campaign(arguments: Sequence[str]) -> int:
 
 def plan_campaign(campaign: "Campaign", data_dir: Path) -> int:
     """Print what each run that is left will cost here."""
-    from repro.campaign.estimate import plan
+    from repro.campaign.estimate import table_of_estimates
     from repro.recipes.spec import RunSpec
     from repro.run.places import Places
 
     left = [RunSpec.shipped(key) for key in campaign.all_runs() if not campaign.has_row(key)]
     width = shutil.get_terminal_size((100, 24)).columns
-    print(plan(left, Places(campaign.runs, campaign.rows, data_dir), width))
+    print(table_of_estimates(left, Places(campaign.runs, campaign.rows, data_dir), width))
     return 0
 
 

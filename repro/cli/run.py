@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -79,10 +79,11 @@ def command_run(arguments: Sequence[str]) -> int:
     from repro.run.lifecycle import assist, run
     from repro.run.places import Places
 
-    runs, rows = folders(chosen, spec)
-    places = Places(runs, rows, chosen.data_dir, chosen.wandb, chosen.wandb_project)
-    places = replace(
-        places,
+    places = Places(
+        *folders(chosen, spec),
+        chosen.data_dir,
+        chosen.wandb,
+        chosen.wandb_project,
         parent_runs=chosen.runs,
         parent_rows=chosen.rows,
         ablation=chosen.ablation,

@@ -25,7 +25,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from repro.cbp.selection import Layer, find_layers
+from repro.cbp.selection import WeightLayer, find_layers
 from repro.deploy.packed_inference import packed_bits
 from repro.deploy.synaptic_operations import operations
 from repro.errors import UserError
@@ -265,7 +265,7 @@ class _Probe:
         return stack
 
     def _see_input(self, name: str) -> Any:  # noqa: ANN401
-        def see(layer: Layer, given: Any, named: Any) -> None:  # noqa: ANN401
+        def see(layer: WeightLayer, given: Any, named: Any) -> None:  # noqa: ANN401
             dims = 1 if isinstance(layer, nn.Linear) else 1 + len(layer.kernel_size)
             inputs = given[0] if given else named["input"]
             if isinstance(inputs, PackedSpikes):

@@ -99,12 +99,7 @@ def to_csv(costs: Costs) -> str:
 
 
 def costs_in_words(found: CellCosts, width: int) -> str:
-    """Return tables of layers and neurons, totals, and what was not counted.
-
-    Args:
-        found: The numbers.
-        width: Columns of the terminal.
-    """
+    """Return tables of layers and neurons, totals, and what was not counted."""
     costs = found.costs
     tables = [table_of_layers(costs.layers)]
     if costs.neurons:

@@ -73,13 +73,7 @@ def evaluate(
 
 
 def comparison(cell: PackedCell, right: Tensor, outputs: list[Tensor]) -> str:
-    """Return how the packed network compares with the unpacked one, evaluated as a run does.
-
-    Args:
-        cell: The file and its test images.
-        right: Which answers of the packed network are right ``[N]``.
-        outputs: Its outputs, by batch.
-    """
+    """Return how the packed network compares with the unpacked one, evaluated as a run does."""
     whole = cell.empty_network("cpu")
     state, levels = unpack(cell.file)
     load_weights(whole, state, str(cell.file))

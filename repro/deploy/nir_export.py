@@ -214,14 +214,7 @@ def _neurons(
     (1 - decay) I``, the training's ``decay v + scale I`` in another unit; the threshold is in that
     unit, too. R stays 1 because norse leaves it out and spikingjelly refuses others. TSSL-BP's are
     current-based LIF: the synaptic filter has ``tau_s``, takes ``scale`` times its input and weighs
-    it by ``1/tau_s``, the membrane has ``tau_m``.
-
-    Args:
-        nir: The package.
-        network: Its neurons.
-        shape: Of the layer's maps.
-        scale: Factor on the current.
-        dt: Time step, s.
+    it by ``1/tau_s``, the membrane has ``tau_m``; ``dt`` is in s.
     """
 
     def everywhere(value: float) -> np.ndarray[Any, np.dtype[np.float64]]:

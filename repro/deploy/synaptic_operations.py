@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from repro.cbp.selection import Layer
+from repro.cbp.selection import WeightLayer
 
 
-def tap_counts(layer: Layer, counts: Tensor) -> Tensor:
+def tap_counts(layer: WeightLayer, counts: Tensor) -> Tensor:
     """Return how many nonzero inputs each weight of an output channel meets, ``[C, *kernel]``.
 
     Args:
@@ -38,13 +38,8 @@ def _padding(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> list[int]:
     return both
 
 
-def operations(layer: Layer, counts: Tensor) -> tuple[float, float]:
-    """Return synaptic operations, and those whose weight is not 0.
-
-    Args:
-        layer: Convolution or linear layer.
-        counts: As in ``tap_counts``.
-    """
+def operations(layer: WeightLayer, counts: Tensor) -> tuple[float, float]:
+    """Return synaptic operations, and those whose weight is not 0."""
     taps = tap_counts(layer, counts)
     groups = 1 if isinstance(layer, nn.Linear) else layer.groups
     kept = layer.weight.detach() != 0  # [O, C / groups, *kernel]

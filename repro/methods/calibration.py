@@ -13,7 +13,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from repro.errors import UserError
 from repro.networks.vgg import AveragePool, SpikingVgg, Vgg
+from repro.recipes.fields import Pipeline
 
-Pipeline = Literal["none", "light", "potential", "weights"]
-Layer = nn.Conv2d | AveragePool
+AnnLayer = nn.Conv2d | AveragePool
 Correction = Callable[[int, list[Tensor], Tensor], None]
 """Changes a layer of the spiking network: its number, input ``[T, b, ...]`` by piece (the images
 ``[1, b, ...]`` for the first layer), and the ANN's activation ``[B, ...]`` in thresholds."""
@@ -32,7 +32,7 @@ CANDIDATES: Final = 95  # thresholds tried, from the greatest activation down
 CANDIDATE_STEP: Final = 0.01  # of the greatest activation
 MOMENTUM: Final = 0.9  # of the running average of thresholds over batches
 PIECE: Final = 8  # images of which all time steps are in memory at once
-CELLS: Final = 1 << 14  # of the table that finds a value's place among the candidates' levels
+BUCKETS: Final = 1 << 14  # of the table that finds a value's place among the candidates' levels
 CALIBRATION_BATCH: Final = 32  # images per step of the weight calibration
 
 
@@ -67,7 +67,7 @@ def fold_batch_norm(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 @torch.no_grad()
-def folded_layers(features: Iterable[nn.Module]) -> list[Layer]:
+def folded_layers(features: Iterable[nn.Module]) -> list[AnnLayer]:
     """Return copies of an ANN's convolutions and averages, each with a bias, batch norm folded.
 
     What follows each of them is a ReLU, which is left out, and so is dropout.
@@ -75,7 +75,7 @@ def folded_layers(features: Iterable[nn.Module]) -> list[Layer]:
     Raises:
         UserError: A module of another kind, or batch norm behind no convolution.
     """
-    layers: list[Layer] = []
+    layers: list[AnnLayer] = []
     channels = 0
     for module in features:
         if isinstance(module, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
@@ -136,7 +136,9 @@ def find_threshold(activation: Tensor, time_steps: int) -> float:
     k = torch.arange(1, time_steps + 1, dtype=torch.float64)
     levels = tried[:, None] * k / time_steps
     edges = torch.from_numpy(np.unique(levels.numpy()))
-    borders = torch.arange(-1, CELLS, dtype=torch.float64) * (edges[-1] / CELLS)  # one cell early
+    borders = torch.arange(-1, BUCKETS, dtype=torch.float64) * (
+        edges[-1] / BUCKETS
+    )  # one cell early
     first = torch.searchsorted(edges, borders)
     values = activation.detach().contiguous().flatten()
     found = tails(values.numpy(), edges.numpy(), first.numpy())
@@ -149,14 +151,11 @@ def find_threshold(activation: Tensor, time_steps: int) -> float:
 
 @torch.no_grad()
 def find_thresholds(
-    layers: Sequence[Layer], batches: Sequence[Tensor], time_steps: int
+    layers: Sequence[AnnLayer], batches: Sequence[Tensor], time_steps: int
 ) -> list[float]:
     """Return a threshold for the neurons behind every layer: running average over the batches.
 
-    Args:
-        layers: As ``folded_layers`` gives them.
-        batches: Images ``[B, C, H, W]``, normalised.
-        time_steps: T.
+    Layers are those of ``folded_layers``, batches normalised images ``[B, C, H, W]``.
 
     Raises:
         UserError: No batch, or a layer whose activation is 0 everywhere.
@@ -177,18 +176,13 @@ def find_thresholds(
 
 @torch.no_grad()
 def rescaled(
-    layers: Sequence[Layer], classifier: nn.Linear, thresholds: Sequence[float], time_steps: int
+    layers: Sequence[AnnLayer], classifier: nn.Linear, thresholds: Sequence[float], time_steps: int
 ) -> SpikingVgg:
     """Return the spiking network with every threshold scaled to 1; the arguments stay as they are.
 
     ``w' = w V_before / V``, ``b' = b / V``, and the classifier's weight times the last threshold.
     The reference leaves the classifier as it is (departure Q5), which changes the logits.
-
-    Args:
-        layers: As ``folded_layers`` gives them.
-        classifier: Of the ANN.
-        thresholds: One per layer.
-        time_steps: T.
+    Layers are those of ``folded_layers``, with a threshold each.
     """
     features, before = copy.deepcopy(list(layers)), 1.0
     for layer, threshold in zip(features, thresholds, strict=True):
@@ -217,22 +211,15 @@ def rates(network: SpikingVgg, layer: int, inputs: list[Tensor]) -> Tensor:
 @torch.no_grad()
 def calibrate_(
     network: SpikingVgg,
-    layers: Sequence[Layer],
+    layers: Sequence[AnnLayer],
     thresholds: Sequence[float],
     images: Tensor,
     correct: Correction,
 ) -> None:
     """Correct one layer of the spiking network after the other, in place.
 
-    Every layer sees the spikes of the layers corrected before it; the ANN's side is the folded,
-    uncorrected network.
-
-    Args:
-        network: Spiking network.
-        layers: The ANN's, as ``folded_layers`` gives them.
-        thresholds: One per layer.
-        images: ``[B, C, H, W]``.
-        correct: What to do to each layer.
+    Every layer sees the spikes of the layers corrected before it; the ANN's side are the layers of
+    ``folded_layers``, uncorrected.
     """
     activation = images
     inputs = [images[None, i : i + PIECE] for i in range(0, len(images), PIECE)]

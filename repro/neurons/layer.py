@@ -1,7 +1,6 @@
 """Layers of neurons as modules: their forward returns spikes, so that hooks see them fire."""
 
 import math
-from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +46,11 @@ class FeedForwardLayer(NeuronLayer):
 
     neuron: scan.Neuron
 
+    def __init__(self, neuron: scan.Neuron) -> None:
+        """Keep the constants."""
+        super().__init__()
+        self.neuron = neuron
+
     def forward(
         self,
         current: Tensor,
@@ -67,23 +71,17 @@ class FeedForwardLayer(NeuronLayer):
             initial: Potential before the first step, of integrate-and-fire neurons, to be broadcast
                 to ``current[0]``; 0 if None.
         """
+        neuron = self.neuron
         if isinstance(form, Packed):
-            given = (current, time_steps, self.neuron, form.bits, gain, initial)
+            given = (current, time_steps, neuron, form.bits, gain, initial)
             if (packed := scan.as_bits(*given)) is not None:
                 return packed
             form = None
-        return self.scan(current, time_steps, form, gain, initial)
-
-    @abstractmethod
-    def scan(
-        self,
-        current: Tensor,
-        time_steps: int,
-        dtype: torch.dtype | None,
-        gain: float,
-        initial: Tensor | None,
-    ) -> Tensor:
-        """Return the spikes ``[T, B, ...]`` in a data type."""
+        if isinstance(neuron, StbpNeuron):
+            return scan.stbp(current, time_steps, neuron, form)
+        if isinstance(neuron, TsslBpNeuron):
+            return scan.tssl_bp(current, time_steps, neuron, gain, form)
+        return scan.integrate_and_fire(current, time_steps, neuron, initial, form, overwrite=True)
 
     def behind(
         self,
@@ -133,22 +131,6 @@ class StbpLayer(FeedForwardLayer):
 
     neuron: StbpNeuron
 
-    def __init__(self, neuron: StbpNeuron) -> None:
-        """Keep the constants."""
-        super().__init__()
-        self.neuron = neuron
-
-    def scan(
-        self,
-        current: Tensor,
-        time_steps: int,
-        dtype: torch.dtype | None,
-        gain: float,
-        initial: Tensor | None,
-    ) -> Tensor:
-        """Return the spikes; neither gain nor first potential are known here."""
-        return scan.stbp(current, time_steps, self.neuron, dtype)
-
 
 class TsslBpLayer(FeedForwardLayer):
     """TSSL-BP's neurons."""
@@ -156,44 +138,11 @@ class TsslBpLayer(FeedForwardLayer):
     states = STATES
     neuron: TsslBpNeuron
 
-    def __init__(self, neuron: TsslBpNeuron) -> None:
-        """Keep the constants."""
-        super().__init__()
-        self.neuron = neuron
-
-    def scan(
-        self,
-        current: Tensor,
-        time_steps: int,
-        dtype: torch.dtype | None,
-        gain: float,
-        initial: Tensor | None,
-    ) -> Tensor:
-        """Return the spikes; there is no first potential."""
-        return scan.tssl_bp(current, time_steps, self.neuron, gain, dtype)
-
 
 class IntegrateAndFireLayer(FeedForwardLayer):
     """Integrate-and-fire neurons with soft reset; the memory of their input is used up."""
 
     neuron: IntegrateAndFire
-
-    def __init__(self, neuron: IntegrateAndFire) -> None:
-        """Keep the constants."""
-        super().__init__()
-        self.neuron = neuron
-
-    def scan(
-        self,
-        current: Tensor,
-        time_steps: int,
-        dtype: torch.dtype | None,
-        gain: float,
-        initial: Tensor | None,
-    ) -> Tensor:
-        """Return the spikes; there is no gain."""
-        given = (current, time_steps, self.neuron, initial, dtype)
-        return scan.integrate_and_fire(*given, overwrite=True)
 
 
 class HardResetLayer(NeuronLayer):

@@ -74,15 +74,7 @@ def _scan(
     arguments: tuple[object, ...],
     spike_dtype: torch.dtype | None,
 ) -> Tensor:
-    """Return the spikes of a neuron by the file of its name in the backend.
-
-    Args:
-        definition: Module of the neuron.
-        current: See `stbp`.
-        time_steps: T.
-        arguments: Of the scan, behind T.
-        spike_dtype: See `stbp`.
-    """
+    """Return the spikes of a neuron by the file of its name in the backend."""
     dtype, found = spike_dtype or current.dtype, backend(current, time_steps)
     spikes: Tensor
     if found == "plain":

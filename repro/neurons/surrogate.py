@@ -63,12 +63,6 @@ class _ArctanSpike(torch.autograd.Function):
 
 
 def arctan_spike(potential: Tensor, threshold: float, alpha: float = 2.0) -> Tensor:
-    """Return 1 where ``potential >= threshold``, else 0; gradient ``arctan_slope``.
-
-    Args:
-        potential: Membrane potential, any shape.
-        threshold: Firing threshold.
-        alpha: Steepness of the surrogate.
-    """
+    """Return 1 where ``potential >= threshold``, else 0; gradient ``arctan_slope``."""
     spikes: Tensor = _ArctanSpike.apply(potential, threshold, alpha)  # type: ignore[no-untyped-call]
     return spikes

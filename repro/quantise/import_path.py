@@ -10,7 +10,7 @@ from typing import Any
 from repro.errors import UserError, in_words
 
 
-def make(path: str, words: Sequence[str] = ()) -> Any:  # noqa: ANN401  (whatever it returns)
+def make_object(path: str, words: Sequence[str] = ()) -> Any:  # noqa: ANN401  (whatever it returns)
     """Return what the callable at an import path returns.
 
     The current folder is looked in first. Importing runs that code, as Python does.
@@ -34,7 +34,7 @@ def make(path: str, words: Sequence[str] = ()) -> Any:  # noqa: ANN401  (whateve
 
 
 def locate(path: str) -> Any:  # noqa: ANN401
-    """Return the object at an import path; raises as ``make`` does."""
+    """Return the object at an import path; raises as ``make_object`` does."""
     module_name, separator, name = path.partition(":")
     if not separator or not module_name or not name:
         raise UserError(f"invalid import path {path!r}: give package.module:Name")

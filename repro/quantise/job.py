@@ -25,7 +25,7 @@ from repro.cbp.levels import Levels
 from repro.errors import UserError, in_words
 from repro.files import sha256, write_atomically
 from repro.quantise.arguments import QuantiseArguments
-from repro.quantise.import_path import make
+from repro.quantise.import_path import make_object
 from repro.quantise.plan import memory_in_words, plan_in_words
 from repro.quantise.resume import KeepLast
 from repro.quantise.trained_weights import load_into, read_state
@@ -38,10 +38,6 @@ PLACES: Final = ("out", "dry_run")  # arguments that do not change the weights
 
 def quantise(job: QuantiseArguments, width: int = 100) -> str:
     """Return in words what would be quantised (dry run), or what was, and at what cost.
-
-    Args:
-        job: What to do.
-        width: Columns of the terminal.
 
     Raises:
         UserError: Anything a user can fix; nothing is written before model, weights, levels and
@@ -67,13 +63,13 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
         if (done := finished(folder, job.out)) is not None:
             return done
         print(plan_in_words(module, planned, width), flush=True)
-        before = measure(module, data)
-        rounded = measure(untrained, data) if before else {}
+        before = logged_metrics(module, data)
+        rounded = logged_metrics(untrained, data) if before else {}
         levels = train(module, data, job, folder)
         named = {"model": job.model, "model_args": " ".join(job.model_args)}
         size = packing.pack(job.out, module, levels, named | {"levels": "; ".join(job.levels)})
         again = read_back(job, module)
-        after = measure(again, data)
+        after = logged_metrics(again, data)
         text = summary(job, size, memory_in_words(again, levels), before, rounded, after)
         note = {"sha256": sha256(job.out), "text": text}
         write_atomically(folder / "summary.json", json.dumps(note) + "\n")
@@ -83,7 +79,7 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
 def fresh_module(job: QuantiseArguments) -> LightningModule:
     """Return the user's module, made anew from the seed."""
     seed_everything(job.seed, verbose=False)
-    module = make(job.model, job.model_args)
+    module = make_object(job.model, job.model_args)
     if not isinstance(module, LightningModule):
         raise UserError(
             f"{job.model} makes a {type(module).__name__}: give a LightningModule, which says how "
@@ -95,7 +91,7 @@ def fresh_module(job: QuantiseArguments) -> LightningModule:
 def make_data(job: QuantiseArguments) -> LightningDataModule:
     """Return the user's datamodule."""
     assert job.data is not None
-    data = make(job.data, job.data_args)
+    data = make_object(job.data, job.data_args)
     if not isinstance(data, LightningDataModule):
         raise UserError(f"{job.data} makes a {type(data).__name__}: give a LightningDataModule")
     return data
@@ -222,7 +218,7 @@ def same(a: Tensor, b: Tensor) -> bool:
     return bool(torch.equal(torch.nan_to_num(a.cpu()), torch.nan_to_num(b.cpu())))
 
 
-def measure(module: LightningModule, data: LightningDataModule) -> Metrics:
+def logged_metrics(module: LightningModule, data: LightningDataModule) -> Metrics:
     """Return what the module logs on the test data, else on the validation data; else nothing."""
     for step, loader, act in (
         ("test_step", "test_dataloader", "test"),

@@ -13,13 +13,7 @@ HEADER = ("layer", "shape", "levels", "scale", "bits", "FP32 bytes", "packed byt
 
 
 def plan_in_words(network: nn.Module, levels: Mapping[str, Levels], width: int) -> str:
-    """Return the table of layers and two lines about memory.
-
-    Args:
-        network: Plain network, before ``prepare`` or after ``convert``.
-        levels: What ``repro.cbp.layers.plan`` returned for it.
-        width: Columns of the terminal.
-    """
+    """Return the table of layers of a plain network and two lines about memory."""
     layers = find_layers(network)
     lines = tuple(_line(name, layer.weight, levels.get(name)) for name, layer in layers.items())
     title = f"{len(levels)} of {len(layers)} convolutions and linear layers quantised"

@@ -24,9 +24,6 @@ def shorten(recipe: T) -> T:
     weights that let every layer fire.
 
     On a GPU products are in TF32, those of level codes and spikes in bfloat16, exact for them.
-
-    Args:
-        recipe: A published recipe.
     """
     cbp = recipe.cbp
     more: dict[str, Any] = {"gain": STBP_GAIN} if isinstance(recipe, StbpRecipe) else {}

@@ -18,12 +18,7 @@ PUBLISHED: tuple[Precision, ...] = ("fp32", *QUANTISED)  # of a control nothing 
 
 
 def accuracy_table(tier: TierRows, published: PublishedNumbers) -> Table:
-    """Return parent, control, binary and ternary of all cells, and what is published of them.
-
-    Args:
-        tier: Our rows.
-        published: See `read_published`; they are of the paper's cells only.
-    """
+    """Return parent, control, binary and ternary of all cells, and what is published of them."""
     columns = () if tier.prefix else PUBLISHED
     mark = "" if tier.tier == "paper" else " §"
     header = (

@@ -1,4 +1,4 @@
-"""Accuracy against weight memory: the points that figures show, ours and what is published."""
+"""Accuracy against weight memory: the points of the figure, ours and what is published."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

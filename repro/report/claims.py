@@ -38,7 +38,9 @@ def claims_table(tier: TierRows) -> Table:
         name = NAMES[precision] + (tier.marks(group, parents) if group else "")
         twos = tier.comparable(cell, "fp32", precision)
         if not twos:
-            lines.append((str(cell), name, claim, "0", "", "", _why_not(group, parents)))
+            both = {row.seed for row in group} & {row.seed for row in parents}
+            why = "other test images than the parent" if both else "parent's row missing"
+            lines.append((str(cell), name, claim, "0", "", "", why if group else NOT_RUN))
             continue
         old, new = zip(*twos, strict=True)
         found = difference(old, new)
@@ -77,14 +79,6 @@ def claims_in_words(tier: TierRows) -> list[str]:
     if not any(precision in QUANTISED for _, precision in tier.groups):
         return []
     return [_worst_case(tier), *_rise_in_words(tier)]
-
-
-def _why_not(group: Sequence[Row], parents: Sequence[Row]) -> str:
-    """Return why these rows were not compared with those of their parents."""
-    if not group:
-        return NOT_RUN
-    both = {row.seed for row in group} & {row.seed for row in parents}
-    return "other test images than the parent" if both else "parent's row missing"
 
 
 def loss_verdicts(tier: TierRows) -> dict[tuple[Cell, Precision], str]:

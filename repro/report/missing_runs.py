@@ -13,9 +13,7 @@ SHOWN: Final = 3  # missing runs that are named
 def missing_runs(rows: Iterable[Row], tier: Tier) -> list[RunKey]:
     """Return the runs of a tier without a row, for the seeds that some row of the tier has.
 
-    Args:
-        rows: Rows of any tier.
-        tier: The tier; cells without a recipe for it are left out.
+    Cells without a recipe for the tier are left out.
 
     Returns:
         Keys in the order of the tables, parents before children; none if the tier has no row.

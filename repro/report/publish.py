@@ -22,8 +22,9 @@ from repro.report.comparison import comparison_table
 from repro.report.control import control_table
 from repro.report.conversion import conversion_table
 from repro.report.linear_model import LinearModel, linear_models
-from repro.report.memory_figure import draw_memory_figure
 from repro.report.missing_runs import missing_in_words
+from repro.report.page.figure import in_one_file
+from repro.report.page.memory_panels import memory_figure
 from repro.report.runs_csv import runs_csv
 from repro.report.saved_files import file_table
 from repro.report.state_of_the_art import state_of_the_art_table
@@ -72,12 +73,6 @@ def write_results(
 
     Tables as Markdown, CSV and LaTeX, all runs as CSV, and accuracy against memory as SVG. The
     smoke tier goes below ``smoke/``, and only if it has rows.
-
-    Args:
-        tiers: See `all_tiers`.
-        published: Published numbers.
-        results: Folder to write to; ``linear_*.json`` are read there.
-        memory: See `memory_table`.
     """
     paths: list[Path] = []
     ran = {row.tier for tier in tiers for row in tier.rows}
@@ -86,7 +81,7 @@ def write_results(
         if tier.rows or (shown and not tier.prefix):
             tables = tier_tables(tier, published, linear_models(results, tier.tier))
             folder = results / "smoke" if tier.tier == "smoke" else results
-            paths += _write_page(tier, tables, folder)
+            paths += _write_page(tier, published, tables, folder)
             for name, table in tables.items():
                 paths += _write_table(table, folder, f"{name}_{tier.tier}")
     kept = [row for tier in tiers if tier.tier != "smoke" for row in tier.rows]
@@ -109,10 +104,12 @@ def _write_table(table: Table, folder: Path, name: str) -> list[Path]:
     ]
 
 
-def _write_page(tier: TierRows, tables: Mapping[str, Table], folder: Path) -> list[Path]:
+def _write_page(
+    tier: TierRows, published: PublishedNumbers, tables: Mapping[str, Table], folder: Path
+) -> list[Path]:
     """Write the tables on one page, with the figure of accuracy against memory; return the paths.
 
-    Without a point to show an old figure is removed.
+    Without a point of ours an old figure is removed.
     """
     name, prefix = tier.tier, tier.prefix
     parts = [f"# Results{HEADINGS[prefix]}, {name} tier\n"]
@@ -121,9 +118,11 @@ def _write_page(tier: TierRows, tables: Mapping[str, Table], folder: Path) -> li
     parts += [table.to_markdown() for table in tables.values()]
     figure = folder / f"accuracy_against_memory_{prefix}{name}.svg"
     paths = []
-    if points := our_points(tier):
-        paths.append(draw_memory_figure(points, name, figure))
+    if our_points(tier):
+        drawn = memory_figure(tier, published)
+        paths.append(write_atomically(figure, in_one_file(drawn)))
         parts.append(f"![Accuracy against weight memory, {name} tier]({figure.name})\n")
+        parts.append(f"{drawn.caption}\n")
     else:
         figure.unlink(missing_ok=True)
     page = folder / f"{prefix or 'accuracy_'}{name}.md"

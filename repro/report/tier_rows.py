@@ -115,12 +115,7 @@ class TierRows:
         return self.sibling(row, above.precision) if above else None
 
     def comparable(self, cell: Cell, *precisions: Precision) -> list[tuple[Row, ...]]:
-        """Return the rows of each seed that has all these precisions, on one set of test images.
-
-        Args:
-            cell: Their cell.
-            precisions: One row of each, in this order.
-        """
+        """Return the rows of each seed that has all these precisions, on one set of test images."""
         by_seed = [{row.seed: row for row in self.of(cell, name)} for name in precisions]
         seeds = sorted(set.intersection(*map(set, by_seed)))
         found = [tuple(rows[seed] for rows in by_seed) for seed in seeds]

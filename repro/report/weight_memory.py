@@ -19,12 +19,7 @@ MemoryByCell = Mapping[str, Mapping[str, Memory]]
 
 
 def memory_table(published: PublishedNumbers, memory: MemoryByCell) -> Table:
-    """Return the weight memory of the paper's networks: computed, and below it published.
-
-    Args:
-        published: See `read_published`.
-        memory: Name of a cell -> precision -> memory, of networks at the paper's width.
-    """
+    """Return the weight memory of the paper's networks at its width: computed, and published."""
     header = (
         *("cell", "network", "which", "weights", "quantised"),
         *("FP32 MB", "binary MB (of FP32)", "ternary MB (of FP32)"),

@@ -166,7 +166,7 @@ def difference_interval(counts: Paired, confidence: float = CONFIDENCE) -> tuple
     joined by their correlation phi. Unlike Wald's it has a width where no image is discordant.
 
     Args:
-        counts: The four counts, N >= 1.
+        counts: N >= 1.
         confidence: 0 to 1.
 
     Returns:
@@ -278,7 +278,7 @@ def seeds_needed(
     """Return how many seeds would decide, if further ones spread alike; None where ``most`` do not.
 
     The variances of seeds, images and errors are estimated as in `crossed_interval`. Images stay
-    as they are, so that no number of seeds may do.
+    as they are, so that even many seeds may not decide.
 
     Args:
         before: As in `paired_difference`.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,9 +18,8 @@ from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import Vgg
 from repro.provenance import commit_in_words
 from repro.recipes.fields import Pipeline, Recipe, SnnCalibrationRecipe
+from repro.results.row import STEPS_TAKEN
 from repro.run.evaluation import right_answers
-
-STEPS: Final[tuple[Pipeline, ...]] = ("none", "light", "potential", "weights")
 
 
 @dataclass(frozen=True)
@@ -72,35 +71,24 @@ def convert_to_file(
     file: Path,
     metadata: dict[str, str],
 ) -> Converted:
-    """Convert, write the spiking network's file, and evaluate every step on the way.
-
-    Args:
-        ann: The trained network.
-        batches: See `calibration_batches`.
-        recipe: Numbers of the conversion.
-        data: Whose validation and test images are evaluated.
-        file: Packed file to write.
-        metadata: What is noted in it.
-    """
+    """Convert, write the spiking network's file, and evaluate every step on the way."""
     start, commit = time.monotonic(), commit_in_words()
-    wanted = recipe.conversion.pipeline
     accuracies = {"ann": float(right_answers(ann, data).mean())}
-    for step in STEPS[: STEPS.index(wanted) + 1]:
-        if step == "potential" and wanted == "weights":
-            continue  # the advanced pipeline ends with potentials of its own
+    for step in STEPS_TAKEN[recipe.conversion.pipeline][1:]:
+        pipeline = cast(Pipeline, "none" if step == "uncalibrated" else step)
         conversion = convert(
             ann,
             batches,
             time_steps=recipe.time_steps,
-            pipeline=step,
+            pipeline=pipeline,
             weight_steps=recipe.conversion.weight_steps,
             weight_lr=recipe.conversion.weight_lr,
         )
         network = conversion.network
         to_channels_last_(network)
         right = right_answers(network, data)
-        accuracies["uncalibrated" if step == "none" else step] = float(right.mean())
-        print(f"converted, calibration {step}: test {100 * right.mean():.2f} %", flush=True)
+        accuracies[step] = float(right.mean())
+        print(f"converted, calibration {pipeline}: test {100 * right.mean():.2f} %", flush=True)
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     packing.pack(file, state, {}, {**metadata, "commit": commit})
     return Converted(

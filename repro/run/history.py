@@ -96,12 +96,8 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the table, the clock, the commits and the checksum of the selected weights."""
-        return {
-            "epochs": self.epochs,
-            "seconds": self.seconds,
-            "commits": self.commits,
-            "selected_sha256": self.selected_sha256,
-        }
+        kept = ("epochs", "seconds", "commits", "selected_sha256")
+        return {name: getattr(self, name) for name in kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the table of a checkpoint."""

@@ -26,7 +26,7 @@ BINS: Final = 2 * REACH * PER_SCALE + 1
 EDGE: Final = REACH + 0.5 / PER_SCALE  # outer edge of the outermost bins
 CHUNK: Final = 1 << 22  # weights at a time; a float32 counts whole numbers to 2^24
 CENTRES: Final = tuple((index - REACH * PER_SCALE) / PER_SCALE for index in range(BINS))
-COLUMNS: Final = ("epoch", "layer", "weights", *(f"{centre:g}" for centre in CENTRES))
+CSV_COLUMNS: Final = ("epoch", "layer", "weights", *(f"{centre:g}" for centre in CENTRES))
 
 
 def histogram(weight: Tensor, scale: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class LatentHistograms(Callback):
         """Return everything recorded as CSV: one line per epoch and layer."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(CSV_COLUMNS)
         for epoch, counts in zip(self.epochs, self.counts, strict=True):
             for name, size, found in zip(names, sizes, counts.tolist(), strict=True):
                 writer.writerow([epoch, name, size, *found])
@@ -138,7 +138,7 @@ def read_latent(folder: Path) -> Latent | None:
     path = RunFolder(folder).histograms
     try:
         header, *lines = csv.reader(path.read_text("utf-8").splitlines())
-        if tuple(header) != COLUMNS:
+        if tuple(header) != CSV_COLUMNS:
             raise ValueError("other columns than expected")
         numbers = [[int(epoch), int(size), *map(int, found)] for epoch, _, size, *found in lines]
         epochs = tuple(dict.fromkeys(line[0] for line in numbers))

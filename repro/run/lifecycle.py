@@ -29,10 +29,6 @@ from repro.tracking.logger import Logger, LogPlace, is_in_sweep, log_outcome, wa
 def run(spec: RunSpec, places: Places) -> Row:
     """Make the row of a run: resume it where it stopped, do nothing where the row is there.
 
-    Args:
-        spec: The run and its numbers.
-        places: Where to read and write.
-
     Raises:
         UserError: Anything a user can fix: missing parent, damaged file, a folder in use, a row
             or a folder of another recipe, a loss that is NaN or infinite.

@@ -33,13 +33,7 @@ def make_row(
 ) -> Row:
     """Load the saved file into a fresh network, evaluate that, and gather everything in a row.
 
-    Args:
-        spec: The run and its numbers.
-        data: Whose test images are evaluated.
-        file: The saved file.
-        parent: The run whose weights this one started from.
-        devices: How many trained it.
-        found: `history_fields` or `conversion_fields`.
+    ``found`` are `history_fields` or `conversion_fields`.
     """
     state, levels = packing.unpack(file)
     key = spec.key
@@ -69,11 +63,7 @@ def make_row(
         test_images=data.size("test"),
         skipped=data.skipped or None,
         accuracy_file=float(correct.mean()),
-        weights=counted.weights,
-        quantised_weights=counted.quantised_weights,
-        fp32_bytes=counted.fp32_bytes,
-        weights_only_bytes=counted.weights_only_bytes,
-        everything_bytes=counted.everything_bytes,
+        **vars(counted),
         file_bytes=file.stat().st_size,
         correct=pack_correct(correct),
         firing_rates=firing_rates(network, data) or None,

@@ -101,14 +101,7 @@ def make_trainer(
     devices: int = 1,
     **more: Any,  # noqa: ANN401  (of many types)
 ) -> Trainer:
-    """Return the Trainer of a run.
-
-    Args:
-        spec: The run and its numbers.
-        folder: Where Lightning writes.
-        devices: How many train it.
-        more: Further arguments of the Trainer.
-    """
+    """Return the Trainer of a run."""
     quiet_lightning()
     mixed = isinstance(spec.recipe, SurrogateRecipe) and spec.recipe.amp
     return Trainer(

@@ -103,13 +103,8 @@ def log_model(logger: Logger, row: Row, file: Path, ablation: str | None) -> Non
     """Log the weight file and the row as an artifact; offline, ``wandb sync`` delivers it.
 
     Online this waits for a large file while the server answers. W&B keeps no copy of what
-    an online run cannot deliver, so an offline run then holds the artifact.
-
-    Args:
-        logger: Of the run.
-        row: Its row.
-        file: Its weight file. It is not copied: it must stay until it is delivered.
-        ablation: Name of the ablation that the run belongs to, if any.
+    an online run cannot deliver, so an offline run then holds the artifact. The file is not copied:
+    it must stay until it is delivered.
     """
     if not logger:
         return

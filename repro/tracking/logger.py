@@ -68,10 +68,6 @@ def wandb_logger(spec: RunSpec, place: LogPlace) -> Iterator[Logger]:
     The W&B run ends with the block, with the exit code that the process will have. One that was
     interrupted is marked as preempted: a sweep gives it to the next agent, which resumes it.
 
-    Args:
-        spec: The run and its numbers.
-        place: Where W&B keeps it.
-
     Raises:
         UserError: W&B does not start, without a login, say.
     """

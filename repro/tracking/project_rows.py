@@ -53,13 +53,10 @@ def read_wandb_rows(project: str) -> Found:
 
 
 def choose(runs: Iterable[Any]) -> Found:
-    """Return one row per run key: of several runs of one key, the best one.
+    """Return one row per run key of W&B runs, oldest first: of several of one key, the best one.
 
     A row of today's recipe goes before one of another, a clean tree before one with changes, and
     else the run created last before an older one.
-
-    Args:
-        runs: W&B runs, oldest first.
 
     Raises:
         UserError: A row is damaged.

@@ -25,7 +25,7 @@ from repro.report.tier_rows import all_tiers
 from repro.results.published import read_published
 from repro.results.row import Row
 from repro.results.rows import write_row
-from repro.run.latent_histograms import BINS, COLUMNS
+from repro.run.latent_histograms import BINS, CSV_COLUMNS
 
 VGG = CELLS[-1]
 LAYERS = ("conv2", "conv10")
@@ -57,7 +57,7 @@ def write_folder(row: Row, runs: Path, epochs: int = 3, layers: tuple[str, ...] 
         writer.writerows(lines)
     if row.cfs_last is not None:
         counts = ["1"] * BINS
-        table = [",".join(COLUMNS)]
+        table = [",".join(CSV_COLUMNS)]
         for epoch in range(epochs + 1):
             counts[16] = str(100 * epoch)
             table += [",".join([str(epoch), name, "1000", *counts]) for name in layers]

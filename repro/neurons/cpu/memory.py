@@ -7,6 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from repro.neurons.memory import dense
+
 CHUNK = 4096  # elements a thread works on at a time: potential and carry stay in the first cache
 
 Array = npt.NDArray[Any]
@@ -21,13 +23,10 @@ def rows(tensor: Tensor) -> Array:
     Raises:
         ValueError: The memory is not dense in that order.
     """
-    steps, row = tensor.shape[0], tensor[0]
-    dense = row.is_contiguous() or (
-        row.dim() == 4 and row.is_contiguous(memory_format=torch.channels_last)
-    )
-    if not dense or (steps > 1 and tensor.stride(0) != row.numel()):
+    if dense(tensor) is not tensor:
         raise ValueError(f"not dense with time outermost: {tuple(tensor.shape)}, {tensor.stride()}")
-    view = tensor.detach().as_strided((steps, row.numel()), (row.numel(), 1))
+    size = tensor[0].numel()
+    view = tensor.detach().as_strided((len(tensor), size), (size, 1))
     if view.dtype == torch.bfloat16:
         view = view.view(torch.uint16)
     array: Array = view.numpy()

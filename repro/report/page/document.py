@@ -16,7 +16,7 @@ from repro.files import write_atomically
 from repro.provenance import versions
 from repro.report.linear_model import linear_models
 from repro.report.page.curves import failure_figure
-from repro.report.page.figure import Figure
+from repro.report.page.figure import CHART, LIGHT, Figure
 from repro.report.page.memory_panels import memory_figure
 from repro.report.page.run_view import Link, RunView, run_view
 from repro.report.page.trace import Trace, read_trace
@@ -32,13 +32,6 @@ from repro.table import Table
 
 HERE: Final = Path(__file__).parent
 TITLE: Final = "CBP-QSNN reproduction"
-# Blue and vermilion of Okabe and Ito, which colour-blind people tell apart; contrasts are tested.
-LIGHT: Final = {
-    **{"ink": "#1b1f24", "paper": "#ffffff", "quiet": "#59636e", "line": "#d5dae0"},
-    **{"band": "#f5f7f9", "link": "#0b5c99", "warn": "#b35900"},
-    **{"binary": "#0072b2", "ternary": "#c2500a"},
-    **{"binarytint": "#dcebf5", "ternarytint": "#f9e4d8"},
-}
 DARK: Final = {
     **{"ink": "#e4e8ec", "paper": "#14171b", "quiet": "#9aa4af", "line": "#343a42"},
     **{"band": "#1c2026", "link": "#79b8f0", "warn": "#e69f3c"},
@@ -77,15 +70,7 @@ class Part:
 def write_page(
     tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, runs: Path, out: Path
 ) -> Path:
-    """Write the page and return its path.
-
-    Args:
-        tiers: See `all_tiers`.
-        published: Published numbers.
-        results: Folder of ``linear_*.json``.
-        runs: Folder of run folders.
-        out: The page.
-    """
+    """Write the page; it reads ``linear_*.json`` in ``results`` and run folders in ``runs``."""
     rows = [row for tier in tiers for row in tier.rows]
     traces = {str(row.key): read_trace(row, runs) for row in rows}
     parts = [
@@ -95,10 +80,10 @@ def write_page(
         for tier in tiers
         if tier.rows
     ]
-    script, style, chart = (
-        (HERE / name).read_text("utf-8") for name in ("script.js", "style.css", "chart.css")
-    )
-    script, styles = f"const LIGHT = {json.dumps(LIGHT)};\n{script}", [palettes() + style, chart]
+    without = [tier for tier in TIERS if tier not in {"smoke", *(row.tier for row in rows)}]
+    script, style = ((HERE / name).read_text("utf-8") for name in ("script.js", "style.css"))
+    script = f"const LIGHT = {json.dumps(LIGHT)};\n{script}"
+    styles = [palettes() + style, CHART.read_text("utf-8")]
     text = (
         _environment()
         .get_template("page.html")
@@ -113,7 +98,7 @@ def write_page(
             parts=parts,
             run_header=RUN_HEADER,
             facts=_facts(rows, tiers[0].hashes, traces),
-            not_run=_not_run(rows),
+            not_run=[f"Tier {tier} ({SCALE[tier]}): {NOT_RUN}." for tier in without],
             memory=memory_table(published, memory_of_cells()),
             marks=[*MARKS.items(), ("§", "a tier that is not the paper's")],
             runs_csv=runs_csv(rows, tiers[0].hashes),
@@ -181,15 +166,6 @@ def _facts(
         ("Stale", str(stale), "the recipe has changed since †"),
         ("Dirty", str(dirty), "changes that were not committed ‡"),
         ("Run folders", f"{here} of {trained}", "of trained runs here, for their curves"),
-    ]
-
-
-def _not_run(rows: Sequence[Row]) -> list[str]:
-    """Return a sentence about each tier that has no run and is meant to have some."""
-    return [
-        f"Tier {tier} ({SCALE[tier]}): {NOT_RUN}."
-        for tier in TIERS
-        if tier != "smoke" and not any(row.tier == tier for row in rows)
     ]
 
 

@@ -15,12 +15,7 @@ UNRECORDED: Final = "not recorded: the code that made this row measured no firin
 
 
 def firing_figure(row: Row, parent: Row | None) -> Figure:
-    """Return the firing rates of a run beside those of its FP32 parent.
-
-    Args:
-        row: The run.
-        parent: Its parent's row, if it is here.
-    """
+    """Return the firing rates of a run beside those of its FP32 parent."""
     name, title = f"firing-{row.key}", "Firing rates per layer"
     if row.precision == "ann":
         return Figure(name, title, missing=("n/a: an ANN has no spikes",))

@@ -25,12 +25,7 @@ HEADER: Final = (
 
 
 def memory_figure(tier: TierRows, published: PublishedNumbers) -> Figure:
-    """Return accuracy against weight memory of all cells; what has not run is said in its panel.
-
-    Args:
-        tier: Our rows.
-        published: Published numbers, drawn hollow; they belong to the paper's networks.
-    """
+    """Return accuracy against weight memory of all cells; what has not run is said in its panel."""
     cells, ours = tier.cells, our_points(tier)
     theirs = published_points(published, cells)
     name = f"memory-{tier.prefix.replace('_', '-')}{tier.tier}"

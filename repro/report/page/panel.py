@@ -219,11 +219,7 @@ class Panel:
         self._keys.append((look, words))
 
     def svg(self, words: str) -> str:
-        """Return the panel as SVG.
-
-        Args:
-            words: What it shows, for those who do not see it.
-        """
+        """Return the panel as SVG; ``words`` say what it shows, for those who do not see it."""
         parts = [
             tag("text", escape(self.title), class_="title", x=0, y=12),
             *self._axes(),
