@@ -39,7 +39,7 @@ RUN: Final = ("run", "--method=stbp", "--dataset=cifar10", "--tier=smoke", "--ru
 SWEPT: Final = {
     **{"method": "stbp", "dataset": "cifar10", "tier": "smoke", "seed": 0, "width": 1 / 32},
     **{"time_steps": 2, "train_images": 200, "val_images": 50, "test_images": 100, "epochs": 2},
-    **{"cbp.epochs": 2, "runs": "runs", "rows": "rows", "wandb": "off"},
+    **{"cbp.epochs": 2},
 }
 LATE: Final = 2 * 3600  # s; more than a temporary file is waited for
 
@@ -192,7 +192,9 @@ def fresh(finished: Path, tmp_path: Path) -> Iterator[Callable[[Case], Folder]]:
         parameters: dict[str, Any] = {name: {"value": value} for name, value in SWEPT.items()}
         parameters["precision"] = {"values": ["fp32", "binary"]}
         command = ["${interpreter}", "-m", "repro", "run", "${args}"]
-        content = {"method": "grid", "command": command, "parameters": parameters}
+        content: dict[str, Any] = {"project": "cbp-qsnn", "method": "grid", "command": command}
+        content |= {"metric": {"name": "test/accuracy", "goal": "maximize"}}
+        content["parameters"] = parameters
         (path / "sweep.yaml").write_text(yaml.safe_dump(content))
         made.append(Folder(path, case))
         return made[-1]
