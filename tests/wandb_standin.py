@@ -8,6 +8,7 @@ It answers what ``wandb sweep``, ``wandb agent``, ``wandb sync`` and a run ask o
 * A run that ends with an exit code but 0 has failed. One that was marked as preempting and so ends
   is queued, and the next agent that asks gets it again, with its whole configuration as arguments.
 * A run that falls silent has crashed, or was preempted if it was marked (``lapse``).
+* A run that the server ends early (``is_stopped``) is ended by its agent, and by itself.
 * A stopped sweep lets runs finish and starts no others; a cancelled one stops them.
 
 Whatever else is asked gets 404 and is kept in ``unknown``; what a proxy was asked for, because
@@ -61,6 +62,7 @@ class WandbRun:
     history: list[Json] = field(default_factory=list)
     exit_code: int | None = None
     is_preempting: bool = False
+    is_stopped: bool = False
     starts: int = 0
     given: int = 0
     about: Json = field(default_factory=dict)
@@ -185,8 +187,9 @@ class State:
     def orders(self, sweep: WandbSweep, busy: list[str]) -> list[Json]:
         """Return what an agent with these runs under way is told."""
         if busy:
-            cancelled = busy if sweep.state == "CANCELED" else []
-            return [{"type": "stop", "run_id": name} for name in cancelled]
+            all_end = sweep.state == "CANCELED"
+            ended = [name for name in busy if all_end or self.runs[name].is_stopped]
+            return [{"type": "stop", "run_id": name} for name in ended]
         if sweep.state == "PAUSED":
             return []
         if sweep.state not in OVER:
@@ -207,6 +210,10 @@ class State:
         project = {"id": coded(asked["project"]), "name": asked["project"]}
         bucket = None if run is None or not run.starts else resumed(run)
         return {"model": {**project, "entity": {"id": "e", "name": ENTITY}, "bucket": bucket}}
+
+    def stopped(self, asked: Json) -> Json:
+        run = self.runs[asked["run"]]
+        return {"project": {"run": {"stopped": run.is_stopped, "shouldStop": run.is_stopped}}}
 
     def upsert_bucket(self, asked: Json) -> Json:
         run = next((r for r in self.runs.values() if coded(r.name) == asked.get("id")), None)
@@ -261,6 +268,7 @@ OPERATIONS: Final[Mapping[str, Callable[[State, Json], Json]]] = {
     "Heartbeat": State.heartbeat,
     "RunResumeStatus": State.resume_status,
     "UpsertBucket": State.upsert_bucket,
+    "Stopped": State.stopped,
     "CreateRunFiles": State.create_run_files,
     **wandb_artifacts.OPERATIONS,
     **wandb_projects.OPERATIONS,
@@ -316,7 +324,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(self.path)
         with state.lock:
             state.stream(found[1], json.loads(body))
-        return self.answer({})
+        return self.answer({"stopped": state.runs[found[1]].is_stopped})
 
     def answer_graphql(self, body: Json) -> None:
         found = re.search(r"(?:query|mutation)\s+(\w+)", body["query"])

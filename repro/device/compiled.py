@@ -5,8 +5,12 @@ does not see a change of another file whose functions a kernel calls, and it rai
 can be written, as in a container whose user has no home. Here a kernel is stamped with every file
 of its folder and of those whose kernels it imports, and where nothing else can be written a
 temporary folder is used.
+
+numba's threads do not follow into a process that is forked: there a kernel would hang, or be ended
+by GNU's OpenMP. So each is there in a form without threads, too, which gives the same numbers.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -15,15 +19,28 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
-from numba import njit
+from numba import njit, threading_layer  # type: ignore[attr-defined]
 from numba.core import config as numba_config
 from numba.core.caching import _CacheLocator
 from numba.extending import is_jitted
 
 config: Any = numba_config  # its stubs lack settings
 Function = TypeVar("Function", bound=Callable[..., Any])
+_lost_threads = False  # whether this process was forked from one whose kernels had threads
+
+
+def _after_fork() -> None:
+    global _lost_threads
+    with contextlib.suppress(ValueError):  # no kernel has run: this process may start threads
+        threading_layer()
+        _lost_threads = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def kernel(**options: Any) -> Callable[[Function], Function]:  # noqa: ANN401  (numba's own)
@@ -32,14 +49,27 @@ def kernel(**options: Any) -> Callable[[Function], Function]:  # noqa: ANN401  (
     A version of numba that knows no locators of its users (before 0.62) uses its own places.
     """
 
-    def compiled(function: Function) -> Function:
+    def cached(function: Any, **options: Any) -> Any:  # noqa: ANN401
         before = config.CACHE_LOCATOR_CLASSES
         config.CACHE_LOCATOR_CLASSES = f"{__name__}.{FolderLocator.__name__}"
         try:
-            made: Function = njit(cache=True, **options)(function)
+            return njit(cache=True, **options)(function)
         finally:
             config.CACHE_LOCATOR_CLASSES = before
-        return made
+
+    def compiled(function: Function) -> Function:
+        made: Function = cached(function, **options)
+        if not options.get("parallel"):
+            return made
+        alone = FunctionType(function.__code__, function.__globals__)
+        alone.__qualname__ = f"{function.__qualname__}_alone"  # the cache tells them apart by it
+        without_threads = cached(alone, **{**options, "parallel": False})
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:  # noqa: ANN401
+            return (without_threads if _lost_threads else made)(*arguments)
+
+        return call  # type: ignore[return-value]
 
     return compiled
 

@@ -5,8 +5,12 @@ later costs at most ``FINISH_SECONDS`` at the end, and `repro.tracking.lineage` 
 what was logged is in the run folder, and ``wandb sync`` delivers it.
 """
 
+import base64
+import json
 import os
+import signal
 import sys
+import urllib.request
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,6 +41,10 @@ JOB_TYPES: Final[dict[Precision, str]] = {
 # So long the server may take to answer at the start, and to take the rest at the end, in seconds.
 START_SECONDS: Final = 30.0
 FINISH_SECONDS: Final = 45.0
+STOPPED_SECONDS: Final = 10.0  # so long it may take to say whether it stopped the run
+STOPPED: Final = """query Stopped($project: String!, $entity: String!, $run: String!) {
+  project(name: $project, entityName: $entity) { run(name: $run) { stopped shouldStop } }
+}"""
 
 
 def is_in_sweep(mode: Mode) -> bool:
@@ -66,7 +74,8 @@ def wandb_logger(spec: RunSpec, place: LogPlace) -> Iterator[Logger]:
     """Yield Lightning's W&B logger when the user asked for W&B, else False.
 
     The W&B run ends with the block, with the exit code that the process will have. One that was
-    interrupted is marked as preempted: a sweep gives it to the next agent, which resumes it.
+    interrupted is marked as preempted: a sweep gives it to the next agent, which resumes it. One
+    that W&B itself ends (``early_terminate``, a click in its pages) is not.
 
     Raises:
         UserError: W&B does not start, without a login, say.
@@ -78,7 +87,8 @@ def wandb_logger(spec: RunSpec, place: LogPlace) -> Iterator[Logger]:
     try:
         yield logger
     except KeyboardInterrupt:
-        logger.experiment.mark_preempting()
+        if not (is_in_sweep(place.mode) and is_stopped(logger)):
+            logger.experiment.mark_preempting()
         finish(logger, 130)
         raise
     except BaseException as error:
@@ -103,6 +113,32 @@ def start(spec: RunSpec, place: LogPlace) -> "WandbLogger":
         reason = " ".join(str(error).split())
         say(f"W&B does not take the run ({reason}): it logs offline; {sync_later(logger)}")
         return logger
+
+
+def is_stopped(logger: "WandbLogger") -> bool:
+    """Return whether the server wants the run to end; without an answer it does not.
+
+    To the run, the signal of its agent is the same as that of a machine that is taken away.
+    """
+    import wandb
+
+    run = logger.experiment
+    if run.offline:
+        return False
+    try:
+        login = base64.b64encode(f"api:{wandb.Api(timeout=int(STOPPED_SECONDS)).api_key}".encode())
+        named = {"project": run.project, "entity": run.entity, "run": run.id}
+        request = urllib.request.Request(
+            f"{run.settings.base_url}/graphql",
+            json.dumps({"query": STOPPED, "variables": named}).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Basic {login.decode()}"},
+        )
+        with urllib.request.urlopen(request, timeout=STOPPED_SECONDS) as answer:
+            found = json.load(answer)["data"]["project"]["run"]
+        return bool(found["stopped"] or found["shouldStop"])
+    except Exception as error:  # wandb's own failures are plain Exceptions of a private module
+        say(f"W&B does not say whether it stopped the run ({error}): it counts as preempted")
+        return False
 
 
 def open_logger(spec: RunSpec, place: LogPlace) -> "WandbLogger":
@@ -144,7 +180,12 @@ def patience(known: Collection[str]) -> dict[str, Any]:
     """
     bounds = {"init_timeout": START_SECONDS, "finish_timeout": FINISH_SECONDS}
     mine = {name: s for name, s in bounds.items() if f"WANDB_{name.upper()}" not in os.environ}
-    wanted = {**mine, "finish_timeout_raises": True}
+    # A stop by W&B is a request to end as the agent's: whichever is second is not heard.
+    wanted = {
+        **mine,
+        "finish_timeout_raises": True,
+        "stop_fn": lambda: signal.raise_signal(signal.SIGTERM),
+    }
     return {name: value for name, value in wanted.items() if name in known}
 
 

@@ -217,3 +217,15 @@ def test_a_preempted_run_is_resumed_by_another_agent(server: Standin, cli: Wandb
     assert sorted(set(epochs(run))) == list(range(LONG["epochs"]))
     (row,) = rows_of(cli).values()
     assert run.summary["test/accuracy"] == row.accuracy_file
+
+
+@pytest.mark.slow
+def test_a_run_that_wandb_ends_early_is_not_given_out_again(server: Standin, cli: WandbCli) -> None:
+    path = cli.sweep(changed(PARENTS, cli.folder, **{**LONG, "epochs": 100_000}))
+    (agent,) = cli.agents(path, 1)
+    wait_for(lambda: is_training(cli), "the run has a checkpoint")
+    (run,) = the_sweep(server, path).runs
+    run.is_stopped = True
+    assert "Agent received command: stop" in agent.finish()
+    assert (run.state, run.exit_code, run.is_preempting) == ("failed", 130, False), agent.printed
+    assert (run.given, the_sweep(server, path).state) == (1, "FINISHED")
