@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reproduce test tables bench sweep-smoke
+.PHONY: help install reproduce test torture tables bench sweep-smoke
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3)
@@ -27,6 +27,9 @@ test: $(INSTALLED) ## Check style and types, run the tests
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q -n 2 --dist worksteal
+
+torture: $(INSTALLED) ## Hundreds of bad inputs, for the night; figures in docs/reliability.md
+	$(RUN) -m pytest -q -s -m torture tests/torture
 
 tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 	$(RUN) -m repro tables
