@@ -28,7 +28,7 @@ test: $(INSTALLED) ## Check style and types, run the tests
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q -n 2 --dist worksteal
 
-torture: $(INSTALLED) ## A hundred kills, for the night; figures in docs/reliability.md
+torture: $(INSTALLED) ## A hundred kills and 500 bad inputs, for the night; docs/reliability.md
 	$(RUN) -m pytest -q -s -m torture tests/torture
 
 tables: $(INSTALLED) ## Regenerate tables and figures from results/rows

@@ -311,7 +311,7 @@ class ImageDataModule(DataModule):
 
 def find_folder(data_dir: str | Path | None) -> Path:
     """Return the data folder: the argument, else the variable CBP_DATA, else ``data``."""
-    return Path(data_dir or os.environ.get("CBP_DATA") or "data")
+    return Path(data_dir or os.environ.get("CBP_DATA") or "data").expanduser()
 
 
 def interleave_classes(recordings: Sequence[Recording]) -> list[Recording]:

@@ -79,7 +79,7 @@ def user_of(path: Path) -> int:
     7
     """
     word = path.parent.name.partition("_")[0]
-    if not word.removeprefix("user").isdigit():
+    if not word.removeprefix("user").isdecimal():
         raise DataError(f"{path.parent} is not named like user07_led: rename or remove it")
     return int(word.removeprefix("user"))
 
@@ -177,7 +177,7 @@ def label_of(path: Path) -> int:
     Raises:
         DataError: It is none.
     """
-    if not path.stem.isdigit() or int(path.stem) >= len(CLASSES):
+    if not path.stem.isdecimal() or int(path.stem) >= len(CLASSES):
         raise DataError(
             f"{path} is not named by a label from 0 to {len(CLASSES) - 1}: rename or remove it"
         )

@@ -290,7 +290,7 @@ class EventDataModule(DataModule):
             )
         try:
             return int(json.loads(complete.read_text())["sensor_side"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"{complete} does not state sensor_side ({error!r}):"
                 f" delete {self.folder} and simulate again"

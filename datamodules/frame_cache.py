@@ -168,7 +168,7 @@ def _open(entry: Path, shape: FrameShape) -> CachedFrames:
         skipped = [(name, reason) for name, reason in index["skipped"]]
         whole = (len(labels), *shape.frames)
         complete = path.stat().st_size == int(np.prod(whole)) * DTYPE.itemsize
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise DataError(f"the cache {entry} is damaged ({error}): delete that folder") from error
     if not complete:
         raise DataError(f"the cache {entry} is damaged ({path.name} cut): delete that folder")

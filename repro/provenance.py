@@ -59,7 +59,7 @@ def stamped_state(root: Path) -> tuple[str, bool]:
     try:
         stamp = json.loads((root / STAMP).read_text("utf-8"))
         return str(stamp["commit"]), stamp["files"] != code_checksum(root)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unknown", True
 
 

@@ -1,5 +1,6 @@
 """What lies in a run folder, who holds it, and the one answer to whether its run is done."""
 
+import glob
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Final, Literal
 from filelock import FileLock, Timeout
 
 from repro.errors import UserError
+from repro.files import clear_unfinished
 
 # So long, in seconds, what was killed may take to let go of its folder, its children included.
 RELEASE: Final = 10.0
@@ -67,7 +69,7 @@ class RunFolder:
         """Finished epochs."""
         if not self.metrics.is_file():
             return 0
-        return max(0, len(self.metrics.read_text("utf-8").splitlines()) - 1)
+        return max(0, len(self.metrics.read_bytes().splitlines()) - 1)
 
     @property
     def is_complete(self) -> bool:
@@ -84,16 +86,19 @@ class RunFolder:
         if not self.row.is_file():
             return "nothing"
         try:
-            same = json.loads(self.row.read_text("utf-8"))["recipe_hash"] == recipe_hash
-        except (ValueError, KeyError, TypeError):
+            same = json.loads(self.row.read_bytes())["recipe_hash"] == recipe_hash
+        except (ValueError, KeyError, TypeError, RecursionError):
             same = False  # whoever reads the row says in one line what is wrong with it
         if not self.model.exists():
             return "row" if same else "nothing"
         return "done" if same else "other recipe"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *outside: Path) -> Iterator[None]:
         """Hold the folder for this process alone; clear what a killed one left unfinished.
+
+        Args:
+            outside: Files elsewhere, beside the row, that only the holder writes.
 
         Raises:
             UserError: Another process holds it.
@@ -107,8 +112,9 @@ class RunFolder:
                 f"{self.path} is in use by another process: wait for it, or choose another --runs"
             ) from None
         try:
-            for unfinished in self.path.glob(".*.tmp"):
-                unfinished.unlink(missing_ok=True)
+            clear_unfinished(self.path)
+            for file in (self.row, *outside):
+                clear_unfinished(file.parent, glob.escape(file.name))
             yield
         finally:
             lock.release()

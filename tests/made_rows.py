@@ -1,10 +1,13 @@
 """Rows of runs that never ran, for tests of whatever reads rows."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from repro.cells import CELLS, Cell, RunKey
+from repro.files import checksum
 from repro.provenance import versions
 from repro.results.row import PARENT, Row, pack_correct
 from repro.results.statistics import pair
@@ -25,9 +28,9 @@ def make_row(
         **{"method": cell.method, "dataset": cell.dataset, "network": cell.network},
         **{"precision": "fp32" if parent is None else "binary", "seed": 0, "tier": "desk"},
         **{"recipe": {"time_steps": 4, "cbp": {}}},
-        **{"recipe_hash": "1a", "git_sha": "0" * 40, "git_dirty": False, "versions": versions()},
+        **{"git_sha": "0" * 40, "git_dirty": False, "versions": versions()},
         **{"device": "cpu", "data_checksum": "2b", "data": "cifar10", "train_images": 100},
-        **{"val_images": 10, "test_images": len(correct), "epochs": 3, "epochs_done": 3},
+        **{"val_images": 10, "test_images": len(correct), "epochs": 4, "epochs_done": 4},
         **{"wall_seconds": 1.5, "accuracy_last": accuracy, "accuracy_best_test": accuracy},
         **{"accuracy_selected": accuracy, "epoch_best_test": 1, "epoch_selected": 2},
         **{"accuracy_val_selected": 0.5, "accuracy_file": accuracy, "cfs_first": None},
@@ -61,7 +64,21 @@ def make_row(
             **{"weights_only_bytes": (40 * 32 + bits * 960) / 8},
             **{"everything_bytes": 420.0, "file_bytes": 441},
         }
-    return Row(**(fields | changes))
+    fields |= changes
+    return Row(**{"recipe_hash": checksum(fields["recipe"])[:16]} | fields)
+
+
+def rewrite(path: Path, **changes: object) -> Path:
+    """Change fields in the file of a row, as it was before there were checksums."""
+    fields = json.loads(path.read_text()) | changes
+    del fields["checksum"]
+    path.write_text(json.dumps(fields))
+    return path
+
+
+def other_recipe(**values: object) -> dict[str, Any]:
+    """The fields of a row that say its recipe, of another one."""
+    return {"recipe": values, "recipe_hash": checksum(values)[:16]}
 
 
 def right(count: int, of: int = 20) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A figure of an event data set: a row of frames over time for every class."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -54,9 +55,23 @@ def frames_figure(folder: Path, out: Path, *, number: int = 0, span_us: int | No
     with style.context("default"), style.context({"svg.hashsalt": "frames"}):
         figure = _draw(frames)
         metadata = {"Date": None} if out.suffix.lower() == ".svg" else {}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=150, metadata=metadata)
+        _save(figure, out, dpi=150, metadata=metadata)
     return out
+
+
+def _save(figure: "Figure", out: Path, **options: Any) -> None:  # noqa: ANN401
+    """Write the picture, whole or not at all; raise DataError where that fails."""
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(temporary, format=out.suffix[1:].lower(), **options)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise DataError(
+            f"{out} cannot be written ({error.strerror or error}): check its folder and make room"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def require_format(out: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import multiprocessing
+import operator
 import os
 import shutil
 import statistics
@@ -99,14 +100,22 @@ def make(simulation: Simulation, takes: list[Take], folder: Path, jobs: int = 1)
         partial_folder = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir()
-        each = make_each(partial(make_one, partial_folder, simulation), takes, jobs)
-        bar = tqdm(each, simulation.name, total=len(takes), unit="recording", disable=None)
-        made = list(bar)
-        sizes = [path.stat().st_size for path in partial_folder.rglob("*") if path.is_file()]
-        description = asdict(simulation) | summary(made) | {"bytes": sum(sizes)}
-        text = json.dumps(description, indent=2) + "\n"
-        (partial_folder / DESCRIPTION).write_text(text, encoding="utf-8")
-        os.replace(partial_folder, folder)  # onto an empty folder, too
+        try:
+            each = make_each(partial(make_one, partial_folder, simulation), takes, jobs)
+            bar = tqdm(each, simulation.name, total=len(takes), unit="recording", disable=None)
+            made = list(bar)
+            sizes = [path.stat().st_size for path in partial_folder.rglob("*") if path.is_file()]
+            description = asdict(simulation) | summary(made) | {"bytes": sum(sizes)}
+            text = json.dumps(description, indent=2) + "\n"
+            (partial_folder / DESCRIPTION).write_text(text, encoding="utf-8")
+            os.replace(partial_folder, folder)  # onto an empty folder, too
+        except OSError as error:
+            raise DataError(
+                f"{folder} cannot be written ({error.strerror or error}): make room there, or name"
+                " another data folder by --data-dir or CBP_DATA"
+            ) from error
+        finally:
+            shutil.rmtree(partial_folder, ignore_errors=True)
         return description
 
 
@@ -163,8 +172,10 @@ def find_made(simulation: Simulation, folder: Path) -> Description | None:
             raise DataError(f"{folder} was not simulated (no {DESCRIPTION}): name another folder")
         return None
     try:
-        found: Description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found: Description = dict(json.loads(path.read_text(encoding="utf-8")))
+        for name in ("count", "events", "median_events", "bytes"):
+            operator.index(found[name])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is damaged: delete {folder} and run again") from error
     wanted = json.loads(json.dumps(asdict(simulation)))
     if changed := [name for name in wanted if found.get(name) != wanted[name]]:

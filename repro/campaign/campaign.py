@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from pydantic.dataclasses import dataclass as checked
+
 from datamodules.errors import DataError
 from repro.campaign.transfer import pack
 from repro.cells import Cell, RunKey, Tier, find_cell
-from repro.errors import DivergedError, OutOfTimeError, UserError
+from repro.errors import DivergedError, OutOfTimeError, UserError, one_line
 from repro.files import write_atomically
 from repro.recipes.shipped import find_recipe
 from repro.recipes.spec import RunSpec
 from repro.run_folder import RunFolder, State
+from repro.schema import STRICT, read
 
 # The headline first; event cells need data that the user must fetch, so they come when asked for.
 PRIORITY: Final[tuple[Cell, ...]] = (
@@ -34,6 +37,21 @@ RESERVE: Final = 30.0  # s
 SHARE: Final = 0.1  # of the budget; the smaller of the two
 
 Make = Callable[[RunKey, float | None], None]
+
+
+@checked(frozen=True, config=STRICT)
+class Failure:
+    """``failed.json``: why a run cannot be made, by which code and with which recipe.
+
+    Attributes:
+        why: In words.
+        commit: Commit of the code.
+        recipe_hash: Hash of the recipe.
+    """
+
+    why: str
+    commit: str
+    recipe_hash: str
 
 
 @dataclass(frozen=True)
@@ -91,13 +109,16 @@ class Campaign:
         """Return why this code could not make the run; None if it has not failed."""
         if not (path := self.place(key).failure).exists():
             return None
-        noted = json.loads(path.read_text("utf-8"))
-        now = [self.commit, RunSpec.shipped(key).hash]
-        return str(noted["why"]) if [noted["commit"], noted["recipe_hash"]] == now else None
+        noted = read(path, Failure, "delete it, and the run is tried again")
+        return noted.why if noted == self._failure(key, noted.why) else None
+
+    def _failure(self, key: RunKey, why: str) -> "Failure":
+        """Return what is noted of a run that this code cannot make."""
+        return Failure(why, self.commit, RunSpec.shipped(key).hash)
 
     def note_failure(self, key: RunKey, why: str) -> None:
         """Remember that this code cannot make the run, so that the next call does not try."""
-        noted = {"why": why, "commit": self.commit, "recipe_hash": RunSpec.shipped(key).hash}
+        noted = vars(self._failure(key, why))
         write_atomically(self.place(key).failure, json.dumps(noted, indent=1) + "\n")
 
 
@@ -156,12 +177,12 @@ def run_slice(campaign: Campaign, make: Make, deadline: float | None) -> Slice:
             break
         except DataError as error:
             found.without_data[key.cell] = str(error)
-            print(f"not run: {error}", file=sys.stderr)
+            print(f"not run: {one_line(error)}", file=sys.stderr)
         except UserError as error:
             found.failed[key] = str(error)
             if isinstance(error, DivergedError):
                 campaign.note_failure(key, str(error))
-            print(f"failed: {error}", file=sys.stderr)
+            print(f"failed: {one_line(error)}", file=sys.stderr)
     return found
 
 

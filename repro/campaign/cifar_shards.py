@@ -11,15 +11,19 @@ import json
 import lzma
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from datamodules.cifar import Name, absent_files, md5_by_file, read_verified
 from datamodules.errors import DataError
-from repro.files import write_atomically
+from repro.errors import in_words
+from repro.files import below, write_atomically
+from repro.schema import STRICT, Count, parse
 
 SIDE: Final = 32
 COLUMNS: Final = 10  # images side by side; a picture may have at most 16,383 lines
@@ -27,6 +31,21 @@ PIECE: Final = 5_000  # images a shard, below 16 MiB
 BATCH: Final = 10_000  # images of an official file, or a part of one
 INDEX: Final = "shards.json"
 Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, config=STRICT | ConfigDict(extra="ignore"))
+class Entry:
+    """An official file in the index.
+
+    Attributes:
+        file: Its path in the data folder.
+        offset: Where its pixels begin, bytes.
+        parts: Files with what surrounds the pixels, and with the pixels.
+    """
+
+    file: str
+    offset: Count
+    parts: list[str]
 
 
 def write_shards(dataset: Name, data_dir: Path, out: Path) -> list[Path]:
@@ -41,8 +60,8 @@ def write_shards(dataset: Name, data_dir: Path, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     images = [part.images.numpy().reshape(-1, BATCH, 3, SIDE, SIDE) for part in (train, test)]
     batches = [batch for part in images for batch in part]
-    index, paths = [], []
-    for name, md5 in md5_by_file(dataset).items():
+    index, paths = list[Entry](), list[Path]()
+    for name in md5_by_file(dataset):
         content = (data_dir / name).read_bytes()
         pixels, offset = _find(content, batches)
         rest = content[:offset] + content[offset + pixels.nbytes :]
@@ -52,8 +71,8 @@ def write_shards(dataset: Name, data_dir: Path, out: Path) -> list[Path]:
         parts = {f"{stem}.rest.xz": lzma.compress(rest), **parts}
         for part, data in parts.items():
             paths.append(write_atomically(out / part, data))
-        index.append({"file": name, "md5": md5, "offset": offset, "parts": list(parts)})
-    paths.append(write_atomically(out / INDEX, json.dumps(index, indent=1).encode()))
+        index.append(Entry(name, offset, list(parts)))
+    paths.append(write_atomically(out / INDEX, json.dumps(list(map(vars, index)), indent=1)))
     return paths
 
 
@@ -96,30 +115,25 @@ def restore(dataset: Name, shards: Path, data_dir: Path) -> bool:
     Raises:
         DataError: A shard is absent or damaged, or a file that is there is damaged.
     """
-    absent = set(absent_files(dataset, data_dir))
+    absent = absent_files(dataset, data_dir)
     if not absent:
         return False
     try:
-        index: list[dict[str, Any]] = json.loads((shards / INDEX).read_text("utf-8"))
-        wanted = [entry for entry in index if entry["file"] in absent]
-        for entry in wanted:
-            _restore_file(entry, shards, data_dir)
-    except (OSError, ValueError, KeyError, TypeError, lzma.LZMAError) as error:
+        index = {entry.file: entry for entry in parse((shards / INDEX).read_bytes(), list[Entry])}
+        for name in absent:
+            content = _content(index[name], shards)
+            if hashlib.md5(content).hexdigest() != md5_by_file(dataset)[name]:
+                raise ValueError(f"{name} would not have its official md5")
+            write_atomically(data_dir / name, content)
+    except (OSError, ValueError, KeyError, lzma.LZMAError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{dataset} cannot be restored from {shards} ({' '.join(str(error).split())}): write "
-            "the shards anew"
+            f"{dataset} cannot be restored from {shards} ({in_words(error)}): write the shards anew"
         ) from error
-    if left := absent - {entry["file"] for entry in wanted}:
-        raise DataError(f"{shards} has no {', '.join(sorted(left))}: write the shards anew")
     return True
 
 
-def _restore_file(entry: dict[str, Any], shards: Path, data_dir: Path) -> None:
-    """Make one official file; raise ValueError if it is not the official one."""
-    rest, *pictures = ((shards / part).read_bytes() for part in entry["parts"])
-    around, offset = lzma.decompress(rest), int(entry["offset"])
-    content = around[:offset] + b"".join(map(decode, pictures)) + around[offset:]
-    if hashlib.md5(content).hexdigest() != entry["md5"]:
-        raise ValueError(f"{entry['file']} would not have its md5")
-    path = data_dir / entry["file"]
-    write_atomically(path, content)
+def _content(entry: Entry, shards: Path) -> bytes:
+    """Return the content of an official file from its shards."""
+    rest, *pictures = (below(shards, part).read_bytes() for part in entry.parts)
+    around = lzma.decompress(rest)
+    return b"".join([around[: entry.offset], *map(decode, pictures), around[entry.offset :]])

@@ -1,6 +1,5 @@
 """What a machine without network and git needs for a campaign: data in shards, and the commit."""
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, get_args
@@ -8,6 +7,8 @@ from typing import Final, get_args
 from datamodules.cifar import Name
 from repro.campaign.cifar_shards import restore, write_shards
 from repro.cells import Cell, Tier
+from repro.errors import UserError
+from repro.files import write_atomically
 from repro.provenance import ROOT, STAMP, git_state, write_stamp
 from repro.recipes.shipped import find_recipe
 
@@ -37,10 +38,13 @@ def use(folder: Path, cells: Iterable[Cell], tier: Tier, data_dir: Path) -> None
     """Restore the data from a folder that `prepare` filled; learn the commit where git is absent.
 
     Raises:
+        UserError: The folder holds no kit.
         DataError: A shard is absent or damaged.
     """
-    if (folder / COMMIT).exists() and git_state(ROOT)[0] == "unknown":
-        shutil.copyfile(folder / COMMIT, ROOT / STAMP)
+    if not (folder / COMMIT).is_file():
+        raise UserError(f"{folder} holds no kit: fill it by --prepare, and bring all its files")
+    if git_state(ROOT)[0] == "unknown":
+        write_atomically(ROOT / STAMP, (folder / COMMIT).read_bytes())
     for name in datasets(cells, tier):
         if (folder / name).is_dir() and restore(name, folder / name, data_dir):
             print(f"{name}: restored from {folder / name}", flush=True)

@@ -9,13 +9,16 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
 
-from repro.errors import UserError
-from repro.files import sha256, write_atomically
+from pydantic.dataclasses import dataclass as checked
+
+from repro.errors import reading
+from repro.files import below, sha256, write_atomically
 from repro.run_folder import RunFolder
+from repro.schema import STRICT, Count, parse
 
 MANIFEST: Final = "travel.json"
 PART: Final = 16 * 2**20  # bytes of a part at most
@@ -38,6 +41,32 @@ class Packed:
     parts: tuple[Path, ...]
     carried: Mapping[str, tuple[str, ...]]
     left: Mapping[str, int]
+
+
+@checked(frozen=True, config=STRICT)
+class Part:
+    """A file of an archive in parts.
+
+    Attributes:
+        name: Of the file, beside the manifest.
+        sha256: Its checksum.
+    """
+
+    name: str
+    sha256: str
+
+
+@checked(frozen=True, config=STRICT)
+class Manifest:
+    """What was packed.
+
+    Attributes:
+        parts: In their order.
+        progress: See `progress_of`, by name of the run.
+    """
+
+    parts: list[Part]
+    progress: dict[str, tuple[Count, Count, Count]]
 
 
 def pack(
@@ -77,11 +106,9 @@ def pack(
         used += size
         chosen |= {f"runs/{name}/{path.name}": path for path in paths}
     parts = _write_parts(_archive(chosen), out)
-    manifest = {
-        "parts": [{"name": p.name, "sha256": sha256(p)} for p in parts],
-        "progress": {name: _progress(name, chosen) for name in names},
-    }
-    index = write_atomically(out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    progress = {name: _progress(name, chosen) for name in names}
+    manifest = Manifest([Part(path.name, sha256(path)) for path in parts], progress)
+    index = write_atomically(out / MANIFEST, json.dumps(asdict(manifest), indent=1) + "\n")
     _drop_others(out, {path.name for path in parts})
     carried = {name: _kinds(name, chosen) for name in names}
     return Packed((*parts, index), carried, left)
@@ -114,12 +141,12 @@ def _kinds(name: str, chosen: Mapping[str, Path]) -> tuple[str, ...]:
     return tuple(kind for kind, member in wanted.items() if member in chosen)
 
 
-def _progress(name: str, chosen: Mapping[str, Path]) -> list[int]:
+def _progress(name: str, chosen: Mapping[str, Path]) -> tuple[int, int, int]:
     """Return `progress_of` a run as far as it travels."""
     kinds = _kinds(name, chosen)
     metrics = chosen.get(f"runs/{name}/metrics.csv")
     epochs = RunFolder(metrics.parent).epochs if metrics and "state" in kinds else 0
-    return [int("row" in kinds), int("model" in kinds), epochs]
+    return int("row" in kinds), int("model" in kinds), epochs
 
 
 def _in_archive(path: Path) -> int:
@@ -163,49 +190,47 @@ def unpack(source: Path, runs: Path, rows: Path) -> list[str]:
     Raises:
         UserError: It is absent, damaged or incomplete; then nothing was put in place.
     """
-    try:
-        manifest: dict[str, Any] = json.loads((source / MANIFEST).read_text("utf-8"))
-        parts = []
-        for part in manifest["parts"]:
-            data = (source / Path(part["name"]).name).read_bytes()
-            if hashlib.sha256(data).hexdigest() != part["sha256"]:
-                raise ValueError(f"{part['name']} is not what was packed")
-            parts.append(data)
-        members = _members(b"".join(parts))
-        progress = {str(name): tuple(state) for name, state in manifest["progress"].items()}
-    except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
-        raise UserError(
-            f"{source} holds no campaign that can be taken over "
-            f"({' '.join(str(error).split())}): bring {MANIFEST} and all parts again"
-        ) from error
-    taken = [n for n, there in progress.items() if there > progress_of(n, runs, rows)]
+    with reading(source / MANIFEST, f"bring {MANIFEST} and all parts again", tarfile.TarError):
+        manifest = parse((source / MANIFEST).read_bytes(), Manifest)
+        content = b"".join(_content(source, part) for part in manifest.parts)
+        members = _members(content, {"runs": runs, "rows": rows})
+        for name in manifest.progress:
+            below(runs, name)
+    progress = manifest.progress.items()
+    taken = [name for name, there in progress if there > progress_of(name, runs, rows)]
     for name in taken:
-        _place(name, members, runs, rows)
+        inside = [member for member in members if member.startswith(f"runs/{name}/")]
+        for member in (*inside, f"rows/{name}.json"):  # a row last: it says that the run is done
+            if member in members:
+                write_atomically(*members[member])
     return taken
 
 
-def _members(content: bytes) -> dict[str, bytes]:
-    """Return the files of an archive by member name; raise ValueError for other members."""
+def _content(source: Path, part: Part) -> bytes:
+    """Return the bytes of a part; raise ValueError where they are others."""
+    content = below(source, part.name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        raise ValueError(f"{part.name} is not what was packed")
+    return content
+
+
+def _members(content: bytes, folders: Mapping[str, Path]) -> dict[str, tuple[Path, bytes]]:
+    """Return the files of an archive by member name: where they belong, and their content.
+
+    Raises:
+        ValueError: A member is no file of a run, or belongs elsewhere.
+    """
     found = {}
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
         for entry in archive:
-            parts = PurePosixPath(entry.name).parts
-            plain = entry.isfile() and not {"..", "/"} & set(parts)
-            if not plain or (parts[0], len(parts)) not in (("rows", 2), ("runs", 3)):
+            top, *names = entry.name.split("/")
+            if (top, len(names)) not in (("rows", 1), ("runs", 2)) or not entry.isreg():
                 raise ValueError(f"{entry.name} is not a file of a run")
             file = archive.extractfile(entry)
-            assert file is not None
-            found[entry.name] = file.read()
+            if file is None or entry.size > len(content):  # sparse: zeros without end
+                raise ValueError(f"{entry.name} is longer than the archive")
+            found[entry.name] = below(folders[top], *names), file.read()
     return found
-
-
-def _place(name: str, members: Mapping[str, bytes], runs: Path, rows: Path) -> None:
-    """Write the files of one run, the row last: a row says that the run is done."""
-    inside = {m: data for m, data in members.items() if m.startswith(f"runs/{name}/")}
-    for member, data in inside.items():
-        write_atomically(runs / name / PurePosixPath(member).name, data)
-    if (row := members.get(f"rows/{name}.json")) is not None:
-        write_atomically(rows / f"{name}.json", row)
 
 
 def progress_of(name: str, runs: Path, rows: Path) -> tuple[int, int, int]:

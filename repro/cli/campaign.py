@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from repro.cells import RunKey, Tier, find_cell
 from repro.cli.parsing import DATA, ROWS, RUNS, TIER, parse
+from repro.errors import UserError
 
 if TYPE_CHECKING:
     from repro.campaign.campaign import Campaign
@@ -46,6 +47,13 @@ class CampaignArguments:
     rows: Annotated[Path, ROWS] = Path("results/rows")
     data_dir: Annotated[Path | None, DATA] = None
 
+    def __post_init__(self) -> None:
+        """Refuse a campaign of nothing."""
+        if not self.seeds or self.limit < 1:
+            raise UserError(
+                f"seeds are {self.seeds}, limit is {self.limit}: give 1 or more of both"
+            )
+
 
 def command_campaign(arguments: Sequence[str]) -> int:
     """Continue the table while there is time; pack what travels."""
@@ -58,7 +66,7 @@ def command_campaign(arguments: Sequence[str]) -> int:
     from repro.provenance import ROOT, git_state
     from repro.run.deadline import seconds_in
 
-    budget = seconds_in(chosen.time_budget) if chosen.time_budget else None
+    budget = None if chosen.time_budget is None else seconds_in(chosen.time_budget)
     cells = tuple(find_cell(*name.split("/", 2)) for name in chosen.cells) or PRIORITY
     data_dir = find_folder(chosen.data_dir)
     if chosen.prepare is not None:

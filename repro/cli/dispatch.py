@@ -26,7 +26,7 @@ from repro.cli.run import command_run
 from repro.cli.simulate import command_simulate
 from repro.cli.sweep import command_sweep
 from repro.cli.tables import command_report, command_tables
-from repro.errors import UserError
+from repro.errors import UserError, one_line
 from repro.interrupts import INTERRUPTED
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
@@ -62,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # unbuffered output shows it here already
         code = 141
     except (UserError, DataError, OSError) as error:
-        code, said = 2, str(error)
+        code, said = 2, one_line(error)
     except BrokenExecutor as error:  # a process was killed, for want of memory, say
-        code, said = 2, f"{error}; the same command continues"
+        code, said = 2, f"{one_line(error)}; the same command continues"
     except KeyboardInterrupt:
         code, said = 130, INTERRUPTED
     except SystemExit as stop:  # of --help, or Lightning's answer to Ctrl-C
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(end="", flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in it
-        if said in ("", str(error)):
+        if said in ("", one_line(error)):
             if isinstance(error, BrokenPipeError):
                 return 141
             code, said = 2, f"standard output cannot be written: {error.strerror}"

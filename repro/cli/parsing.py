@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
@@ -38,7 +39,8 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            parsed: T = tyro.cli(kind, args=list(arguments), **(command | options))
+            words = [at_home(word) for word in arguments]
+            parsed: T = tyro.cli(kind, args=words, **(command | options))
             return parsed
     except SystemExit as stop:
         if not stop.code:
@@ -46,6 +48,12 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa
         # What is in tyro's box as one line, without its colours, title and lines.
         text = re.sub(r"\x1b\[[0-9;]*m|╭─.*╮\n|[│╭╮╰╯─┌┐└┘|]+|-{5,}", " ", errors.getvalue())
         raise UserError(" ".join(text.split())) from None
+
+
+def at_home(word: str) -> str:
+    """Return a word with the home folder for ~, which a shell leaves in ``--runs=~/a``."""
+    flag = word.partition("=")[0] + "=" if word.startswith("--") and "=" in word else ""
+    return flag + os.path.expanduser(word.removeprefix(flag))
 
 
 def parse_override(recipe: T, words: Sequence[str], title: str) -> T:

@@ -10,7 +10,7 @@ import tyro
 
 from repro.cells import Tier
 from repro.cli.parsing import ROWS, parse
-from repro.errors import UserError
+from repro.errors import UserError, visible
 
 if TYPE_CHECKING:
     from repro.results.row import Row
@@ -57,10 +57,12 @@ def command_tables(arguments: Sequence[str]) -> int:
 
 def write_tables(chosen: TablesArguments, show: Tier | None) -> None:
     """Write the tables; print those of one tier, or the names of all files."""
-    from repro.report.publish import publish, require_published
+    from repro.report.publish import publish, require_published, require_rows
 
     require_published(chosen.results)
-    publish(read_rows_of(chosen), chosen.results, show)
+    rows = read_rows_of(chosen)
+    require_rows(rows, chosen.results)
+    publish(rows, chosen.results, show)
 
 
 def read_rows_of(chosen: TablesArguments) -> "list[Row]":
@@ -73,7 +75,7 @@ def read_rows_of(chosen: TablesArguments) -> "list[Row]":
 
     found = read_wandb_rows(chosen.source.removeprefix("wandb:"))
     for note in found.notes:
-        print(note, file=sys.stderr)
+        print(visible(note), file=sys.stderr)
     return found.rows
 
 

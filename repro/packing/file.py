@@ -120,9 +120,10 @@ def pack(
             levels are unusable, or the file cannot be written.
     """
     parts = encoded(network, levels, metadata)
-    with replacing(Path(path)) as file:
+    size = sum(memoryview(part).nbytes for part in parts)
+    with replacing(Path(path), size) as file:
         file.writelines(parts)
-    return sum(memoryview(part).nbytes for part in parts)
+    return size
 
 
 def encoded(
@@ -169,15 +170,20 @@ def _check(state: Mapping[str, Tensor], layers: Mapping[str, Levels]) -> None:
             )
     for name, levels in layers.items():
         dtype = state[name].dtype
-        values = levels.values(dtype)
-        ascending = bool(values.isfinite().all() and (values.diff() > 0).all())
         scale = levels.scale if isinstance(levels, LayerLevels) else min(levels.scales, default=1)
-        usable = ascending and 2 <= len(levels.levels) <= 256 and scale > 0
-        if not (usable and dtype.is_floating_point):
+        if not (_usable(levels, dtype) and dtype.is_floating_point):
             raise UserError(
                 f"{name}, {dtype}: levels {levels.levels} times scale {scale} must be 2 to"
                 " 256 finite ascending values of a floating-point type, the scale above 0"
             )
+
+
+def _usable(levels: Levels, dtype: torch.dtype) -> bool:
+    """Return whether the levels are 2 to 256, finite and ascending, and their scales above 0."""
+    values = levels.values(dtype)
+    scales = (levels.scale,) if isinstance(levels, LayerLevels) else levels.scales
+    ascending = bool(values.isfinite().all() and (values.diff() > 0).all())
+    return ascending and 2 <= len(levels.levels) <= 256 and all(scale > 0 for scale in scales)
 
 
 def _encode(name: str, tensor: Tensor, levels: LayerLevels | None) -> Bytes:
@@ -379,4 +385,6 @@ def _layer(entry: dict[str, Any], tensors: dict[str, Tensor]) -> PackedTensor:
         raise ValueError(f"{entry['bits']} bits for {len(levels.levels)} levels")
     if not layer.dtype.is_floating_point or min(layer.shape, default=0) < 0:
         raise ValueError(f"dtype {entry['dtype']}, shape {entry['shape']}")
+    if not _usable(levels, layer.dtype):
+        raise ValueError(f"levels {unscaled} times scale {scale}")
     return layer

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pydantic.dataclasses import dataclass
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer, seed_everything
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
@@ -31,9 +32,23 @@ from repro.quantise.resume import KeepLast
 from repro.quantise.trained_weights import load_into, read_state
 from repro.run.checkpoint import PlainCheckpointIO
 from repro.run_folder import RunFolder
+from repro.schema import STRICT, read
 
 Metrics = dict[str, float]
 PLACES: Final = ("out", "dry_run")  # arguments that do not change the weights
+
+
+@dataclass(frozen=True, config=STRICT)
+class Summary:
+    """``summary.json`` in the folder beside the packed file.
+
+    Attributes:
+        sha256: Checksum of the packed file.
+        text: The end of the run in words.
+    """
+
+    sha256: str
+    text: str
 
 
 def quantise(job: QuantiseArguments, width: int = 100) -> str:
@@ -58,7 +73,7 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
     data = make_data(job)
     require_trainable(module, data, job)
     folder = job.out.with_name(job.out.name + ".run")
-    with RunFolder(folder).locked(), in_one_line():
+    with RunFolder(folder).locked(job.out), in_one_line():
         start_or_continue(folder, job)
         if (done := finished(folder, job.out)) is not None:
             return done
@@ -71,8 +86,8 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
         again = read_back(job, module)
         after = logged_metrics(again, data)
         text = summary(job, size, memory_in_words(again, levels), before, rounded, after)
-        note = {"sha256": sha256(job.out), "text": text}
-        write_atomically(folder / "summary.json", json.dumps(note) + "\n")
+        note = Summary(sha256(job.out), text)
+        write_atomically(folder / "summary.json", json.dumps(vars(note)) + "\n")
     return text
 
 
@@ -144,10 +159,7 @@ def start_or_continue(folder: Path, job: QuantiseArguments) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(config, indent=1) + "\n")
         return
-    try:
-        before = dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged: delete {folder} to start anew") from error
+    before = read(path, dict[str, str], f"delete {folder} to start anew")
     if differing := [name for name in config if before.get(name) != config[name]]:
         raise UserError(
             f"{folder} was started with another {', '.join(differing)}: delete it to start anew, "
@@ -160,8 +172,8 @@ def finished(folder: Path, out: Path) -> str | None:
     path = folder / "summary.json"
     if not path.exists() or not out.exists():
         return None
-    note = json.loads(path.read_text("utf-8"))
-    return str(note["text"]) if note["sha256"] == sha256(out) else None
+    note = read(path, Summary, "delete it, and the same command writes it again")
+    return note.text if note.sha256 == sha256(out) else None
 
 
 def train(

@@ -5,13 +5,13 @@ from itertools import product, takewhile
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from repro import packing
 from repro.errors import UserError, in_words
+from repro.run.checkpoint import load_verified
 
 # Under which a checkpoint holds the state dict of the model, the likeliest first.
 USUAL_KEYS: Final = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
@@ -34,7 +34,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = load_verified(path)
     except Exception as error:  # damaged archives fail in every way
         raise UserError(
             f"{path} cannot be read without running pickled code, or is damaged: save the weights "

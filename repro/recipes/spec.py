@@ -1,8 +1,6 @@
 """One run and its numbers: everything that follows from a name and a recipe."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any, Final
 
 from repro.cells import Phase, Precision, RunKey
 from repro.errors import UserError
+from repro.files import checksum
 from repro.recipes.fields import Recipe
 from repro.recipes.shipped import RECIPES, find_recipe
 
@@ -59,8 +58,7 @@ class RunSpec:
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of ``values`` in canonical JSON."""
-        text = json.dumps(self.values, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return checksum(self.values)[:16]
 
     @property
     def phase(self) -> Phase:
@@ -130,11 +128,13 @@ def spec_of(key: RunKey, wanted: str, file: Path) -> RunSpec:
 
 def _recorded(shipped: Recipe, config: Path) -> Recipe:
     """Return the recipe with the fields that a ``config.json`` has; itself if that does not fit."""
+    from repro.recipes.config import read_config  # with pydantic, which takes long to import
+
     try:
-        fields = json.loads(config.read_text("utf-8"))["recipe"]
         before = {name: value for name, value in LATER.items() if hasattr(shipped, name)}
+        fields = read_config(config).recipe
         recorded: Recipe = _with_fields(_with_fields(shipped, before), fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):  # absent, damaged, or of other fields
         return shipped
     return recorded
 

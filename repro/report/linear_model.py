@@ -1,16 +1,15 @@
 """The linear model that a network must beat."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from repro.cells import CELLS_BY_PREFIX, Tier
-from repro.errors import UserError
+from repro.errors import reading
 from repro.results.row import Row
-from repro.results.schema import STRICT, Count, Fraction, in_one_line
+from repro.schema import STRICT, Count, Fraction, parse
 
 
 @dataclass(frozen=True, config=STRICT | ConfigDict(extra="ignore"))
@@ -69,15 +68,10 @@ def read_linear_model(path: Path) -> LinearModel:
     Raises:
         UserError: The file is damaged, or its name is not that of its data set.
     """
-    try:
-        model = LinearModel(**json.loads(path.read_text("utf-8")))
+    with reading(path, "restore it from git, or delete it"):
+        model = parse(path.read_bytes(), LinearModel)
         if not path.name.startswith(f"linear_{model.dataset}_"):
             raise ValueError(f"it is about {model.dataset}")
-    except (ValueError, TypeError) as error:  # of JSON, of its fields, or no fields at all
-        wrong = in_one_line(error) if isinstance(error, ValidationError) else error
-        raise UserError(
-            f"{path}: invalid linear model ({wrong}): restore it from git, or delete it"
-        ) from error
     return model
 
 

@@ -160,6 +160,18 @@ def require_published(results: Path) -> None:
         )
 
 
+def require_rows(rows: Iterable[Row], results: Path) -> None:
+    """Refuse to empty tables that have rows.
+
+    Raises:
+        UserError: There are no rows but those of the smoke tier, and the tables have some.
+    """
+    runs = results / "runs.csv"
+    kept = [row for row in rows if row.tier != "smoke"]
+    if not kept and runs.is_file() and len(runs.read_bytes().splitlines()) > 1:
+        raise UserError(f"no rows, and {runs} has some: give others by --rows, or delete it")
+
+
 def fill_readme(readme: Path, table: Table) -> None:
     """Write the table between the marks ``<!-- table -->`` and ``<!-- /table -->`` of a page."""
     start, end = "<!-- table -->\n", "<!-- /table -->"

@@ -1,7 +1,7 @@
 """The published numbers, as ``results/paper.csv`` has them: value, grade and source of each."""
 
 import csv
-import io
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from repro.cells import CELLS, QUANTISED, Cell, Precision, find_cell
-from repro.errors import UserError
+from repro.errors import reading
 
 # Abstract of the paper, grade P.
 LOSS_BOUND: Final = -0.01  # worst-case loss below 1 % on these data sets
@@ -65,43 +65,36 @@ def read_published(path: Path) -> PublishedNumbers:
     Raises:
         UserError: The file is missing, or a line is not one of a cell of the paper.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing: run in the project's folder, or restore it from git"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text ({error}): restore it from git") from error
-    reader = csv.reader(io.StringIO(text))
-    if (header := tuple(next(reader, ()))) != PAPER_COLUMNS:
-        raise UserError(f"{path}: columns {list(header)}, expected {list(PAPER_COLUMNS)}")
-    published = {}
-    for line in reader:
-        try:
-            found = _published(line)
-        except ValueError as error:
-            raise UserError(
-                f"{path} line {reader.line_num}: {error}; restore it from git"
-            ) from error
-        published[found.cell, found.precision, found.quantity] = found
+    with reading(path, "run in the project's folder, or restore it from git", csv.Error):
+        header, *lines = csv.reader(path.read_text("utf-8").splitlines() or [""])
+        if tuple(header) != PAPER_COLUMNS:
+            raise ValueError(f"columns {header}, expected {list(PAPER_COLUMNS)}")
+        found = [_published(number, line) for number, line in enumerate(lines, start=2)]
+        published = {(item.cell, item.precision, item.quantity): item for item in found}
+        for cell, precision in itertools.product(CELLS, ("fp32", *QUANTISED)):
+            if (cell, precision, "accuracy") not in published:
+                raise ValueError(f"the line of {cell}, {precision}, accuracy is missing")
     return published
 
 
-def _published(line: list[str]) -> Published:
-    """Return the number of one line.
+def _published(number: int, line: list[str]) -> Published:
+    """Return what is published by one line.
+
+    Args:
+        number: Of the line, from 1.
+        line: Its cells.
 
     Raises:
         ValueError: The line has other columns, not a cell of the paper, or not a number.
     """
     if len(line) != len(PAPER_COLUMNS):
-        raise ValueError(f"{len(line)} columns, expected {len(PAPER_COLUMNS)}")
+        raise ValueError(f"line {number}: {len(line)} columns, expected {len(PAPER_COLUMNS)}")
     *name, precision, quantity, value, unit, grade, source = line
     cells = [c for c in CELLS if [c.method, c.dataset, c.network, str(c.time_steps)] == name]
     if not cells:
-        raise ValueError(f"no cell {'/'.join(name)}")
+        raise ValueError(f"line {number}: no cell {'/'.join(name)}")
     if not re.fullmatch(rf"{UNKNOWN}|[0-9]+(\.[0-9]+)?", value):
-        raise ValueError(f"value {value!r}, expected a number or {UNKNOWN}")
+        raise ValueError(f"line {number}: value {value!r}, expected a number or {UNKNOWN}")
     return Published(cells[0], precision, quantity, value, unit, grade, source)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
-from repro.cells import Method, Precision, RunKey, Tier, find_cell
-from repro.results.schema import STRICT, Count, Fraction, Positive, Size
+from repro.cells import QUANTISED, Method, Precision, RunKey, Tier, find_cell
+from repro.files import checksum
 from repro.results.statistics import exact_p
+from repro.schema import STRICT, Count, Fraction, Positive, Size
 
 # What a conversion evaluates, in its order, by the pipeline of its recipe.
 STEPS_TAKEN: Final = {
@@ -123,12 +125,12 @@ class Row:
     accuracy_file: Fraction
     cfs_first: float | None
     cfs_last: float | None
-    weights: Count
+    weights: Positive
     quantised_weights: Count
     fp32_bytes: Size
     weights_only_bytes: Size
     everything_bytes: Size
-    file_bytes: Count
+    file_bytes: Positive
     parent: OfParent[str]
     parent_file_sha256: OfParent[str]
     accuracy_parent: OfParent[Fraction]
@@ -146,7 +148,7 @@ class Row:
 
     def __post_init__(self) -> None:
         """Refuse a row that contradicts itself."""
-        if problem := next(chain(_contradictions(self), _relations(self)), None):
+        if problem := next(chain.from_iterable(check(self) for check in CHECKS), None):
             raise ValueError(problem)
 
     @property
@@ -169,13 +171,12 @@ PARENT: Final = tuple(
 
 def _contradictions(row: Row) -> Iterator[str]:
     """Yield fields of a row that do not fit each other, in words."""
-    try:
-        right = int(row.correct or "0", 16).bit_count()
-    except ValueError:
-        right = -1
-    if len(row.correct) != 2 * -(-row.test_images // 8) or right < 0:
+    digits = 2 * -(-row.test_images // 8)
+    if len(row.correct) != digits or not re.fullmatch("[0-9a-f]*", row.correct):
         yield f"correct is not hex of {row.test_images} bits"
-    elif abs(right - row.accuracy_file * row.test_images) > 0.5:
+        return
+    right = int(unpack_correct(row.correct, row.test_images).sum())
+    if abs(right - row.accuracy_file * row.test_images) > ROUNDING * row.test_images:
         yield f"correct has {right} right images, accuracy_file says {row.accuracy_file}"
     given = [name for name in PARENT if getattr(row, name) is not None]
     if len(given) not in (0, len(PARENT)):
@@ -217,9 +218,54 @@ def _relations(row: Row) -> Iterator[str]:
         yield f"conversion is {row.conversion}, expected {expected}"
     if row.conversion is not None:
         yield from _wrong_steps(row, row.conversion)
-    if row.key.is_conversion != (row.epochs_done == 0):
-        expected = "0, a conversion trains nothing" if row.key.is_conversion else "1 or more"
-        yield f"epochs_done is {row.epochs_done}, expected {expected}"
+
+
+def _wrong_recipe(row: Row) -> Iterator[str]:
+    """Yield what does not fit the recipe, in words."""
+    if (made := checksum(row.recipe)[:16]) != row.recipe_hash:
+        yield f"recipe_hash is {row.recipe_hash}, that of the recipe {made}"
+    if (data := row.recipe.get("data", row.data)) != row.data:
+        yield f"data is {row.data}, the recipe says {data}"
+
+
+def _wrong_epochs(row: Row) -> Iterator[str]:
+    """Yield what does not fit the number of epochs, or another accuracy of the same one."""
+    trained = 0 if row.key.is_conversion else max(1, row.epochs)
+    if row.epochs_done != trained:
+        yield f"epochs_done is {row.epochs_done}, expected {trained}"
+    last = max(0, trained - 1)
+    for name in ("epoch_selected", "epoch_best_test", "epoch_lr_drop"):
+        if (epoch := getattr(row, name) or 0) > last:
+            yield f"{name} is {epoch}, the last epoch is {last}"
+    accuracies: dict[int, float] = {}
+    for name, epoch in (
+        ("accuracy_last", last),
+        ("accuracy_selected", row.epoch_selected),
+        ("accuracy_best_test", row.epoch_best_test),
+    ):
+        accuracy, images = getattr(row, name), getattr(row, name) * row.test_images
+        if abs(images - round(images)) > ROUNDING * row.test_images:
+            yield f"{name} is {accuracy}, which is no number of {row.test_images} images"
+        if accuracy > row.accuracy_best_test:
+            yield f"{name} is {accuracy}, above accuracy_best_test, {row.accuracy_best_test}"
+        if (other := accuracies.setdefault(epoch, accuracy)) != accuracy:
+            yield f"{name} is {accuracy}, another accuracy of epoch {epoch} is {other}"
+
+
+def _wrong_memory(row: Row) -> Iterator[str]:
+    """Yield counts of weights and bytes that do not fit each other, in words."""
+    if not (row.precision in QUANTISED) <= row.quantised_weights <= row.weights:
+        yield f"quantised_weights is {row.quantised_weights} of {row.weights}"
+    if row.quantised_weights and row.precision not in QUANTISED:
+        yield f"quantised_weights is {row.quantised_weights} of a run in {row.precision}"
+    if row.fp32_bytes != 4 * row.weights:
+        yield f"fp32_bytes is {row.fp32_bytes}, {row.weights} weights have {4 * row.weights}"
+    sizes = row.weights_only_bytes, row.everything_bytes, row.file_bytes
+    if sizes[0] > row.fp32_bytes or list(sizes) != sorted(sizes):
+        yield f"bytes of weights, everything and file are {sizes}, each contains the one before"
+
+
+CHECKS: Final = (_contradictions, _relations, _wrong_recipe, _wrong_epochs, _wrong_memory)
 
 
 def _wrong_steps(row: Row, conversion: dict[str, float]) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from repro.errors import UserError
-from repro.files import write_atomically
+from repro.errors import UserError, reading
+from repro.files import checksum, write_atomically
 from repro.results.row import Row
-from repro.results.schema import in_one_line
+from repro.schema import in_one_line, parse
 
 
 def write_row(row: Row, folder: Path) -> Path:
@@ -17,11 +18,13 @@ def write_row(row: Row, folder: Path) -> Path:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Return the rows of a folder in the order of their file names; none if it does not exist.
+    """Return the rows of a folder in the order of their file names.
 
     Raises:
-        UserError: A file that is damaged or holds no row; the line names it and says what to do.
+        UserError: No such folder, or a file that is damaged or holds no row; the line names it.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder: give the one that holds the rows by --rows")
     return [read_row(path) for path in sorted(folder.glob("*.json"))]
 
 
@@ -31,36 +34,31 @@ def read_row(path: Path) -> Row:
     Raises:
         UserError: The file is damaged or holds no row; the line names it and says what to do.
     """
-    try:
-        row = row_from_text(path.read_text("utf-8"))
+    with reading(path, "restore it from git, or delete it and run that cell again"):
+        row = row_from_text(path.read_bytes())
         if path.stem != str(row.key):
             raise ValueError(f"it holds the run {row.key}")
-    except ValueError as error:  # json and unicode errors are ValueErrors
-        remedy = "restore it from git, or delete it and run that cell again"
-        raise UserError(f"{path}: invalid row: {error}; {remedy}") from error
     return row
 
 
 def row_to_text(row: Row) -> str:
-    """Return the row as JSON, as its file has it."""
-    return json.dumps(vars(row), sort_keys=True, indent=1, allow_nan=False)
+    """Return the row as JSON, as its file has it: its fields and their checksum."""
+    fields = vars(row) | {"checksum": checksum(vars(row))}
+    return json.dumps(fields, sort_keys=True, indent=1)
 
 
-def row_from_text(text: str) -> Row:
+def row_from_text(text: str | bytes) -> Row:
     """Return the row of a JSON text, every field checked.
 
+    Rows that were written before there were checksums have none.
+
     Raises:
-        ValueError: It does not hold a row; json's errors are ValueErrors, too.
+        ValueError: It does not hold a row, or another one than was written.
     """
-    fields = json.loads(text, parse_constant=_refuse)
-    if not isinstance(fields, dict):
-        raise ValueError(f"expected a JSON object, found {type(fields).__name__}")
+    fields = parse(text, dict[str, Any])
+    if (stated := fields.pop("checksum", None)) not in (None, found := checksum(fields)):
+        raise ValueError(f"its checksum is {found[:8]}.., it says {stated!s:.8}..: it was changed")
     try:
         return Row(**fields)
     except ValidationError as error:
         raise ValueError(in_one_line(error)) from error
-
-
-def _refuse(constant: str) -> None:
-    """Refuse NaN and the infinities, which are not JSON."""
-    raise ValueError(f"{constant} is not a number")

@@ -3,18 +3,53 @@
 import random
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from repro.errors import UserError
-from repro.files import replacing
+from repro.errors import UserError, in_words
+from repro.files import checksum, replacing, sha256
+
+FORMAT: Final = 1  # of what the callbacks keep in a checkpoint
+
+
+def load_verified(path: Path) -> Any:  # noqa: ANN401  (whatever was saved)
+    """Return what ``torch.save`` wrote, without running pickled code, every checksum verified.
+
+    Files that torch before 1.6 wrote have no checksums.
+
+    Raises:
+        Exception: It is damaged, or needs pickled code: of every kind.
+    """
+    with path.open("rb") as file:
+        if file.read(4) == b"PK\3\4":  # by which torch decides, too
+            with zipfile.ZipFile(file) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"checksum of {damaged}")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def seal(path: Path, archive: zipfile.ZipFile) -> bytes:
+    """Return the comment of an archive that is a checkpoint of ours.
+
+    It is a hash of `FORMAT`, of ``config.json`` and of the names, sizes and checksums within.
+
+    Args:
+        path: Of the checkpoint.
+        archive: The checkpoint.
+    """
+    entries = [(entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()]
+    return checksum([FORMAT, sha256(path.with_name("config.json")), entries]).encode()
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or absent, and read back without running pickled code."""
+    """Checkpoints that are whole or absent, read back by the run that wrote them and by no other.
+
+    They are sealed (`seal`) together with the ``config.json`` beside them, which names the run and
+    its numbers. So what is read back is what was written, and needs no further checks.
+    """
 
     def save_checkpoint(
         self,
@@ -27,6 +62,8 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             torch.save(checkpoint, file)
+            with zipfile.ZipFile(file, "a") as archive:
+                archive.comment = seal(path, archive)
 
     def load_checkpoint(
         self,
@@ -37,21 +74,18 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Return the checkpoint, every checksum in it verified.
 
         Raises:
-            UserError: The file is truncated or damaged.
+            UserError: The file is damaged, or not of this run and version.
         """
         path = Path(path)
         try:
             with zipfile.ZipFile(path) as archive:
-                if damaged := archive.testzip():
-                    raise ValueError(f"checksum of {damaged}")
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            missing = {"state_dict", "callbacks", "loops"} - set(checkpoint)
-            if missing:
-                raise ValueError(f"no {', '.join(sorted(missing))} in it")
+                if archive.comment != seal(path, archive):
+                    raise ValueError("of another run, or of another version of this program")
+            checkpoint: dict[str, Any] = load_verified(path)
         except Exception as error:  # a damaged archive fails in every way; all mean the same
-            wrong = " ".join(str(error).split())[:120] or type(error).__name__
             raise UserError(
-                f"{path} is damaged ({wrong}): delete it, and the same command starts anew"
+                f"{path} is damaged or not of this run ({in_words(error)[:120]}): delete it, and "
+                "the same command starts anew"
             ) from error
         return checkpoint
 

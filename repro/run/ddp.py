@@ -15,7 +15,7 @@ from pytorch_lightning import Trainer
 
 from datamodules.errors import DataError
 from datamodules.processes import PARENT
-from repro.errors import UserError
+from repro.errors import UserError, one_line
 
 PATIENCE: Final = 2.0  # s; in that time a first process that fails ends the others
 
@@ -89,7 +89,7 @@ def help_out(train: Callable[[], object]) -> int:
         return 130
     except (UserError, DataError, OSError) as error:
         time.sleep(PATIENCE)
-        print(f"cbp-qsnn, process {process_number()}: {error}", file=sys.stderr)
+        print(f"cbp-qsnn, process {process_number()}: {one_line(error)}", file=sys.stderr)
         return 2
     except RuntimeError:
         time.sleep(PATIENCE)  # where the first process is gone, nothing is to be said

@@ -1,7 +1,6 @@
 """From a run folder to a packed weight file."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from repro import packing
 from repro.cbp.layers import convert_state
 from repro.errors import UserError
 from repro.provenance import commit_in_words
+from repro.recipes.config import read_config
 from repro.run.checkpoint import SafeCheckpointIO
 from repro.run.history import History
 from repro.run_folder import RunFolder
@@ -31,24 +31,15 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
         UserError: ``folder`` is not a run folder, or a file in it is damaged.
     """
     place = RunFolder(folder)
-    config, whole = place.config, place.model
-    if not config.exists():
+    whole = place.model
+    if not place.config.exists():
         raise UserError(f"{folder} is not a run folder: config.json is missing")
-    try:
-        description = json.loads(config.read_text("utf-8"))
-        named = {"run": description["key"], "recipe_hash": description["recipe_hash"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{config} is damaged ({error}): delete the folder, run again") from error
-    if description.get("trained") is False and whole.exists():  # a conversion has no epochs
+    config = read_config(place.config)
+    if not config.trained and whole.exists():  # a conversion has no epochs
         packing.pack(out, *packing.unpack(whole), packing.metadata(whole))
         return out
-    try:
-        state, levels = convert_state(read_latent(place, epoch))
-    except KeyError as error:
-        raise UserError(
-            f"{folder} was written by another version of this program ({error} is missing): "
-            "export with that version, or delete the folder and run again"
-        ) from error
+    state, levels = convert_state(read_latent(place, epoch))
+    named = {"run": config.key, "recipe_hash": config.recipe_hash}
     packing.pack(out, state, levels, {**named, "epoch": epoch, "commit": commit_in_words()})
     return out
 

@@ -16,7 +16,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from repro.cbp.layers import prepared_layers
-from repro.errors import UserError
+from repro.errors import reading
 from repro.files import write_atomically
 from repro.run_folder import RunFolder
 
@@ -136,7 +136,10 @@ def read_latent(folder: Path) -> Latent | None:
         UserError: The file is damaged.
     """
     path = RunFolder(folder).histograms
-    try:
+    if not path.exists():
+        return None
+    wrong = (csv.Error, IndexError, RuntimeError, TypeError)
+    with reading(path, "delete it, and the report is made without its histograms", *wrong):
         header, *lines = csv.reader(path.read_text("utf-8").splitlines())
         if tuple(header) != CSV_COLUMNS:
             raise ValueError("other columns than expected")
@@ -147,11 +150,4 @@ def read_latent(folder: Path) -> Latent | None:
         shaped = counts.reshape(len(epochs), len(sizes), BINS)
         if [line[1] for line in lines] != list(sizes) * len(epochs):
             raise ValueError("epochs with other layers than the first one")
-    except FileNotFoundError:
-        return None
-    except (ValueError, IndexError, RuntimeError, TypeError) as error:
-        wrong = " ".join(str(error).split())[:120]
-        raise UserError(
-            f"{path} is damaged ({wrong}): delete it, and the report is made without its histograms"
-        ) from error
     return Latent(epochs, tuple(sizes), tuple(sizes.values()), shaped)

@@ -7,6 +7,7 @@ from pathlib import Path
 from repro.cells import RunKey
 from repro.errors import UserError
 from repro.files import write_atomically
+from repro.recipes.config import Config, read_config
 from repro.recipes.spec import RunSpec
 from repro.results.row import Row
 from repro.results.rows import read_row
@@ -72,16 +73,12 @@ def finished_row(spec: RunSpec, place: RunFolder) -> Row | None:
 
 def write_config(place: RunFolder, spec: RunSpec) -> None:
     """Write ``config.json``, or check that the folder was started with the same numbers."""
-    config = {
-        "key": str(spec.key),
-        "recipe": spec.values,
-        "recipe_hash": spec.hash,
-        "trained": not spec.key.is_conversion,
-    }
-    text = json.dumps(config, sort_keys=True, indent=1) + "\n"
+    config = Config(str(spec.key), spec.values, spec.hash, not spec.key.is_conversion)
+    text = json.dumps(vars(config), sort_keys=True, indent=1) + "\n"
     if not place.config.exists():
         write_atomically(place.config, text)
-    elif place.config.read_text("utf-8") != text:
+    elif place.config.read_bytes() != text.encode():
+        read_config(place.config)  # says so where it is damaged
         raise UserError(
             f"{place.path} was started with another recipe (config.json): delete the folder to "
             "start anew, or choose another --runs"

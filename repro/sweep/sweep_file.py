@@ -6,7 +6,9 @@ Only a part of W&B's format is read: grids over ``value`` and ``values``, as the
 """
 
 import itertools
+import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,13 @@ from typing import Final
 
 import yaml
 
-from repro.errors import UserError
+from repro.errors import UserError, reading
 
 Scalar = str | int | float | bool
 KEYS: Final = ("name", "description", "project", "method", "metric", "parameters", "command")
 START: Final = ("${interpreter}", "-m", "repro", "run")
 ARGUMENTS: Final = "${args}"
+LARGEST: Final = 100_000  # runs of a grid
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,12 @@ def load(path: Path) -> SweepFile:
     Raises:
         UserError: It is absent, no YAML, or no sweep that both W&B and this machine can run.
     """
-    try:
-        read = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"invalid YAML in {path}: {' '.join(str(error).split())}") from error
+    with reading(path, "give a sweep file like those in sweeps", yaml.YAMLError):
+        return _checked(path, yaml.safe_load(path.read_text("utf-8")))
+
+
+def _checked(path: Path, read: object) -> SweepFile:
+    """Return the sweep that YAML says; raise UserError or ValueError for another one."""
     if not isinstance(read, dict):
         raise UserError(f"invalid sweep file {path}: give {', '.join(KEYS)}")
     if unknown := [str(key) for key in read if key not in KEYS]:
@@ -54,15 +59,19 @@ def load(path: Path) -> SweepFile:
     if not isinstance(read.get("project"), str):
         raise UserError(f"{path} has no project: W&B would file the sweep as uncategorized")
     if read.get("method") != "grid":
-        raise UserError(f"{path}: method is {read.get('method')}: only grid names its runs")
+        raise UserError(
+            f"{path}: method is {reprlib.repr(read.get('method'))}: only grid names its runs"
+        )
     return SweepFile(path, _command(path, read.get("command")), _grid(path, read.get("parameters")))
 
 
 def _command(path: Path, command: object) -> tuple[str, ...]:
     """Return the words of a command that starts our program and passes all parameters."""
-    words = tuple(map(str, command)) if isinstance(command, list) else ()
+    listed = command if isinstance(command, list) else []
+    words = tuple(str(word) for word in listed if isinstance(word, str | int | float))
     given = [word for word in words[len(START) :] if word != ARGUMENTS]
     wrong = [word for word in given if not re.fullmatch(r"--[^=]+=(?!.*\$\{).+", word)]
+    wrong += ["a list"] * (len(words) < len(listed))
     if words[: len(START)] != START or words.count(ARGUMENTS) != 1 or wrong:
         raise UserError(
             f"{path}: command is {list(words)}: give {', '.join(START)}, then {ARGUMENTS} once and "
@@ -78,24 +87,30 @@ def _grid(path: Path, parameters: object) -> dict[str, tuple[Scalar, ...]]:
     grid = {}
     for name in sorted(map(str, parameters)):
         spec = parameters.get(name)
+        shown = reprlib.repr(spec)
         if isinstance(spec, dict) and set(spec) == {"value"}:
             values = [spec["value"]]
         elif isinstance(spec, dict) and set(spec) == {"values"}:
             values = spec["values"] if isinstance(spec["values"], list) else []
         else:
-            raise UserError(f"{path}: parameter {name} is {spec}: give value or values")
+            raise UserError(f"{path}: parameter {name} is {shown}: give value or values")
         for value in values:
             _require_scalar(path, name, value)
         if not values or len(set(map(str, values))) < len(values):
-            raise UserError(f"{path}: parameter {name} is {spec}: list its values, each once")
+            raise UserError(f"{path}: parameter {name} is {shown}: list its values, each once")
         grid[name] = tuple(values)
+    if (runs := math.prod(map(len, grid.values()))) > LARGEST:
+        raise UserError(f"{path} is a grid of {runs:.0e} runs: {LARGEST:,} are the most")
     return grid
 
 
 def _require_scalar(path: Path, name: str, value: object) -> None:
     """Raise a UserError for a value that W&B passes otherwise than it looks."""
     if not isinstance(value, str | int | float):
-        raise UserError(f"{path}: parameter {name} has {value}: give words, numbers, True or False")
+        raise UserError(
+            f"{path}: parameter {name} has {reprlib.repr(value)}: give words, numbers, True or "
+            "False"
+        )
     if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.]+[eE][+-]?\d+", value):
         raise UserError(
             f"{path}: parameter {name} has {value}, which YAML reads as a word: write 1.0e-3, "

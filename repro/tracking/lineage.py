@@ -5,8 +5,8 @@ recipe, by which a machine without the parent asks for it, and the file, by whic
 says which version it used. Nothing here makes a run fail or wait long for the server.
 """
 
+import glob
 import hashlib
-import os
 import tempfile
 import threading
 import time
@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from repro import packing
 from repro.cells import RunKey
 from repro.errors import UserError
+from repro.files import HOUR, clear_unfinished, write_atomically
 from repro.recipes.spec import RunSpec
 from repro.results.row import Row
 from repro.results.rows import row_from_text, row_to_text, write_row
@@ -179,7 +180,8 @@ def fetch_parent(logger: Logger, parent: RunSpec, place: RunFolder) -> None:
     name, run = f"{parent.key}:{recipe_alias(parent.hash)}", logger.experiment
     runs = place.path.parent
     runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".parent-", dir=runs) as folder:
+    clear_unfinished(runs, glob.escape(str(parent.key)), time.time() - HOUR)
+    with tempfile.TemporaryDirectory(".tmp", f".{parent.key}.", runs) as folder:
         try:
             found = in_time(lambda: run.use_artifact(name, type=TYPE), ANSWER_SECONDS)
             in_time(lambda: download(found, folder), TRANSFER_SECONDS)
@@ -187,8 +189,7 @@ def fetch_parent(logger: Logger, parent: RunSpec, place: RunFolder) -> None:
             say(f"W&B has no parent {name} to start from ({error})")
             return
         row = checked(Path(folder), parent, str(found.metadata.get("sha256")))
-        place.path.mkdir(parents=True, exist_ok=True)
-        os.replace(Path(folder, FILE), place.model)
+        write_atomically(place.model, Path(folder, FILE).read_bytes())
     write_row(row, place.row.parent)
     say(f"parent taken from W&B: {name} ({row.file_bytes:,} bytes)")
 

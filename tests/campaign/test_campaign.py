@@ -1,5 +1,8 @@
 """A tier in slices: what comes next, when it stops, and that kills and moves change no row."""
 
+import gzip
+import hashlib
+import io
 import itertools
 import json
 import random
@@ -7,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -56,9 +60,10 @@ def test_the_headline_comes_first_and_first_seeds_before_second_ones() -> None:
 
 def write_some_row(key: RunKey, folder: Path) -> None:
     """A row of the recipe as it is now."""
-    made = RunSpec.shipped(key).hash
+    made = RunSpec.shipped(key)
     kind = {"precision": key.precision, "seed": key.seed, "tier": key.tier}
-    write_row(make_row(right(9), None, key.cell, recipe_hash=made, **kind), folder)
+    kind |= {"recipe": made.values, "data": made.recipe.data}
+    write_row(make_row(right(9), None, key.cell, **kind), folder)
 
 
 class Maker:
@@ -228,6 +233,89 @@ def test_what_is_damaged_or_missing_is_not_taken_over(tmp_path: Path) -> None:
     assert not there.exists()
 
 
+def archive_of(entries: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
+    """An archive with these members, whatever they are called."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, content in entries.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.type, entry.linkname = len(content), kind, "/etc/passwd"
+            archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def offer(out: Path, content: bytes, progress: object, name: str = "part") -> None:
+    """A folder to be taken over, its checksum right."""
+    out.mkdir(exist_ok=True)
+    (out / "part").write_bytes(content)
+    part = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
+    (out / MANIFEST).write_text(json.dumps({"parts": [part], "progress": progress}))
+
+
+DONE = [1, 1, 99]
+OUTSIDE = {
+    "absolute": ({"runs//tmp/x.txt": b"x"}, {"/tmp": DONE}),
+    "above": ({"runs/../x.txt": b"x"}, {"..": DONE}),
+    "above as a row": ({"rows/../x.json": b"x"}, {"../x": DONE}),
+    "through a link": ({"runs/link/x.txt": b"x"}, {"link": DONE}),
+    "the run alone": ({}, {"../x": DONE}),
+    "deeper": ({"runs/a/b/x.txt": b"x"}, {"a/b": DONE}),
+}
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_nothing_is_written_outside(kind: str, tmp_path: Path) -> None:
+    members, progress = OUTSIDE[kind]
+    runs, rows, out = (tmp_path / name for name in ("runs", "rows", "out"))
+    runs.mkdir()
+    (runs / "link").symlink_to(tmp_path)
+    offer(out, archive_of(members), progress)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"leads out of|is not a file of a run"):
+        unpack(out, runs, rows)
+    assert sorted(tmp_path.rglob("*")) == before
+    shutil.copy(out / "part", tmp_path / "elsewhere")
+    offer(out, (out / "part").read_bytes(), {"a": DONE}, name="../elsewhere")
+    with pytest.raises(UserError, match="leads out of"):
+        unpack(out, runs, rows)
+    offer(out, archive_of({"runs/a/x.txt": b"x"}), {"a": DONE})
+    assert unpack(out, runs, rows) == ["a"]
+    assert (runs / "a" / "x.txt").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("content", "progress", "said"),
+    [
+        (archive_of({"runs/a/x": b""}, tarfile.SYMTYPE), {"a": DONE}, "is not a file of a run"),
+        (archive_of({"runs/a/x": b""}, tarfile.LNKTYPE), {"a": DONE}, "is not a file of a run"),
+        (archive_of({"runs/a/x": b""}, tarfile.FIFOTYPE), {"a": DONE}, "is not a file of a run"),
+        (gzip.compress(archive_of({"runs/a/x": b"x"})), {"a": DONE}, "out/travel.json: "),
+        (b"noise", {"a": DONE}, "out/travel.json: "),
+        (archive_of({}), {"a": [1, 1]}, "progress.a.2"),
+        (archive_of({}), {"a": [1, 1, -1]}, "progress.a.2 is -1"),
+        (archive_of({}), ["a"], "progress is "),
+        (archive_of({}), {"a\0": DONE}, "out/travel.json: "),
+    ],
+)
+def test_no_archive_of_ours_is_one_line(
+    content: bytes, progress: object, said: str, tmp_path: Path
+) -> None:
+    offer(tmp_path / "out", content, progress)
+    with pytest.raises(UserError, match=said):
+        unpack(tmp_path / "out", tmp_path / "runs", tmp_path / "rows")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_noted_failure_that_is_damaged_is_one_line(tmp_path: Path) -> None:
+    wanted = campaign(tmp_path)
+    key = wanted.all_runs()[0]
+    wanted.note_failure(key, "diverged")
+    assert wanted.failure(key) == "diverged"
+    wanted.place(key).failure.write_text('{"why": 1}')
+    with pytest.raises(UserError, match=r"failed\.json: missing fields: commit, recipe_hash"):
+        wanted.failure(key)
+
+
 def test_packing_in_words(tmp_path: Path) -> None:
     make, wanted = Maker(tmp_path), campaign(tmp_path, seeds=(0,))
     found = run_slice(wanted, make, None)
@@ -244,7 +332,10 @@ def test_packing_in_words(tmp_path: Path) -> None:
         (["--time-budget=0"], "invalid duration '0'"),
         (["--cells", "stbp"], "stbp"),
         (["--cells", "stbp/mnist"], "unknown cell stbp/mnist"),
-        (["--take=nowhere"], "nowhere holds no campaign that can be taken over"),
+        (
+            ["--take=nowhere"],
+            "nowhere/travel.json: No such file or directory: bring travel.json and all parts",
+        ),
         (["--tier=desk", "--cells", "surrogate/imagenet/sew_resnet18"], "cannot be run yet"),
     ],
 )

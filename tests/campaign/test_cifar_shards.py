@@ -1,7 +1,10 @@
 """Shards: the official files come back byte for byte, and what is damaged is named."""
 
 import hashlib
+import json
+import lzma
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,21 @@ def test_official_files_come_back_byte_for_byte(small: Path, tmp_path: Path) -> 
     for name in md5_by_file("cifar100"):
         assert (restored / name).read_bytes() == (small / name).read_bytes()
     assert not restore("cifar100", tmp_path / "shards", restored)  # nothing is absent
+
+
+def test_only_official_sums_count_and_only_shards_are_read(small: Path, tmp_path: Path) -> None:
+    """An index with sums of its own, over content of its own; and one that names other files."""
+    name = next(iter(md5_by_file("cifar100")))
+    content, folder = b"other content", tmp_path / "shards"
+    folder.mkdir()
+    (tmp_path / "rest.xz").write_bytes(lzma.compress(content))
+    shutil.copy(tmp_path / "rest.xz", folder)
+    for part, said in (("rest.xz", "official md5"), ("../rest.xz", "leads out of")):
+        entry = {"file": name, "md5": hashlib.md5(content).hexdigest(), "offset": 0}
+        (folder / shards.INDEX).write_text(json.dumps([entry | {"parts": [part]}]))
+        with pytest.raises(DataError, match=said):
+            restore("cifar100", folder, tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged", "no index"])

@@ -250,6 +250,22 @@ def reseal(data: bytes) -> bytes:
     return data[:35] + digest.encode() + data[99:]
 
 
+BAD_SCALES = ("0x0.0p+0", "nan", "inf", "-0x1.0p+0", "0x1.0p-999", "0x1.0p+999")
+
+
+def with_scale(data: bytes, scale: str) -> bytes:
+    """Return the file with another scale, its length and what follows right."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    layers = json.loads(header["__metadata__"]["layers"])
+    for layer in layers.values():
+        layer["scale"] = scale
+    header["__metadata__"]["layers"] = json.dumps(layers, separators=(",", ":"))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -259,6 +275,7 @@ def reseal(data: bytes) -> bytes:
         lambda data: data.replace(rb"\"dtype\":\"F32\"", rb"\"dtype\":\"I64\""),
         lambda data: data.replace(rb"\"dtype\":\"F32\"", rb"\"dtype\":\"X32\""),
         lambda data: data.replace(b'"data_offsets":[0,8]', b'"data_offsets":[1,8]'),
+        *(lambda data, scale=scale: with_scale(data, scale) for scale in BAD_SCALES),
     ],
 )
 def test_files_that_contradict_themselves_are_refused(

@@ -25,7 +25,7 @@ FLOORS: Final = (
     ("repro.memory",),
     ("repro.neurons", "repro.cbp", "repro.provenance", "repro.run_folder"),
     ("repro.products",),
-    ("repro.cells", "repro.files", "repro.interrupts", "repro.device"),
+    ("repro.cells", "repro.files", "repro.interrupts", "repro.device", "repro.schema"),
     ("repro.errors", "repro.table"),
     ("datamodules",),
 )
@@ -41,10 +41,11 @@ ONLY: Final = {
     "repro.packing": (
         *("repro.cbp.levels", "repro.memory", "repro.device", "repro.files", "repro.errors"),
     ),
-    "repro.results": ("repro.cells", "repro.files", "repro.errors"),
+    "repro.results": ("repro.cells", "repro.files", "repro.schema", "repro.errors"),
     "repro.cells": ("datamodules.catalogue", "repro.errors"),
     "repro.recipes": (
-        *("repro.cbp.settings", "repro.cells", "repro.errors", "datamodules.catalogue"),
+        *("repro.cbp.settings", "repro.cells", "repro.files", "repro.schema", "repro.errors"),
+        "datamodules.catalogue",
     ),
     "repro.device": (),
     "repro.errors": (),
@@ -108,6 +109,33 @@ def violations(name: str, tree: ast.AST) -> list[str]:
 
 def test_imports_point_down() -> None:
     assert [wrong for name, tree in modules().items() for wrong in violations(name, tree)] == []
+
+
+# What writes a file that a reader may find half-written; `repro.files` has what does not.
+WRITES: Final = ("write_text", "write_bytes", "savefig", "copyfile", "copy", "copytree", "rename")
+OF_OS: Final = ("os.replace", "os.rename", "np.save", "torch.save", "json.dump", "nir.write")
+INTO_MEMORY: Final = {  # or into a file of `repro.files`
+    "repro.report.memory_figure": "savefig",
+    "repro.deploy.nir_export": "nir.write",
+    "repro.run.checkpoint": "torch.save",
+}
+
+
+def writes(name: str, tree: ast.AST) -> list[str]:
+    """Calls of a module of ours that write a file otherwise than by `repro.files`."""
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found = [ast.unparse(call) for call in calls]
+    known = ("repro.files", *(one for one in INTO_MEMORY if inside(name, one)))
+    wrong = [call for call in found if call in OF_OS or call.rpartition(".")[2] in WRITES]
+    return [call for call in wrong if name not in known]
+
+
+def test_files_are_written_in_one_place() -> None:
+    found = {name: writes(name, tree) for name, tree in modules().items() if name[:5] == "repro"}
+    assert {name: calls for name, calls in found.items() if calls} == {}
+    assert writes("repro.new", ast.parse("Path(a).write_text(b)")) == ["Path(a).write_text"]
+    for name, call in INTO_MEMORY.items():
+        assert any(known.endswith(call) for known in writes("repro.new", modules()[name]))
 
 
 @pytest.mark.parametrize(

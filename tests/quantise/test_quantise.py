@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from repro import packing
@@ -163,6 +163,13 @@ def test_from_trained_weights_to_a_file_that_is_read_back(
     again = command(f"{WORDS} --out own.safetensors", capsys)  # does nothing
     assert again.strip() in text
     assert note.stat().st_mtime_ns == stamp
+    good = note.read_text()
+    for bad in ("", "[]", '{"sha256": 1, "text": "x"}', good.replace("text", "test")):
+        note.write_text(bad)
+        told = refused(f"{WORDS} --out own.safetensors", capsys)
+        assert "summary.json: " in told
+        assert "delete it, and the same command writes it again" in told
+    note.write_text(good)
     Path("own.safetensors").write_bytes(data[:-1])
     command(f"{WORDS} --out own.safetensors", capsys)  # mends the file, without training
     assert Path("own.safetensors").read_bytes() == data
@@ -325,6 +332,21 @@ def test_checkpoints_of_every_kind_give_the_same_start(
     torch.save({"net": module}, "pickled.ckpt")
     told = refused("--model own_net:Model --dry-run --checkpoint pickled.ckpt", capsys)
     assert "without running pickled code" in told
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_found(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Torch reads the archive without looking at its checksums."""
+    words = "--model own_net:Model --levels binary --dry-run --checkpoint own.pt"
+    weights = load_file("parent.safetensors")
+    torch.save(weights, "own.pt")
+    command(words, capsys)
+    content, last = Path("own.pt").read_bytes(), weights["last.weight"]
+    at = content.index(last.numpy().tobytes())
+    Path("own.pt").write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    assert not torch.equal(torch.load("own.pt", weights_only=True)["last.weight"], last)
+    assert "own.pt cannot be read" in refused(words, capsys)
 
 
 def test_a_module_that_logs_nothing_and_no_checkpoint_are_said(

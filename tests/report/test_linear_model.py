@@ -40,8 +40,8 @@ def test_a_damaged_linear_model_is_one_clear_line(
 ) -> None:
     path = tmp_path / "linear_cifar10_desk.json"
     path.write_text(json.dumps(vars(LINEAR) | change))
-    with pytest.raises(UserError, match=r"invalid linear model \(.*restore it from git, or delete"):
+    with pytest.raises(UserError, match=r"\.json: .*: restore it from git, or delete"):
         read_linear_model(path)
     path.write_text("[" if "C" in change else "{}")
-    with pytest.raises(UserError, match="invalid linear model"):
+    with pytest.raises(UserError, match="restore it from git, or delete"):
         read_linear_model(path)

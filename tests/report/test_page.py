@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from made_rows import family, make_row, right
+from made_rows import family, make_row, other_recipe, right
 from page_parser import Page
 from reading import PAPER
 
@@ -41,7 +41,7 @@ def three_runs() -> list[Row]:
     return [rates[0], control, rates[1]]
 
 
-def write_folder(row: Row, runs: Path, epochs: int = 3, layers: tuple[str, ...] = LAYERS) -> Path:
+def write_folder(row: Row, runs: Path, epochs: int = 4, layers: tuple[str, ...] = LAYERS) -> Path:
     """A run folder whose epochs end as the row says."""
     folder = runs / str(row.key)
     folder.mkdir(parents=True, exist_ok=True)
@@ -175,12 +175,12 @@ def test_data_are_those_of_the_rows_and_run_folders(whole: Page, tmp_path: Path)
         assert {n: float(v) for n, v in line.items()} == {n: float(epoch[n]) for n in line}
     assert {"train_loss", "lagrangian", "cfs", "g"} <= set(shown[0])
     latent = data_of(whole, f"latent-{child.key}")
-    assert {line["epoch"] for line in latent} == {"0", "1", "2", "3"}
+    assert {line["epoch"] for line in latent} == {"0", "1", "2", "3", "4"}
     assert float(latent[3]["-2"]) == 2 * 300 / 2000
     assert float(latent[3]["-1"]) == 2 * 1 / 2000
     layers = data_of(whole, f"latent-layers-{child.key}")
-    assert [(x["layer"], x["epoch"]) for x in layers] == [(n, e) for n in LAYERS for e in "03"]
-    assert float(layers[-1]["-2"]) == 300 / 1000
+    assert [(x["layer"], x["epoch"]) for x in layers] == [(n, e) for n in LAYERS for e in "04"]
+    assert float(layers[-1]["-2"]) == 400 / 1000
     assert data_of(whole, f"firing-{child.key}") == [
         {
             "layer": name,
@@ -259,7 +259,7 @@ def test_what_rows_say_is_text_and_no_markup(tmp_path: Path) -> None:
     evil = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
     parent, _, child = three_runs()
     rows = [replace(parent, device=evil), replace(child, data=evil, git_sha=evil)]
-    page = page_of(tmp_path, [replace(row, recipe={evil: evil}) for row in rows])
+    page = page_of(tmp_path, [replace(row, **other_recipe(**{evil: evil})) for row in rows])
     assert [e.tag for e in page.elements].count("script") == 1
     assert "img" not in {e.tag for e in page.elements}
     assert evil in page.by_id(str(parent.key)).text
@@ -271,8 +271,9 @@ def test_a_page_of_a_hundred_runs_is_a_few_megabytes(tmp_path: Path) -> None:
     rates = dict.fromkeys(layers, 0.1)
     rows = []
     for seed in range(2):
-        rows.append(make_row(right(15), seed=seed, epochs_done=40, firing_rates=rates))
-        rows.append(make_row(right(14), right(15), seed=seed, epochs_done=40, firing_rates=rates))
+        changes = {"seed": seed, "epochs": 40, "epochs_done": 40, "firing_rates": rates}
+        rows.append(make_row(right(15), **changes))
+        rows.append(make_row(right(14), right(15), **changes))
     for row in rows[:4]:
         write_folder(row, tmp_path / "runs", 40, layers)
     two, four = (len(page_of(tmp_path, rows[:count]).source) for count in (2, 4))
@@ -309,7 +310,7 @@ def test_damaged_files_are_one_clear_line(tmp_path: Path) -> None:
     assert read_trace(row, tmp_path).latent is not None
     text = (folder / "metrics.csv").read_text()
     (folder / "metrics.csv").write_text(text.replace(str(row.accuracy_last), "x"))
-    with pytest.raises(UserError, match=r"metrics\.csv is damaged .*delete it"):
+    with pytest.raises(UserError, match=r"metrics\.csv: .*: delete it"):
         read_trace(row, tmp_path)
     (folder / "metrics.csv").write_text("epoch\n1\n")
     with pytest.raises(UserError, match="epoch or test_accuracy is missing"):
@@ -335,7 +336,10 @@ def test_the_command_writes_one_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     results, runs = tmp_path / "results", tmp_path / "runs"
     words = ["report", f"--rows={results / 'rows'}", f"--results={results}", f"--runs={runs}"]
     assert main(words) == 2
-    assert "paper.csv is missing: run in the project's folder" in capsys.readouterr().err
+    assert (
+        "paper.csv: No such file or directory: run in the project's folder"
+        in capsys.readouterr().err
+    )
     assert not list(tmp_path.iterdir())
     for row in three_runs():
         write_row(row, results / "rows")

@@ -8,6 +8,7 @@ from made_rows import family, make_row, right
 from reading import PAPER
 
 from repro.cells import CELLS, CELLS_BY_PREFIX, Cell
+from repro.cli import main
 from repro.errors import UserError
 from repro.report.publish import publish, tier_tables
 from repro.report.tier_rows import TierRows
@@ -96,8 +97,31 @@ def test_an_ann_alone_is_no_figure_of_memory(tmp_path: Path, results: Path) -> N
     assert not (results / "accuracy_against_memory_desk.svg").exists()
 
 
+def test_tables_with_rows_never_become_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, rows = tmp_path / "results", tmp_path / "rows"
+    for folder in (results, rows):
+        folder.mkdir()
+    shutil.copy(PAPER, results)
+    words = ["tables", f"--results={results}", f"--rows={rows}"]
+    assert main(words) == 0  # empty tables of no rows
+    row = write_row(make_row(right(15)), rows)
+    assert main(words) == 0
+    row.unlink()
+    before = contents(results)
+    for _ in range(2):
+        capsys.readouterr()
+        assert main(words) == 2
+        assert "no rows, and" in capsys.readouterr().err
+        write_row(make_row(right(15), tier="smoke"), rows)
+    assert contents(results) == before
+
+
 def test_no_published_numbers_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"paper\.csv is missing: run in the project's folder"):
+    with pytest.raises(
+        UserError, match=r"paper\.csv: No such file or directory: run in the project's folder"
+    ):
         publish([], tmp_path, None)
     assert not list(tmp_path.iterdir())
 

@@ -17,7 +17,7 @@ def test_the_end_of_a_run_says_which_accuracy_is_which() -> None:
     text = run_in_words(row)
     assert len(text.splitlines()) == 4
     assert "stbp-cifar10-binary-desk-s0: 30.00 % of 20 test images" in text
-    assert "picked on validation (3 of 3)" in text
+    assert "picked on validation (3 of 4)" in text
     assert "last epoch 50.00 %, best test epoch 90.00 % (epoch 2; optimistic" in text
     assert f"{100 * (8 - 20) / 20:+.2f} points against the FP32 parent: more than chance" in text
     assert f"McNemar p {exact_p(12, 0):.2g}; images right in one of the two only: parent 12" in text

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from made_rows import family, make_row, right
+from made_rows import family, make_row, other_recipe, right
 from reading import desk
 
 from repro.cells import CELLS, SIMULATED
@@ -52,12 +52,12 @@ def test_every_mark_appears_with_its_reason_only() -> None:
     assert found(child, rows=(as_many,)) == " ¶"
     assert found(child, rows=(make_row(right(15), seed=1),)) == " ¶"
     assert found(child, rows=(make_row(right(30, of=40)),)) == " ¶"
-    later = make_row(right(15), seed=1, recipe_hash="other")
+    later = make_row(right(15), seed=1, recipe={"time_steps": 8})
     assert (
         found(parent, later, current={str(r.key): r.recipe_hash for r in (parent, later)}) == " ◇"
     )
     assert set(MARKS) == set("†‡◇¶△")
-    other = replace(child, recipe_hash="another")  # of another precision: no "◇"
+    other = replace(child, **other_recipe(time_steps=9))  # of another precision: no "◇"
     dirty = replace(parent, git_dirty=True)
     assert desk([parent, child], {}).marks([other], [dirty]) == " †‡"
     assert desk([parent, child]).marks([child], [parent]) == ""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_rows import STBP, make_row, right
+from made_rows import STBP, make_row, rewrite, right
 
 from repro.cells import CELLS, Cell
 from repro.errors import UserError
+from repro.files import checksum
 from repro.provenance import versions
 from repro.recipes.fields import Pipeline
 from repro.results.row import PARENT, STEPS_TAKEN, Row, pack_correct, unpack_correct
@@ -20,10 +21,7 @@ from repro.results.statistics import exact_p
 
 
 def damage(folder: Path, **changes: object) -> Path:
-    path = write_row(make_row(right(15)), folder)
-    fields = json.loads(path.read_text())
-    path.write_text(json.dumps(fields | changes))
-    return path
+    return rewrite(write_row(make_row(right(15)), folder), **changes)
 
 
 def test_a_row_survives_its_file_and_differs_from_its_neighbour(tmp_path: Path) -> None:
@@ -40,7 +38,7 @@ def test_a_row_survives_its_file_and_differs_from_its_neighbour(tmp_path: Path) 
 def test_the_file_has_sorted_keys_one_space_and_a_last_newline(tmp_path: Path) -> None:
     text = write_row(make_row(right(3)), tmp_path).read_text()
     names = [line.split('"')[1] for line in text.splitlines() if line.startswith(' "')]
-    assert names == sorted(field.name for field in dataclasses.fields(Row))
+    assert names == sorted(["checksum", *(field.name for field in dataclasses.fields(Row))])
     assert text.endswith("}\n")
 
 
@@ -49,14 +47,16 @@ def test_a_write_that_fails_leaves_the_old_row_and_no_rubbish(
 ) -> None:
     write_row(make_row(right(3)), tmp_path)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(UserError, match="cannot write: disk full"):
+    with pytest.raises(UserError, match=r"cannot write .*: disk full"):
         write_row(make_row(right(4)), tmp_path)
     assert [row.accuracy_file for row in read_rows(tmp_path)] == [3 / 20]
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_missing_folder_holds_no_rows(tmp_path: Path) -> None:
-    assert read_rows(tmp_path / "none") == []
+def test_a_missing_folder_is_no_empty_one(tmp_path: Path) -> None:
+    assert read_rows(tmp_path) == []
+    with pytest.raises(UserError, match="none: no such folder"):
+        read_rows(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_missing_folder_holds_no_rows(tmp_path: Path) -> None:
         ({"git_dirty": 0}, "git_dirty is 0, expected a valid boolean"),
         ({"cfs_last": "low"}, "cfs_last is 'low', expected a valid number"),
         ({"accuracy_last": 75.0}, "accuracy_last is 75.0, expected less than or equal to 1"),
-        ({"accuracy_last": float("nan")}, "NaN is not a number"),
+        ({"accuracy_last": float("nan")}, "Out of range float values are not JSON"),
         ({"file_bytes": -1}, "file_bytes is -1"),
         ({"test_images": 0}, "test_images is 0"),
         ({"tier": "big"}, "tier is 'big', expected 'paper', 'paper_short', 'desk' or 'smoke'"),
@@ -92,7 +92,7 @@ def test_a_foreign_row_is_one_line_with_file_and_remedy(
     with pytest.raises(UserError) as caught:
         read_rows(tmp_path)
     text = str(caught.value)
-    assert text.startswith(f"{path}: invalid row: ")
+    assert text.startswith(f"{path}: ")
     assert said in text
     assert text.endswith("restore it from git, or delete it and run that cell again")
     assert "\n" not in text
@@ -101,7 +101,83 @@ def test_a_foreign_row_is_one_line_with_file_and_remedy(
 @pytest.mark.parametrize("text", ["", "{", "[]", "<<<<<<< HEAD\n{}", "{}"])
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
     damage(tmp_path).write_text(text)
-    with pytest.raises(UserError, match="invalid row"):
+    with pytest.raises(
+        UserError, match="restore it from git, or delete it and run that cell again"
+    ):
+        read_rows(tmp_path)
+
+
+CHANGES: dict[str, object] = {
+    "recipe_hash": "0" * 16,
+    "git_sha": "1" * 40,
+    "wall_seconds": 3.5,
+    "accuracy_val_selected": 0.75,
+    "epoch_selected": 0,
+    "git_dirty": True,
+    "cfs_selected": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_row_that_was_changed_is_refused(name: str, tmp_path: Path) -> None:
+    """Values that fit all others, too."""
+    path = write_row(make_row(right(15)), tmp_path)
+    fields = json.loads(path.read_text())
+    assert fields[name] != CHANGES[name]
+    path.write_text(json.dumps(fields | {name: CHANGES[name]}))
+    with pytest.raises(UserError, match=r"its checksum is \w+\.\., it says .*: it was changed"):
+        read_rows(tmp_path)
+
+
+def test_every_flipped_bit_of_a_row_is_found(tmp_path: Path) -> None:
+    """But for what says the same in JSON: an exponent's case, say."""
+    row = make_row(right(14), right(15))
+    path = write_row(row, tmp_path)
+    content, found = path.read_bytes(), 0
+    for at in range(0, len(content), 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 7]) + content[at + 1 :])
+        try:
+            assert read_rows(tmp_path) == [row]
+        except UserError:
+            found += 1
+    assert found > 0.9 * len(content) / 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": {}}, "that of the recipe"),
+        ({"recipe": {"data": "digits"}, "recipe_hash": checksum({"data": "digits"})[:16]}, "data"),
+        ({"epoch_selected": 99}, "epoch_selected is 99, the last epoch is 3"),
+        ({"epoch_best_test": 4}, "epoch_best_test is 4, the last epoch is 3"),
+        ({"epoch_lr_drop": 4}, "epoch_lr_drop is 4, the last epoch is 3"),
+        ({"epochs_done": 3}, "epochs_done is 3, expected 4"),
+        ({"accuracy_best_test": 0.7}, "above accuracy_best_test, 0.7"),
+        ({"accuracy_best_test": 0.76}, "which is no number of 20 images"),
+        ({"epoch_best_test": 3, "accuracy_best_test": 0.8}, "another accuracy of epoch 3"),
+        ({"fp32_bytes": 0.0}, "fp32_bytes is 0.0, expected greater than 0"),
+        ({"fp32_bytes": 4004.0}, "fp32_bytes is 4004.0, 1000 weights have 4000"),
+        ({"quantised_weights": 5}, "quantised_weights is 5 of a run in fp32"),
+        ({"weights": 2**70}, "weights is "),
+        ({"everything_bytes": 1.0}, "each contains the one before"),
+        ({"child_only_right": 10**12}, "only child_only_right of the parent's fields"),
+        ({"recipe": {"a": float("inf")}}, "Out of range"),
+    ],
+)
+def test_a_row_without_checksum_that_contradicts_itself_is_refused(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    damage(tmp_path)
+    assert read_rows(tmp_path) == [make_row(right(15))]
+    damage(tmp_path, **changes)
+    with pytest.raises(UserError, match=said):
+        read_rows(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"a":' * 10**5, "9" * 10**5, '"\\ud800"', "\x00"])
+def test_json_that_no_one_writes_is_one_line(text: str, tmp_path: Path) -> None:
+    damage(tmp_path).write_text(text)
+    with pytest.raises(UserError, match="restore it from git"):
         read_rows(tmp_path)
 
 
@@ -185,7 +261,7 @@ def test_a_row_may_tell_when_the_learning_rate_fell(tmp_path: Path) -> None:
     path = write_row(row, tmp_path)
     assert read_rows(tmp_path) == [row]
     fields = json.loads(path.read_text())
-    del fields["epoch_lr_drop"]  # a row from before it was noted
+    del fields["epoch_lr_drop"], fields["checksum"]  # a row from before they were noted
     path.write_text(json.dumps(fields))
     assert read_rows(tmp_path) == [dataclasses.replace(row, epoch_lr_drop=None)]
 
@@ -211,9 +287,9 @@ def test_every_precision_of_a_converted_cell_survives_its_file(
         (VGG, "fp32", {"conversion": {"ann": 0.7}}, "pipeline light takes ann, uncalibrated"),
         (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 70.0}}, "less than or equal to 1"),
         (VGG, "fp32", {"conversion": TWO_STEPS | {"light": 1}}, "conversion ends at light 1.0"),
-        (VGG, "fp32", {"epochs_done": 1}, "expected 0, a conversion trains nothing"),
-        (VGG, "ann", {"epochs_done": 0}, "epochs_done is 0, expected 1 or more"),
-        (STBP, "fp32", {"epochs_done": 0}, "epochs_done is 0, expected 1 or more"),
+        (VGG, "fp32", {"epochs_done": 1}, "epochs_done is 1, expected 0"),
+        (VGG, "ann", {"epochs_done": 0}, "epochs_done is 0, expected 4"),
+        (STBP, "fp32", {"epochs_done": 0}, "epochs_done is 0, expected 4"),
         (VGG, "fp32", {"parent": "x"}, "parent is x, expected snn_calibration-cifar100-ann-desk"),
         (STBP, "fp32_control", {"parent": "x"}, "parent is x, expected stbp-cifar10-fp32-desk-s0"),
         (STBP, "ternary", dict.fromkeys(PARENT), "parent is None, expected stbp-cifar10-fp32"),
@@ -252,6 +328,6 @@ def test_firing_rates_may_be_absent(tmp_path: Path) -> None:
     assert read_rows(tmp_path)[0].firing_rates == rates
     path = tmp_path / f"{row.key}.json"
     fields = json.loads(path.read_text())
-    del fields["firing_rates"]  # as in a row from before they were recorded
+    del fields["firing_rates"], fields["checksum"]  # a row from before they were recorded
     path.write_text(json.dumps(fields))
     assert read_rows(tmp_path)[0].firing_rates is None

@@ -8,7 +8,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
+from itertools import pairwise
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -257,7 +260,7 @@ def test_two_recipes_for_one_run_want_an_ablation(tmp_path: Path) -> None:
 BAD = {
     "unknown key controller": {"controller": {"type": "local"}},
     "has no project": {"project": None},
-    "method is random": {"method": "random"},
+    "method is 'random'": {"method": "random"},
     "has no grid": {"parameters": None},
     "parameter seed is {'min': 0}": {"parameters": parameters(seed={"min": 0})},
     "list its values, each once": {"parameters": parameters(seed={"values": [0, 0]})},
@@ -272,6 +275,11 @@ BAD = {
     "--leaning_rate": {"parameters": parameters(leaning_rate=0.1)},
     "--cbp.p-max: invalid": {"parameters": parameters(cbp__p_max="many")},
     "stbp/mnist": {"parameters": parameters(dataset="mnist")},
+    "command is ['${interpreter}'": {"command": [*TWO_RUNS["command"], ["--runs=x"]]},
+    "parameter seed has datetime.date": {"parameters": parameters(seed=date(2026, 1, 1))},
+    "is a grid of 1e+06 runs": {
+        "parameters": {f"cbp.a{n}": {"values": list(range(10))} for n in range(6)}
+    },
     "ablation is '../x'": {"command": [*TWO_RUNS["command"], "--ablation=../x"]},
 }
 
@@ -292,8 +300,27 @@ def test_a_bad_file_is_one_line(
 @pytest.mark.parametrize("text", ["a: [", "- 1", "", "\x00"])
 def test_no_yaml_and_no_sweep(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"invalid (YAML in|sweep file) .*x\.yaml"):
+    with pytest.raises(UserError, match=r"x\.yaml: |invalid sweep file .*x\.yaml"):
         load(tmp_path / "x.yaml")
+
+
+BOMB = "\n".join(
+    ["a: &a [x]", *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghi"))]
+)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10**5, "a: " + "{b: " * 2000, "seed: " + "9" * 5000, BOMB, "a: 2026-99-99"]
+)
+@pytest.mark.parametrize("where", ["file", "parameters", "command"])
+def test_yaml_that_no_one_writes_is_one_line(text: str, where: str, tmp_path: Path) -> None:
+    """Nested without end, dates that are none, numbers that Python refuses to print."""
+    before = "" if where == "file" else f"project: p\nmethod: grid\n{where}:\n"
+    whole = before + indent(text, " ")
+    (tmp_path / "x.yaml").write_text(whole)
+    with pytest.raises(UserError, match=r"x\.yaml") as caught:
+        load(tmp_path / "x.yaml")
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Lineage: models as artifacts, parents used and fetched, and a server that stays away."""
 
 import hashlib
-import json
 import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from clock import wait_for
-from made_rows import make_row, right
+from made_rows import make_row, rewrite, right
 from test_wandb_sweep import (
     CHILDREN,
     LONG,
@@ -67,9 +67,10 @@ def remote(tmp_path: Path) -> tuple[Row, Path]:
     """A parent's row, and the folder of its two files as they are logged."""
     folder = tmp_path / "remote"
     folder.mkdir()
-    named = {"run": str(make_row(right(15)).key), "recipe_hash": "1a"}
-    size = packing.pack(folder / "model.safetensors", {"w": torch.ones(3)}, {}, named)
-    row = make_row(right(15), file_bytes=size)
+    row = make_row(right(15))
+    named = {"run": str(row.key), "recipe_hash": row.recipe_hash}
+    size = packing.pack(folder / "model.safetensors", {"w": torch.ones(1000)}, {}, named)
+    row = replace(row, file_bytes=size)
     (folder / "row.json").write_text(row_to_text(row))
     return row, folder
 
@@ -88,9 +89,9 @@ def artifact(folder: Path, sha256: str | None = None) -> Any:
     return SimpleNamespace(metadata=metadata, get_entry=entry)
 
 
-def spec(key: RunKey) -> Any:
+def spec(key: RunKey, recipe_hash: str = make_row(right(15)).recipe_hash) -> Any:
     """A run of the recipe of the remote row."""
-    return SimpleNamespace(key=key, hash="1a")
+    return SimpleNamespace(key=key, hash=recipe_hash)
 
 
 def test_what_takes_too_long_is_left_behind_and_what_fails_is_told() -> None:
@@ -109,7 +110,7 @@ def test_what_takes_too_long_is_left_behind_and_what_fails_is_told() -> None:
 
 def test_a_parent_is_fetched_once_and_whole(remote: tuple[Row, Path], tmp_path: Path) -> None:
     row, folder = remote
-    name = f"{row.key}:recipe-1a"
+    name = f"{row.key}:recipe-{row.recipe_hash}"
     run = FakeRun(**{name: artifact(folder)})
     runs, rows = tmp_path / "runs", tmp_path / "rows"
     for _ in range(2):
@@ -118,7 +119,7 @@ def test_a_parent_is_fetched_once_and_whole(remote: tuple[Row, Path], tmp_path: 
         assert (rows / f"{row.key}.json").read_text() == row_to_text(row) + "\n"
     assert run.used == [name]
     state, _ = packing.unpack(runs / str(row.key) / "model.safetensors")
-    assert torch.equal(state["w"], torch.ones(3))
+    assert torch.equal(state["w"], torch.ones(1000))
 
 
 def test_a_parent_that_w_and_b_does_not_have_is_said(
@@ -127,7 +128,10 @@ def test_a_parent_that_w_and_b_does_not_have_is_said(
     key = remote[0].key
     place = RunFolder.of(key, tmp_path / "runs", tmp_path / "rows")
     fetch_parent(logger_of(FakeRun()), spec(key), place)
-    assert f"W&B has no parent {key}:recipe-1a to start from" in capsys.readouterr().err
+    assert (
+        f"W&B has no parent {key}:recipe-{remote[0].recipe_hash} to start from"
+        in capsys.readouterr().err
+    )
     assert list((tmp_path / "runs").iterdir()) == []
     assert not (tmp_path / "rows").exists()
 
@@ -153,8 +157,7 @@ def cut(folder: Path) -> None:
 
 def swap(field: str, value: object) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        path = folder / "row.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+        rewrite(folder / "row.json", **{field: value})
 
     return change
 
@@ -165,8 +168,8 @@ def swap(field: str, value: object) -> Callable[[Path], None]:
         (cut, None, "model.safetensors"),
         (lambda folder: None, "0" * 64, "sha256 of the file is"),
         (swap("seed", 1), None, "run of the row is"),
-        (swap("recipe_hash", "9f"), None, "recipe of the row is 9f, expected 1a"),
-        (swap("file_bytes", 5), None, "size of the file is"),
+        (swap("recipe_hash", "9f"), None, "recipe_hash is 9f, that of the recipe"),
+        (swap("file_bytes", 5000), None, "size of the file is"),
         (swap("tier", 5), None, "tier is 5"),
         (lambda folder: (folder / "row.json").unlink(), None, "row.json"),
     ],

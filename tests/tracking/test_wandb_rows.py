@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from made_rows import make_row, right
+from made_rows import make_row, other_recipe, right
 
 from repro.cli import main
 from repro.errors import UserError
@@ -67,9 +67,9 @@ def test_today_s_recipe_and_a_clean_tree_go_before_what_is_newer(
 ) -> None:
     def of(changes: dict[str, Any]) -> Row:
         key = make_row(right(15)).key
-        shipped = RunSpec.shipped(key).hash
+        shipped = RunSpec.shipped(key)
         fields = {name: value for name, value in changes.items() if name != "shipped"}
-        fields |= {"recipe_hash": shipped} if changes.get("shipped") else {}
+        fields |= other_recipe(**shipped.values) if changes.get("shipped") else {}
         return make_row(right(15), **fields)
 
     for order in ([better, worse], [worse, better]):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_rows import other_recipe
 from test_wandb_sweep import CHILDREN, PARENTS, rows_of
 from wandb_cli import ROOT, WandbCli
 from wandb_projects import ENTITY
@@ -51,7 +52,7 @@ def test_a_project_gives_the_committed_tables_and_says_what_it_leaves_out(
     put(server, old, "old", state="finished")
     for number, row in enumerate(rows):
         put(server, row, f"run{number}")
-    stale = replace(rows[1], recipe_hash="0" * 16)
+    stale = replace(rows[1], **other_recipe(**rows[1].recipe, more=1))
     put(server, stale, "stale")
     put(server, None, "failed", state="failed")
     put(server, rows[2], "apart", config={"ablation": {"value": "window"}})
@@ -72,10 +73,11 @@ def test_a_project_gives_the_committed_tables_and_says_what_it_leaves_out(
 @pytest.mark.slow
 def test_weak_rows_of_a_project_are_marked(server: Standin, cli: WandbCli) -> None:
     rows = [row for row in read_rows(RESULTS / "rows") if row.method == "stbp"][:4]
-    for weak, mark in (({"git_dirty": True}, "‡"), ({"recipe_hash": "0" * 16}, "†")):
+    for mark in ("‡", "†"):
         server.state.runs.clear()
         for number, row in enumerate(rows):
-            put(server, replace(row, **weak), f"run{number}")  # type: ignore[arg-type]
+            weak = {"git_dirty": True} if mark == "‡" else other_recipe(**row.recipe, more=1)
+            put(server, replace(row, **weak), f"run{number}")
         found, _ = tables(cli, mark, PROJECT, cli.folder / "empty")
         assert mark in (found / "accuracy_desk.md").read_text()
         assert mark not in (RESULTS / "accuracy_desk.md").read_text()

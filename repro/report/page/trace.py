@@ -1,11 +1,12 @@
 """The trace of a run: epochs of its ``metrics.csv`` and histograms, read from its folder."""
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from repro.errors import UserError
+from repro.errors import reading
 from repro.results.row import Row
 from repro.run.latent_histograms import Latent, read_latent
 
@@ -57,18 +58,15 @@ def read_epochs(path: Path) -> Epochs:
     Raises:
         UserError: The file is damaged.
     """
-    try:
-        lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    if not path.exists():
+        return ()
+    with reading(path, "delete it, and the report is made without its curves", csv.Error):
         epochs = tuple(
             {name: float(line[name]) for name in METRICS if line.get(name) not in (None, "")}
-            for line in lines
+            for line in csv.DictReader(path.read_text("utf-8").splitlines())
         )
         if not all({"epoch", "test_accuracy"} <= epoch.keys() for epoch in epochs):
             raise ValueError("epoch or test_accuracy is missing")
-    except FileNotFoundError:
-        return ()
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged ({error}): delete it, and the report is made without its curves"
-        ) from error
+        if not all(math.isfinite(value) for epoch in epochs for value in epoch.values()):
+            raise ValueError("it holds NaN or an infinity")
     return epochs
