@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "latent.csv"
 
     @property
+    def products(self) -> Path:
+        """How often each layer's products were dense or by events, in the last process."""
+        return self.path / "products.json"
+
+    @property
     def checkpoint(self) -> Path:
         """State after the last finished epoch."""
         return self.path / "last.ckpt"
