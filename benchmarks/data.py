@@ -242,7 +242,7 @@ def desk_waiting(data_dir: Path | None, steps: int) -> Waiting:
     data = make_data(spec.recipe, key.seed, data_dir)
     data.setup("fit")
     module = make_module(spec, data.classes, None)
-    optimiser = module.configure_optimizers()["optimizer"]
+    optimiser = module.configure_optimizers()[0][0]
 
     def step(batch: tuple[Tensor, Tensor]) -> None:
         optimiser.zero_grad()

@@ -111,7 +111,7 @@ class OurStep:
         if arithmetic:
             prepare(self.module, arithmetic=settings.arithmetic)
         self.module.to(device)
-        self._optimiser = self.module.configure_optimizers()
+        self._optimiser = self.module.configure_optimizers()[0][0]
         self.cbp: CbpLoop | None = None
         weights: list[Tensor] = [layer.weight for layer in choose_layers(self.module).values()]
         if arithmetic:

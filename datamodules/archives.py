@@ -1,4 +1,4 @@
-"""Archives of a data set: downloads that go on where they broke off, and safe extraction."""
+"""Archives of a data set: downloads that resume where they broke off, and safe extraction."""
 
 import gzip
 import hashlib
@@ -50,7 +50,7 @@ class Archive:
     size: str
 
     def __str__(self) -> str:
-        """Return what a person needs to get it by hand."""
+        """Return what a user needs to get it by hand."""
         return f"{self.name} ({self.size}, md5 {self.md5}, from {self.urls[0]})"
 
 
@@ -65,10 +65,19 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
+def require_md5(path: Path, official: str) -> None:
+    """Raise a DataError if the md5 of a file is not the official one."""
+    if (found := md5_of(path)) != official:
+        raise DataError(
+            f"{path} is damaged: its md5 is {found}, the official one {official};"
+            " delete the file and run again to download it, or restore it from a good copy"
+        )
+
+
 def fetch(archive: Archive, folder: Path, dataset: str, later: Sequence[Archive] = ()) -> Path:
     """Return the archive in the folder, downloaded unless it is there; its md5 was checked.
 
-    What a broken download left behind, ``<name>.part``, is gone on with.
+    What a broken download left behind, ``<name>.part``, is resumed.
 
     Args:
         archive: What to fetch.
@@ -77,7 +86,7 @@ def fetch(archive: Archive, folder: Path, dataset: str, later: Sequence[Archive]
         later: What has to be fetched after it, for the message.
 
     Raises:
-        DataError: It is damaged, or cannot be had; the message says how to get it by hand.
+        DataError: It is damaged, or cannot be downloaded; the message says how to get it by hand.
     """
     path = folder / archive.name
     try:
@@ -92,12 +101,7 @@ def fetch(archive: Archive, folder: Path, dataset: str, later: Sequence[Archive]
             f" put {' and '.join(map(str, (archive, *later)))} into that folder,"
             " or name the folder above one that has the data by --data-dir or CBP_DATA"
         ) from error
-    found = md5_of(path)
-    if found != archive.md5:
-        raise DataError(
-            f"{path} is damaged: its md5 is {found}, the official one {archive.md5};"
-            " delete the file and run again to download it, or restore it from a good copy"
-        )
+    require_md5(path, archive.md5)
     return path
 
 
@@ -156,16 +160,10 @@ def _fetch_rest(url: str, part: Path) -> None:
     with response:
         if response.status not in (200, 206):
             raise OSError(f"{url} answered {response.status}")
-        start = have if _continues(response, have) else 0
-        if response.status == 206 and start != have:
-            raise OSError(f"{url} sent {response.headers.get('Content-Range')} after {have} bytes")
-        _write(response, part, start)
-
-
-def _continues(response: HTTPResponse, have: int) -> bool:
-    """Return whether the server sends the bytes after those that are there."""
-    stated = response.headers.get("Content-Range", "")
-    return response.status == 206 and stated.startswith(f"bytes {have}-")
+        stated = response.headers.get("Content-Range", "")
+        if response.status == 206 and not stated.startswith(f"bytes {have}-"):
+            raise OSError(f"{url} sent {stated} after {have} bytes")
+        _write(response, part, have if response.status == 206 else 0)
 
 
 def _write(response: HTTPResponse, part: Path, start: int) -> None:
@@ -192,9 +190,6 @@ def extracted(archive: Path) -> Iterator[Path]:
 
     Move out of it what is wanted: a rename in one file system, so that a folder in its place is
     complete. Archives within the archive are left as they are.
-
-    Raises:
-        DataError: The archive is damaged, or a path in it leads outside.
     """
     folder = archive.with_name(f"{archive.name}.extracted.tmp")
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was stopped

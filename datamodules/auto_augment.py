@@ -69,10 +69,7 @@ def magnitude(name: str, level: int) -> float:
 @functools.cache
 def policy() -> Policy:
     """Return the policy, read from torchvision."""
-    from torchvision.transforms import (
-        AutoAugment,
-        AutoAugmentPolicy,
-    )
+    from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
     pairs = AutoAugment(AutoAugmentPolicy.CIFAR10).policies
     operations = [Operation()]

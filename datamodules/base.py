@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count as numbers
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Required, TypedDict
+from typing import Final, Literal, NamedTuple, Required, TypedDict, Unpack
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -43,15 +43,20 @@ class Statistics(NamedTuple):
     std: tuple[float, float, float]
 
 
-class ImageArguments(TypedDict, total=False):
-    """Keyword arguments every image datamodule takes; see `ImageDataModule`."""
+class BaseArguments(TypedDict, total=False):
+    """Keyword arguments every datamodule takes; see `DataModule`."""
 
     batch_size: Required[int]
     seed: Required[int]
-    augment: Required[bool]
     train_images: int
     val_images: int
     test_images: int
+
+
+class ImageArguments(BaseArguments, total=False):
+    """Keyword arguments every image datamodule takes; see `ImageDataModule`."""
+
+    augment: Required[bool]
     autoaugment: bool
     cutout: int
 
@@ -90,9 +95,13 @@ class DataModule(LightningDataModule, ABC):
     Args:
         batch_size: Images or recordings a batch, over all processes; 1 and up.
         seed: Seed of order and augmentation, 0 and up.
+        train_images: Use the first so many images or recordings of the training part; 0 for all.
+        val_images: The same for the validation part.
+        test_images: The same for the test part.
 
     Attributes:
         classes: Number of classes.
+        statistics: Normalisation constants of images.
         checksum: sha256 of what is in use, after `setup`.
         skipped: How many damaged images or recordings were left out, after `setup`.
 
@@ -101,10 +110,18 @@ class DataModule(LightningDataModule, ABC):
     """
 
     classes: int
+    statistics: Statistics
     checksum: str
     skipped: int = 0
 
-    def __init__(self, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        seed: int,
+        train_images: int = 0,
+        val_images: int = 0,
+        test_images: int = 0,
+    ) -> None:
         """Check and keep the arguments; nothing is read before `setup`."""
         super().__init__()
         if batch_size < 1:
@@ -112,6 +129,28 @@ class DataModule(LightningDataModule, ABC):
         if seed < 0:
             raise DataError(f"seed is {seed}: give 0 or more")
         self.batch_size, self.seed = batch_size, seed
+        self.counts = {"train": train_images, "val": val_images, "test": test_images}
+        for name, count in self.counts.items():
+            if count < 0:
+                raise DataError(f"{name}_images is {count}: give 0 for all, or a number")
+        self._constants: tuple[Tensor, Tensor] | None = None
+
+    def count(self, part: PartName, present: int) -> int:
+        """Return how many of the images or recordings of a part are asked for.
+
+        Raises:
+            DataError: More than there are.
+        """
+        if (count := self.counts[part]) > present:
+            raise DataError(f"{part}_images is {count}, but there are {present}: give 0 for all")
+        return count or present
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return images of bytes by the data set's `statistics`, see `normalise`."""
+        if self._constants is None or self._constants[0].device != images.device:
+            mean, std = torch.tensor(self.statistics, device=images.device).view(2, 3, 1, 1)
+            self._constants = mean, std
+        return normalise(images, *self._constants)
 
     @abstractmethod
     def size(self, part: PartName) -> int:
@@ -150,11 +189,7 @@ class DataModule(LightningDataModule, ABC):
         return WHOLE if trainer is None else Share(trainer.global_rank, trainer.world_size)
 
     def require_shares(self, world: int) -> None:
-        """Check that each of so many processes has an image of every training batch and every part.
-
-        Raises:
-            DataError: One has none.
-        """
+        """Refuse more processes than images of every training batch and every part."""
         require_shares({part: self.size(part) for part in PART_NAMES}, self.batch_size, world)
 
 
@@ -168,21 +203,14 @@ class ImageDataModule(DataModule):
     and ``statistics`` before or in `load`.
 
     Args:
-        batch_size: Images a batch, 1 and up.
-        seed: Seed of order and augmentation, 0 and up.
         augment: Random crop (padding 4) and horizontal flip of the training images.
-        train_images: Use the first so many images of the training part; 0 for all.
-        val_images: The same for the validation part.
-        test_images: The same for the test part.
         autoaugment: After crop and flip, AutoAugment's CIFAR-10 policy.
         cutout: Side of the square that is cut out before normalisation, pixels; 0 for none.
+        base: See `DataModule`.
 
     Attributes:
         train, val, test: `Part`, after `setup`.
-        classes: Number of classes.
-        statistics: Normalisation constants.
         flip: Whether augmentation mirrors images.
-        checksum: sha256 of what is in use, after `setup`.
 
     Raises:
         DataError: A number is out of range.
@@ -191,35 +219,25 @@ class ImageDataModule(DataModule):
     train: Part
     val: Part
     test: Part
-    statistics: Statistics
     flip: bool = True
 
     def __init__(
         self,
         *,
-        batch_size: int,
-        seed: int,
         augment: bool,
-        train_images: int = 0,
-        val_images: int = 0,
-        test_images: int = 0,
         autoaugment: bool = False,
         cutout: int = 0,
+        **base: Unpack[BaseArguments],
     ) -> None:
         """Check and keep the arguments; nothing is read before `setup`."""
-        super().__init__(batch_size, seed)
+        super().__init__(**base)
         if (autoaugment or cutout) and not augment:
             raise DataError("autoaugment and cutout come after crop and flip: give augment=True")
         if not 0 <= cutout <= 2 * SIDE:
             raise DataError(f"cutout is {cutout}: give a side from 0 to {2 * SIDE} pixels")
         self.augment, self.autoaugment, self.cutout = augment, autoaugment, cutout
-        self.counts = {"train": train_images, "val": val_images, "test": test_images}
-        for name, count in self.counts.items():
-            if count < 0:
-                raise DataError(f"{name}_images is {count}: give 0 for all images, or a number")
         self._loaded = False
         self._copies: dict[str, Part] = {}
-        self._constants: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
     def load(self) -> tuple[Part, Part, Part]:
@@ -239,12 +257,10 @@ class ImageDataModule(DataModule):
         self.checksum = checksum(parts, self.statistics)
         self._loaded = True
 
-    def _first(self, name: str, part: Part) -> Part:
+    def _first(self, name: PartName, part: Part) -> Part:
         """Return the images asked for, without keeping the others in memory."""
-        count, present = self.counts[name], len(part.labels)
-        if count > present:
-            raise DataError(f"{name}_images is {count}, but there are {present}: give 0 for all")
-        return Part(*(tensor[:count].clone() for tensor in part)) if count else part
+        count, present = self.count(name, len(part.labels)), len(part.labels)
+        return part if count == present else Part(*(tensor[:count].clone() for tensor in part))
 
     def size(self, part: PartName) -> int:
         """Return how many images of a part are in use, after `setup`."""
@@ -290,10 +306,7 @@ class ImageDataModule(DataModule):
                 images = auto_augment(images, drawn[0][:, -2:])
             if self.cutout:
                 cut_out_(images, drawn[0][:, 3:5], self.cutout)
-        if self._constants is None or self._constants[0].device != images.device:
-            mean, std = torch.tensor(self.statistics, device=images.device).view(2, 3, 1, 1)
-            self._constants = mean, std
-        return normalise(images, *self._constants), labels
+        return self.normalised(images), labels
 
 
 def find_folder(data_dir: str | Path | None) -> Path:

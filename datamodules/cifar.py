@@ -1,22 +1,20 @@
 """CIFAR-10 and CIFAR-100 through torchvision, with a committed validation split."""
 
-import hashlib
 from pathlib import Path
 from typing import Final, Literal, Unpack
 
 import numpy as np
 import torch
-from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from datamodules.archives import require_md5
 from datamodules.base import ImageArguments, ImageDataModule, Statistics, find_folder
 from datamodules.errors import DataError
 from datamodules.loaders import Part
-from datamodules.splits import SEED, make_split, read_split, write_split
+from datamodules.splits import read_split
 
 Name = Literal["cifar10", "cifar100"]
 
-VALIDATION_IMAGES: Final = 5_000
 CLASSES: Final[dict[Name, int]] = {"cifar10": 10, "cifar100": 100}
 READERS: Final[dict[Name, type[CIFAR10]]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 SPLITS: Final[dict[Name, Path]] = {
@@ -40,23 +38,13 @@ def absent_files(dataset: Name, folder: Path) -> list[str]:
     """Return the paths of files that are not there; those that are have the official md5.
 
     The files are pickles, so this comes before anything opens one.
-
-    Raises:
-        DataError: A file is damaged.
     """
     absent = []
     for name, expected in md5_by_file(dataset).items():
-        path = folder / name
-        if not path.is_file():
+        if (folder / name).is_file():
+            require_md5(folder / name, expected)
+        else:
             absent.append(name)
-            continue
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest()
-        if found != expected:
-            raise DataError(
-                f"{path} is damaged: its md5 is {found}, the official one {expected};"
-                " delete the file and run again to download it, or restore it from a good copy"
-            )
     return absent
 
 
@@ -64,7 +52,7 @@ def download(dataset: Name, folder: Path) -> None:
     """Fetch and unpack the official archive into the folder; one that is there is used.
 
     Raises:
-        DataError: It cannot be had; the message says how to get it by hand.
+        DataError: It cannot be downloaded; the message says how to get it by hand.
     """
     reader = READERS[dataset]
     try:
@@ -90,26 +78,11 @@ def read_part(dataset: Name, folder: Path, train: bool) -> Part:
 
 
 def read_verified(dataset: Name, folder: Path) -> tuple[Part, Part]:
-    """Return the training and test images, downloaded if absent, after every md5 was checked.
-
-    Raises:
-        DataError: The data are damaged, or absent and not to be had.
-    """
+    """Return the training and test images, downloaded if absent, after every md5 was checked."""
     if absent_files(dataset, folder):
         download(dataset, folder)
         absent_files(dataset, folder)
     return read_part(dataset, folder, train=True), read_part(dataset, folder, train=False)
-
-
-def make_validation(dataset: Name, labels: Tensor) -> Tensor:
-    """Return the indices of the validation images: the same number of every class."""
-    return make_split(labels, VALIDATION_IMAGES // CLASSES[dataset], SEED)
-
-
-def write_validation(dataset: Name, data_dir: str | Path | None = None) -> None:
-    """Write the committed split again from the data set (needed only to change the split)."""
-    train, _ = read_verified(dataset, find_folder(data_dir))
-    write_split(SPLITS[dataset], make_validation(dataset, train.labels), SEED)
 
 
 class CifarDataModule(ImageDataModule):
@@ -147,11 +120,7 @@ class CifarDataModule(ImageDataModule):
         self.statistics = STATISTICS[normalisation or dataset]
 
     def load(self) -> tuple[Part, Part, Part]:
-        """Return the three parts; the data set is downloaded where it is absent.
-
-        Raises:
-            DataError: The data are damaged, or absent and not to be had.
-        """
+        """Return the three parts; the data set is downloaded where it is absent."""
         whole, test = read_verified(self.dataset, self.folder)
         indices = read_split(SPLITS[self.dataset])
         held_out = torch.zeros(len(whole.labels), dtype=torch.bool)

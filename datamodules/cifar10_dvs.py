@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import torch
 from filelock import FileLock
 from tonic.datasets import CIFAR10DVS
 
@@ -15,8 +14,8 @@ from datamodules.archives import Archive, extract, extracted, fetch, figshare
 from datamodules.base import PartName, Recording
 from datamodules.binning import DamagedRecordingError, Events
 from datamodules.errors import DataError
-from datamodules.events import EventDataModule
-from datamodules.splits import SEED, lowest_ranked, read_split, write_split
+from datamodules.events import EventDataModule, Listed
+from datamodules.splits import SEED, lowest_ranked, read_split
 
 CLASSES: Final[tuple[str, ...]] = tuple(CIFAR10DVS.classes)
 PER_CLASS: Final = 1_000
@@ -27,31 +26,14 @@ SPLITS: Final[dict[PartName, Path]] = {
     "val": _FOLDER / "cifar10_dvs-validation.txt",
     "test": _FOLDER / "cifar10_dvs-test.txt",
 }
-METHODS: Final[dict[PartName, str]] = {
-    "val": 'generator=lowest-sha256("seed:index")-of-tenth-of-training-per-class',
-    "test": "generator=last-tenth-by-file-name-per-class",
-}
 SUFFIX: Final = ".aedat4"
 # Of AEDAT4: bytes before its header, the header's field dataTablePosition, and how the description
 # of the streams begins in it.
 _BEFORE, _TABLE_FIELD, _DESCRIPTION = 18, 1, b"<dv"
 
 
-class SortedCifar10Dvs(CIFAR10DVS):  # type: ignore[misc]
-    """tonic's reader over a given list of files.
-
-    tonic's own constructor lists files in the order of the file system, downloads from an address
-    that is gone, and wants the archive to stay beside the files.
-
-    Args:
-        recordings: Files and labels, in the order of their numbers.
-    """
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        """Keep the list; nothing is read."""
-        self.data = [str(recording.path) for recording in recordings]
-        self.targets = [recording.label for recording in recordings]
-        self.transform = self.target_transform = self.transforms = None
+class SortedCifar10Dvs(Listed, CIFAR10DVS):  # type: ignore[misc]
+    """tonic's reader over a given list of files."""
 
     def __getitem__(self, index: int) -> tuple[Events, int]:
         """Return events and label.
@@ -92,10 +74,10 @@ def require_whole(path: Path) -> None:
     try:
         head.partition(_DESCRIPTION)[2].partition(b"\0")[0].decode()
     except UnicodeDecodeError as error:  # the reader would end the whole process
-        raise DamagedRecordingError("its header is no text") from error
+        raise DamagedRecordingError("its header is not text") from error
     position = table_position(head)
     if position > size:
-        raise DamagedRecordingError(f"it is cut: {size} bytes, its events go on to {position}")
+        raise DamagedRecordingError(f"it is cut: {size} bytes, its events end at {position}")
 
 
 def table_position(head: bytes) -> int:
@@ -131,7 +113,7 @@ def number_of(path: Path) -> int:
     """
     found = re.search(r"\d+$", path.stem)
     if not found:
-        raise DataError(f"{path} has no number at the end of its name: rename or remove it")
+        raise DataError(f"{path} does not end in a number: rename or remove it")
     return int(found[0])
 
 
@@ -159,23 +141,6 @@ def split_class(label: int, numbers: Sequence[int]) -> dict[PartName, list[int]]
     return {"train": train, "val": sorted(val), "test": list(numbers[len(training) :])}
 
 
-def make_splits() -> dict[PartName, list[int]]:
-    """Return the indices, label * 1000 + number, of the validation and test recordings."""
-    numbers = sorted(range(PER_CLASS), key=str)  # the order of the file names
-    whole: dict[PartName, list[int]] = {part: [] for part in SPLITS}
-    for label in range(len(CLASSES)):
-        parts = split_class(label, numbers)
-        for part, indices in whole.items():
-            indices += [label * PER_CLASS + number for number in parts[part]]
-    return {part: sorted(indices) for part, indices in whole.items()}
-
-
-def write_splits() -> None:
-    """Write the committed splits again (needed only to change them)."""
-    for part, indices in make_splits().items():
-        write_split(SPLITS[part], torch.tensor(indices), SEED, METHODS[part])
-
-
 class Cifar10DvsDataModule(EventDataModule):
     """CIFAR10-DVS: 8,100 training, 900 validation and 1,000 test recordings, 128x128 pixels.
 
@@ -193,11 +158,7 @@ class Cifar10DvsDataModule(EventDataModule):
     classes = len(CLASSES)
 
     def obtain(self, parts: Sequence[PartName]) -> None:
-        """Download and extract the archive, of which every part needs all classes.
-
-        Raises:
-            DataError: It cannot be had, or the folder is incomplete.
-        """
+        """Download and extract the archive, of which every part needs all classes."""
         absent = self._absent_classes()
         here = (self.folder / self.archive.name).is_file()
         if len(absent) == len(CLASSES) or (absent and here):  # never, or not wholly extracted
@@ -225,46 +186,35 @@ class Cifar10DvsDataModule(EventDataModule):
     def _require_complete(self) -> None:
         """Refuse a data set of which a part is missing: its split would be another."""
         for name in CLASSES:
-            count = len(self._files(name))
+            count = len(recordings_below(self.folder / name))
             if count != PER_CLASS:
                 raise DataError(
                     f"{self.folder / name} has {count} recordings, not {PER_CLASS}: delete the"
                     f" class folders in {self.folder} and run again to extract {self.archive.name}"
                 )
 
-    def _files(self, name: str) -> list[Path]:
-        """Return the recordings of a class, sorted by name."""
-        return recordings_below(self.folder / name)
-
-    def class_names(self) -> list[str]:
-        """Return the names of the classes in the order of their labels."""
-        if not self.simulated:
-            return list(CLASSES)
-        return sorted({path.parent.name for path in recordings_below(self.folder)})
-
     def listing(self, part: PartName) -> list[Recording]:
         """Return a part's recordings, sorted by path."""
-        names = self.class_names()
+        names: Sequence[str] = CLASSES
+        if self.simulated:
+            names = sorted({path.parent.name for path in recordings_below(self.folder)})
         self.classes = len(names)
         committed = {} if self.simulated else {key: read_split(p) for key, p in SPLITS.items()}
-        held_out = {key: set(indices.tolist()) for key, indices in committed.items()}
+        part_of = {index: key for key, split in committed.items() for index in split.tolist()}
         listed = []
         for label, name in enumerate(names):
-            by_number = {number_of(path): path for path in self._files(name)}
-            if len(by_number) < len(self._files(name)):
+            paths = recordings_below(self.folder / name)
+            by_number = {number_of(path): path for path in paths}
+            if len(by_number) < len(paths):
                 raise DataError(f"{self.folder / name} has a number twice: rename or remove it")
             if self.simulated:
                 numbers = split_class(label, list(by_number))[part]
             else:
-                numbers = [n for n in by_number if self._part_of(label, n, held_out) == part]
+                numbers = [
+                    n for n in by_number if part_of.get(label * PER_CLASS + n, "train") == part
+                ]
             listed += [Recording(by_number[number], label) for number in numbers]
         return sorted(listed)
-
-    @staticmethod
-    def _part_of(label: int, number: int, held_out: dict[PartName, set[int]]) -> PartName:
-        """Return the part that a recording of the real data set belongs to."""
-        index = label * PER_CLASS + number
-        return next((part for part, indices in held_out.items() if index in indices), "train")
 
     def reader(self, recordings: Sequence[Recording]) -> SortedCifar10Dvs:
         """Return what reads these recordings, by their number."""

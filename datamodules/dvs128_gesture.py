@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from filelock import FileLock
 from tonic.datasets import DVSGesture
 
@@ -15,8 +14,8 @@ from datamodules.archives import Archive, extracted, fetch, figshare
 from datamodules.base import PartName, Recording
 from datamodules.binning import DamagedRecordingError, Events
 from datamodules.errors import DataError
-from datamodules.events import EventDataModule
-from datamodules.splits import SEED, lowest_ranked, read_split, write_split
+from datamodules.events import EventDataModule, Listed
+from datamodules.splits import SEED, lowest_ranked, read_split
 
 CLASSES: Final[tuple[str, ...]] = tuple(DVSGesture.classes)
 Folder = Literal["ibmGestureTrain", "ibmGestureTest"]
@@ -33,27 +32,16 @@ TRAINING_USERS: Final = 23  # numbers 1 to 23; 24 to 29 are the test's
 USERS: Final = 29
 VALIDATION_USERS: Final = 3
 SPLIT: Final = Path(__file__).parent / "splits" / "dvs128_gesture-validation-users.txt"
-METHOD: Final = 'generator=lowest-sha256("seed:user")-of-training-users'
 
 
-class SortedDvsGesture(DVSGesture):  # type: ignore[misc]
-    """tonic's reader over a given list of files; see `SortedCifar10Dvs` for the reasons.
-
-    Args:
-        recordings: Files and labels, in the order of their numbers.
-    """
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        """Keep the list; nothing is read."""
-        self.data = [str(recording.path) for recording in recordings]
-        self.targets = [recording.label for recording in recordings]
-        self.transform = self.target_transform = self.transforms = None
+class SortedDvsGesture(Listed, DVSGesture):  # type: ignore[misc]
+    """tonic's reader over a given list of files."""
 
     def __getitem__(self, index: int) -> tuple[Events, int]:
         """Return events, times in us, and label.
 
         Raises:
-            DamagedRecordingError: The file is no table of whole numbers, or polarities are not 0
+            DamagedRecordingError: The file is not a table of whole numbers, or polarities are not 0
                 and 1. Tonic would make 16-bit and truth values of whatever is there.
         """
         require_table(np.load(self.data[index]))
@@ -73,7 +61,7 @@ def require_table(table: npt.NDArray[Any]) -> None:
     if table.ndim != 2 or table.shape[1] != 4:
         raise DamagedRecordingError(f"its shape is {table.shape}, not [N, 4]")
     if not np.isfinite(table).all() or (table != np.floor(table)).any():
-        raise DamagedRecordingError("it holds values that are no whole numbers")
+        raise DamagedRecordingError("it holds values that are not whole numbers")
     limits = np.iinfo(np.int16)
     if len(table) and (table[:, :2].min() < limits.min or table[:, :2].max() > limits.max):
         raise DamagedRecordingError("it holds pixels beyond any sensor")
@@ -82,7 +70,7 @@ def require_table(table: npt.NDArray[Any]) -> None:
 
 
 def user_of(path: Path) -> int:
-    """Return the number of the person in a recording's folder, ``user07_led`` for example.
+    """Return the number of the user in a recording's folder, ``user07_led`` for example.
 
     Raises:
         DataError: The folder is named otherwise.
@@ -105,19 +93,13 @@ def validation_users(users: Sequence[int]) -> list[int]:
     return lowest_ranked(users, max(1, share), SEED)
 
 
-def write_split_of_users() -> None:
-    """Write the committed split again (needed only to change it)."""
-    users = validation_users(range(1, TRAINING_USERS + 1))
-    write_split(SPLIT, torch.tensor(users), SEED, METHOD)
-
-
 class Dvs128GestureDataModule(EventDataModule):
     """DVS128 Gesture: 11 gestures, 128x128 pixels, people 1 to 23 for training, the rest for test.
 
     ``<data folder>/DVSGesture/ibmGestureTrain/user<NN>_<light>/<label>.npy``, and the same in
     ``ibmGestureTest``, downloaded and extracted where absent; what is there is taken as it is.
     Validation are three of the 23 people, listed under ``datamodules/splits``. One file holds one
-    gesture of a person in one light, so that there are at most 264 in the test part; the paper's
+    gesture of a user in one light, so that there are at most 264 in the test part; the paper's
     code cuts the original recordings itself, into 1,176 and 288.
 
     A mirrored "right hand wave" would be a left one: recordings are never mirrored.
@@ -133,11 +115,7 @@ class Dvs128GestureDataModule(EventDataModule):
     classes = len(CLASSES)
 
     def obtain(self, parts: Sequence[PartName]) -> None:
-        """Download and extract the archives that these parts need.
-
-        Raises:
-            DataError: One cannot be had.
-        """
+        """Download and extract the archives that these parts need."""
         wanted = {folder_of(part) for part in parts}
         absent = [name for name in self.archives if name in wanted and not self._has(name)]
         for number, folder in enumerate(absent, start=1):
@@ -160,12 +138,7 @@ class Dvs128GestureDataModule(EventDataModule):
             os.rename(found[0], self.folder / folder)
 
     def listing(self, part: PartName) -> list[Recording]:
-        """Return a part's recordings, sorted by path.
-
-        Raises:
-            DataError: A file is not named by its label, a folder not by its person, or the real
-                data set lacks a person or has one that does not belong to the part.
-        """
+        """Return a part's recordings, sorted by path."""
         found = sorted((self.folder / folder_of(part)).glob("*/*.npy"))
         paths = [path for path in found if not path.name.startswith(".")]  # macOS adds such
         listed = [Recording(path, label_of(path)) for path in paths]
@@ -178,7 +151,7 @@ class Dvs128GestureDataModule(EventDataModule):
         return [r for r in listed if (user_of(r.path) in held_out) == (part == "val")]
 
     def _require_everybody(self, part: PartName, users: set[int]) -> None:
-        """Refuse a folder with fewer or other persons than the data set has there."""
+        """Refuse a folder with fewer or other users than the data set has there."""
         test = range(TRAINING_USERS + 1, USERS + 1)
         wanted = set(test if part == "test" else range(1, TRAINING_USERS + 1))
         if users != wanted:

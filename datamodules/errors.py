@@ -1,4 +1,4 @@
-"""The one exception of the data that a person can mend."""
+"""The one exception of the data that a user can fix."""
 
 
 class DataError(ValueError):

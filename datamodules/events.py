@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final, Required, TypedDict
+from typing import ClassVar, Final, Unpack
 
 import torch
 from filelock import FileLock
@@ -15,6 +15,7 @@ from torch import Tensor
 from datamodules.base import (
     PART_NAMES,
     PARTS_OF_STAGE,
+    BaseArguments,
     DataModule,
     PartName,
     Recording,
@@ -24,32 +25,29 @@ from datamodules.base import (
 from datamodules.binning import Binning, FrameShape
 from datamodules.errors import DataError
 from datamodules.frame_cache import CachedFrames, Reader, load_frames
-from datamodules.loaders import random_stream
+from datamodules.loaders import Sampler, random_stream
 from datamodules.process_share import WHOLE, Share
 
 SIMULATION_FILE: Final = "simulation.json"
-# Random streams of an epoch: its order; batch b draws frames and shifts from stream b + 1.
-_ORDER = 0
 # A recording moves by up to so many of so many pixels.
 _SHIFT, _SHIFT_SIDE = 5, 128
 
 
-class EventArguments(TypedDict, total=False):
-    """Keyword arguments every event datamodule takes; see `EventDataModule`."""
+class Listed:
+    """A reader of tonic's over a given list of files, to be mixed into it.
 
-    batch_size: Required[int]
-    seed: Required[int]
-    time_steps: Required[int]
-    train_steps: int
-    binning: Binning
-    spatial_pool: int
-    augment: bool
-    train_images: int
-    val_images: int
-    test_images: int
-    skip_damaged: bool
-    sensor_side: int
-    make: Callable[[Path], object] | None
+    tonic's own constructors list files in the order of the file system, download from addresses
+    that are gone, and require the archive to stay beside the files.
+
+    Args:
+        recordings: Files and labels, in the order of their numbers.
+    """
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        """Keep the list; nothing is read."""
+        self.data = [str(recording.path) for recording in recordings]
+        self.targets = [recording.label for recording in recordings]
+        self.transform = self.target_transform = self.transforms = None
 
 
 def shift_and_flip(events: Tensor, drawn: Tensor) -> Tensor:
@@ -75,43 +73,30 @@ def shift_and_flip(events: Tensor, drawn: Tensor) -> Tensor:
 
 
 @dataclass
-class RecordingSampler:
-    """Order, frames and shifts of one epoch; Lightning calls `set_epoch`, after a resume too.
+class RecordingSampler(Sampler):
+    """Order, frames and shifts of one epoch.
 
     Attributes:
-        count: Recordings in the part.
-        seed: Seed of the run, 0 and up.
         time_steps: Frames of a recording.
         train_steps: Frames of them in use.
-        augment: Whether shifts are drawn.
         shift: Greatest shift, pixels of a frame.
         flip: Whether a recording may be mirrored.
-        epoch: The epoch, from 0, that the next iteration yields.
     """
 
-    count: int
-    seed: int
     time_steps: int
     train_steps: int
-    augment: bool
     shift: int
     flip: bool
-    epoch: int = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration yields."""
-        self.epoch = epoch
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Yield per batch the indices ``[B]``, the frames in use, ascending, and what was drawn.
 
         Drawn are ``[B, 3]``, see `shift_and_flip`, or None without augmentation.
         """
-        seed, epoch = self.seed, self.epoch
-        order = torch.randperm(self.count, generator=random_stream(seed, epoch, _ORDER))
+        seed, epoch, order = self.seed, self.epoch, self.order()
         for number, start in enumerate(range(0, self.count, batch_size)):
             indices = order[start : start + batch_size]
-            stream = random_stream(seed, epoch, number + 1)
+            stream = random_stream(seed, epoch, number + 1)  # the order has stream 0
             steps = torch.randperm(self.time_steps, generator=stream)[: self.train_steps]
             drawn = self._draw(len(indices), stream) if self.augment else None
             yield indices, steps.sort().values, drawn
@@ -180,8 +165,6 @@ class EventDataModule(DataModule):
     ``simulation.json``, which states the side of its sensor.
 
     Args:
-        batch_size: Recordings a batch, 1 and up.
-        seed: Seed of order, frames and augmentation, 0 and up.
         time_steps: Frames of a recording, T.
         name: Name of the data set; None for the real one.
         data_dir: Folder above the data set's; None stands for the variable CBP_DATA, and without
@@ -191,17 +174,14 @@ class EventDataModule(DataModule):
         spatial_pool: Events of so many by so many pixels fall into one.
         augment: Move training recordings by up to 5 of 128 pixels, and mirror them where
             ``flip`` says so.
-        train_images: Use the first so many recordings of the training part; 0 for all. Any
-            first N, damaged ones among them, are balanced over the classes.
-        val_images: The same for the validation part.
-        test_images: The same for the test part.
         skip_damaged: Leave damaged recordings out, with a line on standard error.
         sensor_side: Side of the sensor, pixels; 0 for 128, or what a simulated data set states.
         make: Makes the simulated data set in the folder it is given; it must do nothing where the
             same one is, and raise a DataError where another one is.
+        base: See `DataModule`. Any first N recordings of a part, damaged ones among them, are
+            balanced over the classes.
 
     Attributes:
-        classes: Number of classes.
         shape: How recordings become frames, after `setup`.
         parts: Frames and labels of every part that `setup` loaded.
         checksum: sha256 of frames and labels in use and of their shape, after `setup`.
@@ -220,8 +200,6 @@ class EventDataModule(DataModule):
     def __init__(
         self,
         *,
-        batch_size: int,
-        seed: int,
         time_steps: int,
         name: str | None = None,
         data_dir: str | Path | None = None,
@@ -229,15 +207,13 @@ class EventDataModule(DataModule):
         binning: Binning = "count",
         spatial_pool: int = 1,
         augment: bool = False,
-        train_images: int = 0,
-        val_images: int = 0,
-        test_images: int = 0,
         skip_damaged: bool = False,
         sensor_side: int = 0,
         make: Callable[[Path], object] | None = None,
+        **base: Unpack[BaseArguments],
     ) -> None:
         """Check and keep the arguments; nothing is read before `setup`."""
-        super().__init__(batch_size, seed)
+        super().__init__(**base)
         self.name = name or self.real_name
         self.folder = find_folder(data_dir) / (self.name if self.simulated else self.real_folder)
         self.time_steps, self.binning, self.spatial_pool = time_steps, binning, spatial_pool
@@ -245,10 +221,6 @@ class EventDataModule(DataModule):
         if not 0 <= train_steps <= time_steps:
             raise DataError(f"train_steps is {train_steps}: give 0 for all, or up to {time_steps}")
         self.train_steps = train_steps or time_steps
-        self.counts = {"train": train_images, "val": val_images, "test": test_images}
-        for part, count in self.counts.items():
-            if count < 0:
-                raise DataError(f"{part}_images is {count}: give 0 for all recordings, or a number")
         self.augment, self.skip_damaged = augment, skip_damaged
         self.sensor_side, self.make = sensor_side, make
         self.parts: dict[PartName, CachedFrames] = {}
@@ -258,7 +230,7 @@ class EventDataModule(DataModule):
         """Download what these parts of the real data set need and is not there.
 
         Raises:
-            DataError: It cannot be had; the message says how to get it by hand.
+            DataError: It cannot be downloaded; the message says how to get it by hand.
         """
 
     @abstractmethod
@@ -275,11 +247,7 @@ class EventDataModule(DataModule):
         return self.name != self.real_name
 
     def setup(self, stage: str = "") -> None:
-        """Load the parts that a stage of Lightning needs, each once; all without a stage.
-
-        Raises:
-            DataError: The data are absent or damaged, or fewer than asked for.
-        """
+        """Load the parts that a stage of Lightning needs, each once; all without a stage."""
         wanted = PARTS_OF_STAGE.get(stage, PART_NAMES)
         missing = [part for part in wanted if part not in self.parts]
         if not missing:
@@ -331,14 +299,11 @@ class EventDataModule(DataModule):
     def _load(self, part: PartName) -> CachedFrames:
         """Return the frames of the recordings in use."""
         recordings = interleave_classes(self.listing(part))
-        count, present = self.counts[part], len(recordings)
-        if not present:
+        if not recordings:
             raise DataError(
                 f"{self.name} has no {part} recordings in {self.folder}: put them there"
             )
-        if count > present:
-            raise DataError(f"{part}_images is {count}, but there are {present}: give 0 for all")
-        recordings = recordings[: count or present]
+        recordings = recordings[: self.count(part, len(recordings))]
         folder = self.folder.parent / "cache" / self.name
         reader = self.reader(recordings)
         return load_frames(folder, recordings, reader, self.folder, self.shape, self.skip_damaged)

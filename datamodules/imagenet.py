@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Unpack
 
 import torch
 from PIL import Image
@@ -19,16 +19,16 @@ from torchvision.transforms import functional as F
 from datamodules.base import (
     PART_NAMES,
     PARTS_OF_STAGE,
+    BaseArguments,
     DataModule,
     PartName,
     Recording,
     Statistics,
     find_folder,
     interleave_classes,
-    normalise,
 )
 from datamodules.errors import DataError
-from datamodules.loaders import random_stream
+from datamodules.loaders import Sampler, random_stream
 from datamodules.process_share import WHOLE, Share
 
 SIDE: Final = 224
@@ -40,8 +40,6 @@ STATISTICS: Final = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SIZES: Final = {"train": "138 GB", "val": "6.3 GB", "devkit": "2.5 MB"}
 ADDRESS: Final = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
 AHEAD: Final = 2  # batches that are decoded while the model is at work
-# Random streams of an epoch: its order; image i draws its crop from stream i + 1.
-_ORDER = 0
 
 
 def draw_crop(width: int, height: int, stream: torch.Generator) -> tuple[int, int, int, int]:
@@ -105,36 +103,14 @@ def evaluation_image(path: Path) -> Tensor:
     return pixels
 
 
-@dataclass
-class ImageSampler:
-    """Order of one epoch; Lightning calls `set_epoch`, after a resume too.
-
-    Attributes:
-        count: Images in the part.
-        seed: Seed of the run, 0 and up.
-        augment: Whether crops are drawn.
-        epoch: The epoch, from 0, that the next iteration yields.
-    """
-
-    count: int
-    seed: int
-    augment: bool
-    epoch: int = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, that the next iteration yields."""
-        self.epoch = epoch
-
-    def order(self) -> list[int]:
-        """Return the indices of the images."""
-        stream = random_stream(self.seed, self.epoch, _ORDER)
-        indices: list[int] = torch.randperm(self.count, generator=stream).tolist()
-        return indices
+class ImageSampler(Sampler):
+    """Order and crops of one epoch."""
 
     def read(self, path: Path, index: int, epoch: int) -> Tensor:
         """Return image ``index`` as an epoch shows it."""
         if not self.augment:
             return evaluation_image(path)
+        # The order has stream 0.
         return training_image(path, random_stream(self.seed, epoch, index + 1))
 
 
@@ -204,7 +180,9 @@ class TrainingDecodingLoader(DecodingLoader):
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield (images ``[B, 3, 224, 224]`` uint8, labels ``[B]`` int64)."""
         sampler, epoch = self.sampler, self.sampler.epoch
-        return self._decode(sampler.order(), lambda i: sampler.read(self._path(i), i, epoch))
+        return self._decode(
+            sampler.order().tolist(), lambda i: sampler.read(self._path(i), i, epoch)
+        )
 
 
 class ImageNetDataModule(DataModule):
@@ -218,16 +196,12 @@ class ImageNetDataModule(DataModule):
     A batch is ``(images [B, 3, 224, 224] float32, labels [B] int64)``, normalised.
 
     Args:
-        batch_size: Images a batch, 1 and up.
-        seed: Seed of order and crops, 0 and up.
         augment: Random crop, resized, and horizontal flip of the training images; without it, they
             are shown as in evaluation: shorter side 256, centre crop.
         data_dir: Folder above; None stands for the variable CBP_DATA, and without that for
             ``data``.
-        train_images: Use the first so many images of the training part; 0 for all.
-        val_images: The same for the validation part.
-        test_images: The same for the test part.
         workers: Threads that decode, 1 and up.
+        base: See `DataModule`.
 
     Attributes:
         images: Files and labels of every part that `setup` loaded.
@@ -242,40 +216,28 @@ class ImageNetDataModule(DataModule):
     """
 
     classes = 1_000
+    statistics = STATISTICS
     val_per_class: ClassVar[int] = 50
     official: ClassVar[dict[str, int]] = {"train": 1_281_167, "val": 50_000}  # images
 
     def __init__(
         self,
         *,
-        batch_size: int,
-        seed: int,
         augment: bool,
         data_dir: str | Path | None = None,
-        train_images: int = 0,
-        val_images: int = 0,
-        test_images: int = 0,
         workers: int = 4,
+        **base: Unpack[BaseArguments],
     ) -> None:
         """Check and keep the arguments; nothing is read before `setup`."""
-        super().__init__(batch_size, seed)
+        super().__init__(**base)
         if workers < 1:
             raise DataError(f"workers is {workers}: give 1 or more")
-        self.counts = {"train": train_images, "val": val_images, "test": test_images}
-        for name, count in self.counts.items():
-            if count < 0:
-                raise DataError(f"{name}_images is {count}: give 0 for all images, or a number")
         self.augment, self.workers = augment, workers
         self.folder = find_folder(data_dir) / "imagenet"
         self.images: dict[PartName, list[Recording]] = {}
-        self._constants: tuple[Tensor, Tensor] | None = None
 
     def setup(self, stage: str = "") -> None:
-        """List the parts that a stage of Lightning needs, each once; all without a stage.
-
-        Raises:
-            DataError: The data are absent or incomplete, or fewer than asked for.
-        """
+        """List the parts that a stage of Lightning needs, each once; all without a stage."""
         wanted = PARTS_OF_STAGE.get(stage, PART_NAMES)
         missing = [part for part in wanted if part not in self.images]
         if not missing:
@@ -322,10 +284,7 @@ class ImageNetDataModule(DataModule):
 
     def _first(self, part: PartName, images: list[Recording]) -> list[Recording]:
         """Return the images asked for, balanced over the classes."""
-        count, present = self.counts[part], len(images)
-        if count > present:
-            raise DataError(f"{part}_images is {count}, but there are {present}: give 0 for all")
-        return interleave_classes(images)[: count or present]
+        return interleave_classes(images)[: self.count(part, len(images))]
 
     def _checksum(self) -> str:
         """Return the sha256, in hex, of names, sizes and labels in use and of the constants."""
@@ -360,7 +319,4 @@ class ImageNetDataModule(DataModule):
             dataloader_idx: Not used: all loaders yield the same.
         """
         images, labels = batch
-        if self._constants is None or self._constants[0].device != images.device:
-            mean, std = torch.tensor(STATISTICS, device=images.device).view(2, 3, 1, 1)
-            self._constants = mean, std
-        return normalise(images, *self._constants), labels
+        return self.normalised(images), labels

@@ -37,30 +37,43 @@ def random_stream(seed: int, epoch: int, stream: int) -> torch.Generator:
 
 
 @dataclass
-class EpochSampler:
-    """Order and crops of one epoch; Lightning calls `set_epoch`, after a resume too.
+class Sampler:
+    """Order of one epoch; Lightning calls `set_epoch`, after a resume too.
 
     Attributes:
-        count: Images in the part.
+        count: Images or recordings in the part.
         seed: Seed of the run, 0 and up.
-        augment: Whether crops are drawn.
-        flip: Whether a crop may be mirrored.
-        cutout: Whether centres of cutouts are drawn, too.
-        autoaugment: Whether AutoAugment's operations are drawn, too.
+        augment: Whether crops or shifts are drawn.
         epoch: The epoch, from 0, that the next iteration yields.
     """
 
     count: int
     seed: int
     augment: bool
-    flip: bool
-    cutout: bool = False
-    autoaugment: bool = False
-    epoch: int = 0
+    epoch: int = field(default=0, kw_only=True)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, that the next iteration yields."""
         self.epoch = epoch
+
+    def order(self) -> Tensor:
+        """Return the indices of the part in the order of the epoch."""
+        return torch.randperm(self.count, generator=random_stream(self.seed, self.epoch, _ORDER))
+
+
+@dataclass
+class EpochSampler(Sampler):
+    """Order and crops of one epoch.
+
+    Attributes:
+        flip: Whether a crop may be mirrored.
+        cutout: Whether centres of cutouts are drawn, too.
+        autoaugment: Whether AutoAugment's operations are drawn, too.
+    """
+
+    flip: bool
+    cutout: bool = False
+    autoaugment: bool = False
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield per batch the indices ``[B]`` and what was drawn, or None without augmentation.
@@ -68,8 +81,7 @@ class EpochSampler:
         Drawn are the crops ``[B, 3]``, behind them centres of cutouts ``[B, 2]`` if there are any,
         and behind those AutoAugment's operations ``[B, 2]``.
         """
-        seed, epoch = self.seed, self.epoch
-        order = torch.randperm(self.count, generator=random_stream(seed, epoch, _ORDER))
+        seed, epoch, order = self.seed, self.epoch, self.order()
         for number, start in enumerate(range(0, self.count, batch_size)):
             indices = order[start : start + batch_size]
             crops = None

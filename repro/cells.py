@@ -88,8 +88,8 @@ ALL_CELLS: Final = (*CELLS, *SIMULATED, *BEYOND)
 CELLS_BY_PREFIX: Final = {"": CELLS, "simulated_": SIMULATED, "beyond_": BEYOND}
 
 
-def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
-    """Return the cell of that name.
+def find_cell(method: str, dataset: str = "", network: str | None = None) -> Cell:
+    """Return the cell of that name; ``find_cell(*str(cell).split("/"))`` is the cell.
 
     Args:
         method: Pre-training method.
@@ -101,6 +101,8 @@ def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
 
     >>> str(find_cell("stbp", "cifar10"))
     'stbp/cifar10'
+    >>> find_cell(*"surrogate/imagenet/sew_resnet34".split("/")).network
+    'sew_resnet34'
     """
     found = [
         cell
@@ -115,20 +117,6 @@ def find_cell(method: str, dataset: str, network: str | None = None) -> Cell:
         raise UserError(f"{wrong} names {len(found)} cells: add --network; the nine are {names}")
     others = ", ".join(str(cell) for cell in ALL_CELLS if cell not in CELLS)
     raise UserError(f"unknown cell {wrong}: the nine are {names}; beside them {others}")
-
-
-def cell_named(name: str) -> Cell:
-    """Return the cell of a name as ``str(cell)`` writes it.
-
-    Raises:
-        UserError: No such cell; the message lists all.
-
-    >>> cell_named("surrogate/imagenet/sew_resnet34").network
-    'sew_resnet34'
-    """
-    method, _, rest = name.partition("/")
-    dataset, _, network = rest.partition("/")
-    return find_cell(method, dataset, network or None)
 
 
 @dataclass(frozen=True)
@@ -212,4 +200,4 @@ def key_of(name: str) -> RunKey:
                 for tier in TIERS:
                     if str(key := RunKey(cell, precision, int(seed), tier)) == name:
                         return key
-    raise UserError(f"{name} is no run of this program: see `python -m repro cells`")
+    raise UserError(f"invalid run name {name}: see `python -m repro cells`")

@@ -1,4 +1,4 @@
-"""What a person can mend, one line and exit code 2; and the end of the time for a run."""
+"""What a user can fix, one line and exit code 2; and the end of the time for a run."""
 
 
 class UserError(ValueError):
@@ -14,7 +14,7 @@ class DivergedError(UserError):
 
 
 class OutOfTimeError(Exception):
-    """A run stops for want of time; the same command continues it.
+    """A run stops because time is up; the same command continues it.
 
     Attributes:
         lacking: How much too short the time was, s, as far as that is known.

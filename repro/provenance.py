@@ -23,7 +23,7 @@ def git_state(root: Path) -> tuple[str, bool]:
     """Return the commit of the code at ``root`` and whether its tree is dirty.
 
     The commit is the last that changed `CODE`: a later one that adds results or words leaves the
-    code as it is, and a run that goes on there is a run of one code. Changed and untracked files
+    code as it is, and a run that resumes there is a run of one code. Changed and untracked files
     count as dirt, files below ``results/`` and ignored ones do not.
 
     Where ``root`` is not the top of a checkout with a commit, a stamp (`write_stamp`) says which
@@ -45,7 +45,7 @@ def write_stamp(root: Path, out: Path) -> Path:
     """Write which commit the files at ``root`` are, for a copy of them without git.
 
     Raises:
-        UserError: ``root`` is no checkout, or has changes.
+        UserError: ``root`` is not a checkout, or has changes.
     """
     sha, dirty = git_state(root)
     if dirty:

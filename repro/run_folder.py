@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from filelock import FileLock, Timeout
 
 from repro.errors import UserError
+
+# So long, in seconds, what was killed may take to let go of its folder, its children included.
+RELEASE: Final = 10.0
 
 State = Literal["nothing", "row", "done", "other recipe"]
 
@@ -120,7 +123,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=RELEASE)
         except Timeout:
             raise UserError(
                 f"{self.path} is in use by another process: wait for it, or choose another --runs"

@@ -131,11 +131,6 @@ def escaped(text: str) -> str:
     return written.replace("->", r"\ensuremath{\rightarrow}").replace("--", "-{}-")
 
 
-def _stacked(name: str) -> str:
-    r"""Return the name of a column in short lines, ``\shortstack``, so that it stays narrow."""
-    return r"\shortstack[l]{" + r" \\ ".join(map(escaped, wrap(name, HEADER))) + "}"
-
-
 def latex(table: Table, name: str) -> str:
     r"""Return the table as a ``table`` environment: caption, rules of booktabs, notes below.
 
@@ -146,6 +141,9 @@ def latex(table: Table, name: str) -> str:
         table: Any.
         name: Of its file; letters, digits, ``_`` and ``-``.
     """
+    # The names of columns stand in short lines, so that these stay narrow.
+    short = (r" \\ ".join(map(escaped, wrap(name, HEADER))) for name in table.header)
+    header = " & ".join(rf"\shortstack[l]{{{name}}}" for name in short)
     lines = [" & ".join(map(escaped, line)) + r" \\" for line in table.lines]
     notes = [rf"\par {escaped(note)}" for note in table.notes]
     return "\n".join(
@@ -158,7 +156,7 @@ def latex(table: Table, name: str) -> str:
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
             r"\toprule",
-            " & ".join(map(_stacked, table.header)) + r" \\",
+            header + r" \\",
             r"\midrule",
             *lines,
             r"\bottomrule",

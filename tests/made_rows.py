@@ -7,7 +7,7 @@ import numpy as np
 from repro.cells import CELLS, Cell, RunKey
 from repro.provenance import versions
 from repro.results.row import PARENT, Row, pack_correct
-from repro.results.statistics import mcnemar_p, pair
+from repro.results.statistics import pair
 
 STBP = CELLS[1]
 
@@ -47,7 +47,7 @@ def make_row(
             **{"difference_from_parent": counts.difference},
             **{"parent_only_right": counts.parent_only_right},
             **{"child_only_right": counts.child_only_right},
-            **{"mcnemar_p": mcnemar_p(parent, correct)},
+            **{"mcnemar_p": pair(parent, correct).mcnemar_p},
         }
     if key.is_conversion:
         assert parent is not None

@@ -98,11 +98,7 @@ class ImageSimulation:
             raise DataError(f"image_side is {self.image_side}: give 1 to {self.sensor_side}")
 
     def takes(self, data_dir: str | Path | None = None) -> list[Take]:
-        """Return every recording to be made, class by class.
-
-        Raises:
-            DataError: The images are not to be had, or too few.
-        """
+        """Return every recording to be made, class by class."""
         return self.takes_of(*read_images(self.source, data_dir))
 
     def takes_of(self, images: Array, labels: Array) -> list[Take]:
@@ -161,9 +157,9 @@ class GestureSimulation:
     Attributes:
         name: Of the data set.
         sensor_side: Pixels.
-        train_users: Persons, 1 to 23; their numbers start from 1.
-        test_users: Persons, 1 to 6; their numbers start from 24.
-        lightings: Names in `LIGHTINGS`: every person makes every gesture once under each.
+        train_users: 1 to 23; their numbers start from 1.
+        test_users: 1 to 6; their numbers start from 24.
+        lightings: Names in `LIGHTINGS`: every user makes every gesture once under each.
         frames: Of the film from which events are made.
         duration_us: Of a recording, us.
         camera: See `Camera`.
@@ -200,7 +196,7 @@ class GestureSimulation:
             raise DataError(f"lightings is {self.lightings}: give some of {', '.join(LIGHTINGS)}")
 
     def takes(self, data_dir: str | Path | None = None) -> list[Take]:
-        """Return every recording to be made, person by person; nothing is read."""
+        """Return every recording to be made, user by user; nothing is read."""
         training = [("ibmGestureTrain", 1 + user) for user in range(self.train_users)]
         test = [("ibmGestureTest", FIRST_TEST_USER + user) for user in range(self.test_users)]
         return [
@@ -246,11 +242,7 @@ def frame_times(frames: int, duration_us: int) -> Array:
 
 
 def read_images(source: Source, data_dir: str | Path | None) -> tuple[Array, Array]:
-    """Return intensities ``[N, S, S]`` float32 in [0, 1] and labels ``[N]`` int64, in file order.
-
-    Raises:
-        DataError: CIFAR-10 is damaged, or absent and not to be had.
-    """
+    """Return intensities ``[N, S, S]`` float32 in [0, 1], labels ``[N]`` int64, in file order."""
     if source == "digits":
         part = read_digits()
         images = part.images[:, 0, ::SCALE, ::SCALE].float()

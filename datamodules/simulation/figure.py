@@ -1,8 +1,7 @@
 """A figure of an event data set: a row of frames over time for every class."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,9 +41,6 @@ def frames_figure(folder: Path, out: Path, *, number: int = 0, span_us: int | No
 
     Returns:
         ``out``.
-
-    Raises:
-        DataError: Another format, or no recordings.
     """
     require_format(out)
     paths = recordings(folder, number)
@@ -52,7 +48,10 @@ def frames_figure(folder: Path, out: Path, *, number: int = 0, span_us: int | No
     frames = {
         name: bin_events(read(path), TIME_STEPS, side, span_us) for name, path in paths.items()
     }
-    with _default_style():
+    from matplotlib import style
+
+    # As matplotlib draws without a matplotlibrc: a figure is the same everywhere.
+    with style.context("default"), style.context({"svg.hashsalt": "frames"}):
         figure = _draw(frames)
         metadata = {"Date": None} if out.suffix.lower() == ".svg" else {}
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +66,7 @@ def require_format(out: Path) -> None:
         DataError: It is neither PNG nor SVG.
     """
     if out.suffix.lower() not in FORMATS:
-        raise DataError(f"{out} is no picture: give a name that ends in {' or '.join(FORMATS)}")
+        raise DataError(f"invalid picture {out}: give a name that ends in {' or '.join(FORMATS)}")
 
 
 def recordings(folder: Path, number: int) -> dict[str, Path]:
@@ -125,15 +124,6 @@ def bin_events(rows: Array, steps: int, side: int, span_us: int | None = None) -
     cells = (t * steps // span)[inside], y[inside], x[inside]
     np.add.at(frames, cells, 2 * on[inside] - 1)
     return frames
-
-
-@contextmanager
-def _default_style() -> Iterator[None]:
-    """Draw as matplotlib does without a matplotlibrc, so that a figure is the same everywhere."""
-    from matplotlib import style
-
-    with style.context("default"), style.context({"svg.hashsalt": "frames"}):
-        yield
 
 
 def _draw(frames: Mapping[str, Array]) -> "Figure":

@@ -38,7 +38,7 @@ LOW_ELBOW: Final = (0.35, 1.0)  # where an elbow prefers to be: (outward, down)
 
 @dataclass(frozen=True)
 class Subject:
-    """How one person looks and moves; lengths in heights of the image.
+    """How one subject looks and moves; lengths in heights of the image.
 
     Attributes:
         centre: Middle between the shoulders, (x, y) from the upper left corner.
@@ -68,7 +68,7 @@ class Subject:
 
 
 def draw_subject(generator: np.random.Generator) -> Subject:
-    """Return a person at random."""
+    """Return a subject at random."""
 
     def between(low: float, high: float) -> float:
         return float(generator.uniform(low, high))
@@ -136,34 +136,10 @@ def _wave(phase: Array, extent: float) -> Array:
     return _points(0.35 + 0.5 * np.sin(angle), -0.05 - 0.5 * np.cos(angle), phase)
 
 
-def _right_wave(phase: Array, extent: float, middle: float) -> tuple[Array, Array]:
-    return _wave(1.5 * phase, extent), _rest(phase)
-
-
-def _left_wave(phase: Array, extent: float, middle: float) -> tuple[Array, Array]:
-    return _rest(phase), _wave(1.5 * phase, extent)
-
-
 def _circle(phase: Array, extent: float) -> Array:
     """Return a hand on a circle, first outward, then down: clockwise in the image on its right."""
     radius = 0.65 * extent
     return _points(0.2 + radius * np.cos(phase), -0.05 + radius * np.sin(phase), phase)
-
-
-def _right_clockwise(phase: Array, extent: float, middle: float) -> tuple[Array, Array]:
-    return _circle(-phase, extent), _rest(phase)
-
-
-def _right_counter(phase: Array, extent: float, middle: float) -> tuple[Array, Array]:
-    return _circle(phase, extent), _rest(phase)
-
-
-def _left_clockwise(phase: Array, extent: float, middle: float) -> tuple[Array, Array]:
-    return _rest(phase), _circle(phase, extent)
-
-
-def _left_counter(phase: Array, extent: float, middle: float) -> tuple[Array, Array]:
-    return _rest(phase), _circle(-phase, extent)
 
 
 def _roll(phase: Array, extent: float, middle: float) -> tuple[Array, Array]:
@@ -204,12 +180,12 @@ def _wander(seconds: Array, generator: np.random.Generator) -> Array:
 
 MOVEMENTS: Final[tuple[Callable[[Array, float, float], tuple[Array, Array]], ...]] = (
     _clap,
-    _right_wave,
-    _left_wave,
-    _right_clockwise,
-    _right_counter,
-    _left_clockwise,
-    _left_counter,
+    lambda phase, extent, _: (_wave(1.5 * phase, extent), _rest(phase)),
+    lambda phase, extent, _: (_rest(phase), _wave(1.5 * phase, extent)),
+    lambda phase, extent, _: (_circle(-phase, extent), _rest(phase)),
+    lambda phase, extent, _: (_circle(phase, extent), _rest(phase)),
+    lambda phase, extent, _: (_rest(phase), _circle(phase, extent)),
+    lambda phase, extent, _: (_rest(phase), _circle(-phase, extent)),
     _roll,
     _drums,
     _guitar,

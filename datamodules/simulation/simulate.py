@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from datamodules.base import find_folder
 from datamodules.errors import DataError
+from datamodules.processes import prepare_worker
 from datamodules.simulation.datasets import DESCRIPTION, SIMULATED, Simulation, Take
 from datamodules.simulation.writers import events_sha256, write_aedat4, write_gesture
 
@@ -73,7 +73,7 @@ def simulate(
         sha256 (in hex) of the events of every recording, in the order they were made.
 
     Raises:
-        DataError: The folder holds something else, or the source images are not to be had.
+        DataError: The folder holds something else, or the source images are missing.
     """
     simulation = find_simulation(name, **overrides)
     if jobs < 1:
@@ -97,9 +97,6 @@ def make(simulation: Simulation, takes: list[Take], folder: Path, jobs: int = 1)
 
     Returns:
         See `simulate`.
-
-    Raises:
-        DataError: The folder holds something else.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -136,14 +133,16 @@ def make_each(make_take: Callable[[Take], Made], takes: list[Take], jobs: int) -
         return
     # A forked process may hang on a lock that a thread of torch held.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_prepare_process) as pool:
+    with ProcessPoolExecutor(
+        jobs, context, initializer=_prepare_process, initargs=(os.getpid(),)
+    ) as pool:
         yield from pool.map(make_take, takes, chunksize=CHUNK)
 
 
-def _prepare_process() -> None:
-    """Keep a process to one core, and leave Ctrl-C to the one that started it."""
+def _prepare_process(parent: int) -> None:
+    """Keep a process to one core; see `prepare_worker`."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_worker(parent)
 
 
 def parameters(simulation: Simulation) -> Description:
@@ -191,24 +190,16 @@ def simulate_in_words(
     name: str,
     *,
     data_dir: Path | None = None,
-    recordings_per_class: int | None = None,
-    jobs: int = 1,
     figure: Path | None = None,
+    **more: Any,  # noqa: ANN401
 ) -> str:
-    """Make a data set below the data folder, and a figure of it; return what came of it.
+    """Make a data set below the data folder, and a figure of it; return lines for the terminal.
 
     Args:
         name: Key of `SIMULATED`; also the folder's name.
         data_dir: See `find_folder`.
-        recordings_per_class: None for as many as described in `SIMULATED`.
-        jobs: Processes.
         figure: PNG or SVG to write.
-
-    Returns:
-        Lines for the terminal.
-
-    Raises:
-        DataError: See `simulate` and `frames_figure`.
+        more: See `simulate`.
     """
     from datamodules.simulation.figure import frames_figure, require_format
 
@@ -216,13 +207,7 @@ def simulate_in_words(
         require_format(figure)
     folder = find_folder(data_dir) / name
     start = time.monotonic()
-    made = simulate(
-        name,
-        folder,
-        data_dir=data_dir,
-        jobs=jobs,
-        recordings_per_class=recordings_per_class,
-    )
+    made = simulate(name, folder, data_dir=data_dir, **more)
     lines = [
         f"{folder}: {made['count']:,} recordings, {made['median_events']:,} events in the median"
         f" one, {made['bytes'] / 1e6:,.1f} MB, {time.monotonic() - start:.1f} s",

@@ -32,9 +32,6 @@ def write_aedat4(path: Path, events: Array, side: int) -> None:
         path: Its folder is made if absent.
         events: ``[N]`` of dtype `EVENT`, N at least 1, times not falling.
         side: Of the sensor, pixels.
-
-    Raises:
-        DataError: There are no events.
     """
     import faery
 
@@ -59,9 +56,6 @@ def write_gesture(path: Path, events: Array) -> None:
     Args:
         path: ``<folder>/ibmGestureTrain/user<NN>_<lighting>/<label>.npy``; folders are made.
         events: ``[N]`` of dtype `EVENT`, N at least 1.
-
-    Raises:
-        DataError: There are no events.
     """
     require_events(path, events)
     path.parent.mkdir(parents=True, exist_ok=True)

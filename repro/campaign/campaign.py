@@ -1,4 +1,4 @@
-"""A table in slices: the most valuable unfinished run goes on until shortly before the time is up.
+"""A table in slices: the most valuable unfinished run continues until shortly before time is up.
 
 Every call ends in a state from which the next one continues, here or on another machine: runs
 resume from their last epoch, and `repro.campaign.transfer` packs what the next machine needs.
@@ -21,7 +21,7 @@ from repro.recipes.shipped import find_recipe
 from repro.recipes.spec import RunSpec
 from repro.run_folder import RunFolder, State
 
-# The headline first; event cells need data that a person must fetch, so they come when asked for.
+# The headline first; event cells need data that the user must fetch, so they come when asked for.
 PRIORITY: Final[tuple[Cell, ...]] = (
     find_cell("snn_calibration", "cifar100"),
     find_cell("snn_calibration", "cifar10"),
@@ -110,7 +110,7 @@ class Slice:
         unfinished: The run under way when the time was up.
         short: How much time it lacked at least, s; known only where not one epoch was finished.
         failed: Runs that cannot be made, and why; those that start from them are left out.
-        without_data: Cells whose data are not to be had, and why.
+        without_data: Cells whose data are missing, and why.
     """
 
     done: list[RunKey] = field(default_factory=list)
@@ -130,20 +130,20 @@ def reserve(budget: float) -> float:
 
 
 def run_slice(campaign: Campaign, make: Make, deadline: float | None) -> Slice:
-    """Make as many runs as the time allows, and go on with one more.
+    """Make as many runs as the time allows, and begin or resume one more.
 
     Args:
         campaign: What is wanted.
         make: Makes the row of a run until a deadline; raises OutOfTimeError where that comes first.
         deadline: When the time is up, by ``time.monotonic``, s; None for never.
     """
-    found = Slice()
+    found, keys = Slice(), campaign.all_runs()
     while (key := next(_open(campaign, found), None)) is not None:
         start = time.monotonic()
         if deadline is not None and start >= deadline:
             found.unfinished = key
             break
-        print(f"[{_position(campaign, key)}] {key}", flush=True)
+        print(f"[{keys.index(key) + 1}/{len(keys)}] {key}", flush=True)
         place = campaign.place(key)
         epochs = place.epochs
         try:
@@ -177,12 +177,6 @@ def _open(campaign: Campaign, found: Slice) -> Iterator[RunKey]:
             found.failed[key] = why
             continue
         yield key
-
-
-def _position(campaign: Campaign, key: RunKey) -> str:
-    """Return the number of a run among all, from 1."""
-    keys = campaign.all_runs()
-    return f"{keys.index(key) + 1}/{len(keys)}"
 
 
 def slice_in_words(campaign: Campaign, found: Slice) -> str:

@@ -1,4 +1,4 @@
-"""CIFAR in small files: lossless mosaics that travel where the official archives cannot be had.
+"""CIFAR in small files: lossless mosaics for machines that cannot download the official archives.
 
 A shard is one WebP picture of up to 5,000 images, about 55 % of their size; what the official files
 hold besides pixels (labels, names) is compressed beside it. `restore` makes the official files
@@ -36,9 +36,6 @@ def write_shards(dataset: Name, data_dir: Path, out: Path) -> list[Path]:
         dataset: ``cifar10`` or ``cifar100``.
         data_dir: Folder of the data set; fetched there if it is absent.
         out: Folder of the shards, one for each data set.
-
-    Raises:
-        DataError: The data are damaged, or absent and not to be had.
     """
     train, test = read_verified(dataset, data_dir)
     out.mkdir(parents=True, exist_ok=True)

@@ -85,11 +85,7 @@ class Stopwatch(Callback):
 
 
 def estimate(spec: RunSpec, places: Places) -> Estimate:
-    """Count and measure a run: fresh weights, real batches; nothing is kept.
-
-    Raises:
-        DataError: The data are absent.
-    """
+    """Count and measure a run: fresh weights, real batches; nothing is kept."""
     set_up_process()
     key, recipe = spec.key, spec.recipe
     data = make_data(recipe, key.seed, places.data_dir)
@@ -102,7 +98,10 @@ def estimate(spec: RunSpec, places: Places) -> Estimate:
         return Estimate(key, 0, 0, passes, 0.0, 0.0, child.evaluation_seconds)
     module = make_module(spec, data.classes, None)
     flop = count(module, data)
-    data.batch_size = batch = measured_batch(spec.batch_size, flop)
+    batch = spec.batch_size
+    if not torch.cuda.is_available():
+        batch = min(batch, max(CPU_BATCH, int(CPU_FLOP / flop)))
+    data.batch_size = batch
     watch = measure(spec, module, data)
     trained = (watch.train[-1] - watch.train[0]) / (len(watch.train) - 1) / batch
     checked = (watch.evaluation[-1] - watch.evaluation[0]) / (len(watch.evaluation) - 1)
@@ -115,18 +114,6 @@ def estimate(spec: RunSpec, places: Places) -> Estimate:
         train_seconds=trained,
         evaluation_seconds=checked / batch,
     )
-
-
-def measured_batch(batch_size: int, flop: float) -> int:
-    """Return how many images a measured batch has.
-
-    Args:
-        batch_size: The recipe's.
-        flop: Operations of training on one image.
-    """
-    if torch.cuda.is_available():
-        return batch_size
-    return min(batch_size, max(CPU_BATCH, int(CPU_FLOP / flop)))
 
 
 def count(module: SpikingModule, data: DataModule) -> float:

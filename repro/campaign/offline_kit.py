@@ -25,7 +25,7 @@ def prepare(folder: Path, cells: Iterable[Cell], tier: Tier, data_dir: Path) -> 
 
     Raises:
         UserError: The code has changes: no row could name it.
-        DataError: The data are not to be had.
+        DataError: The data are missing and not downloadable.
     """
     written = [write_stamp(ROOT, folder / COMMIT)]
     for name in datasets(cells, tier):

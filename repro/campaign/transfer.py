@@ -60,7 +60,7 @@ def pack(
         rows: Folder of rows.
         out: Folder of the parts; those of an earlier call are replaced.
         limit: Bytes of all parts together.
-        unfinished: The run that goes on; the state of others is of no use any more.
+        unfinished: The run under way; the state of others is of no use any more.
     """
     names = list(names)
     chosen = {f"rows/{name}.json": rows / f"{name}.json" for name in names}
@@ -192,7 +192,7 @@ def _members(content: bytes) -> dict[str, bytes]:
             parts = PurePosixPath(entry.name).parts
             plain = entry.isfile() and not {"..", "/"} & set(parts)
             if not plain or (parts[0], len(parts)) not in (("rows", 2), ("runs", 3)):
-                raise ValueError(f"{entry.name} is no file of a run")
+                raise ValueError(f"{entry.name} is not a file of a run")
             file = archive.extractfile(entry)
             assert file is not None
             found[entry.name] = file.read()

@@ -5,24 +5,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import (
-    ModelPruning,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
+from pytorch_lightning.callbacks import ModelPruning, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from pytorch_lightning.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from repro.cbp.layers import (
-    Scale,
-    find_layers,
-    plan,
-    prepare,
-    prepared_layers,
-)
+from repro.cbp.layers import Scale, find_layers, plan, prepare, prepared_layers
 from repro.cbp.loop import CbpLoop, Loop, freeze_but, make_settings
 from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.cbp.selection import LevelChoice
@@ -141,7 +131,7 @@ class PhaseCallback(Callback, ABC):
             self._loop.load_state_dict(self._restored)
             self._restored = None
         elif before is not None and before.is_of(self._loop.weights):
-            self._loop.load_state_dict(before.state_dict())  # a second fit goes on from the first
+            self._loop.load_state_dict(before.state_dict())  # a second fit continues the first
 
     def on_train_batch_start(
         self,
@@ -209,7 +199,7 @@ class PhaseCallback(Callback, ABC):
 
 
 class Cbp(PhaseCallback):
-    """Drive the weights of a pre-trained network to levels while it trains on.
+    """Drive the weights of a pre-trained network to levels while it is fine-tuned.
 
     ``setup`` prepares the module's layers, before Lightning restores a checkpoint. Every batch, the
     multipliers' slope joins the gradients (after unscaling and all-reduce), gradients are clipped,

@@ -33,20 +33,13 @@ def constraint(weight: Tensor, levels: Tensor, fraction: float) -> tuple[Tensor,
     """
     if levels.dim() == 2:
         rows = weight.reshape(len(levels), -1).contiguous()
-        value, slope = _constraint_by_channel(rows, levels, fraction)
+        interval = torch.searchsorted(levels, rows, right=True).clamp(1, levels.shape[1] - 1)
+        low, high = levels.gather(1, interval - 1), levels.gather(1, interval)
+        value, slope = _distance(rows, low, high, (levels[:, :1], levels[:, -1:]), fraction)
         return value.reshape(weight.shape), slope.reshape(weight.shape)
     interval = torch.bucketize(weight.contiguous(), levels, right=True).clamp(1, len(levels) - 1)
     low, high = levels[interval - 1], levels[interval]
     return _distance(weight, low, high, (levels[0], levels[-1]), fraction)
-
-
-def _constraint_by_channel(
-    weight: Tensor, levels: Tensor, fraction: float
-) -> tuple[Tensor, Tensor]:
-    """Return ``cs(w)`` and its slope of weights ``[C, N]`` for levels ``[C, L]``."""
-    interval = torch.searchsorted(levels, weight, right=True).clamp(1, levels.shape[1] - 1)
-    low, high = levels.gather(1, interval - 1), levels.gather(1, interval)
-    return _distance(weight, low, high, (levels[:, :1], levels[:, -1:]), fraction)
 
 
 def _distance(
@@ -97,13 +90,9 @@ def add_slope_(
 
 
 def write_constraint_(out: Tensor, weight: Tensor, levels: Tensor, fraction: float) -> None:
-    """Fill ``out`` with ``cs(w)``, a piece at a time: temporaries stay small beside the weights.
+    """Fill ``out``, shaped and laid out like the dense weight, with ``cs(w)``, see ``constraint``.
 
-    Args:
-        out: Shape and strides of ``weight``.
-        weight: Latent weights, dense in memory.
-        levels: See ``constraint``.
-        fraction: See ``constraint``.
+    It goes a piece at a time: temporaries stay small beside the weights.
     """
     if levels.dim() == 2:
         out.copy_(constraint(weight, levels, fraction)[0])

@@ -6,17 +6,13 @@ size and are added in float64.
 
 # Kernels are read by Triton, not by Python: their arguments are pointers and numbers.
 # ruff: noqa: ANN001, ANN202
-from typing import Any, Final
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from repro.device.dense import is_dense
-
-BLOCK: Final = 1024  # weights of a program
-LAUNCH: Final[dict[str, Any]] = {"num_warps": 4, "enable_fp_fusion": False}
+from repro.device.triton_launch import on_grid, programs
 
 
 @triton.jit
@@ -50,7 +46,7 @@ def _add_slope(
     sign = tl.where(distance > 0, 2, tl.where(distance < 0, -2, 0)).to(w.dtype)
     bound = tl.full((), clip, w.dtype)
     new = tl.load(grad + at, mask=inside, other=0) + m * tl.where(free, 0, sign)
-    new = tl.where(new > bound, bound, new)  # not tl.minimum, which hides what is no number
+    new = tl.where(new > bound, bound, new)  # not tl.minimum, which hides NaN
     tl.store(grad + at, tl.where(new < -bound, -bound, new), mask=inside)
     value = tl.where(inside & (free == 0), size, 0)
     tl.store(sums + tl.program_id(0), tl.sum(m.to(tl.float64) * value.to(tl.float64), 0))
@@ -83,13 +79,9 @@ def add_slope_on_gpu_(
 ) -> Tensor:
     """Do what ``constraint.add_slope_`` says; the sum stays on the device, a float64 scalar."""
     n = weight.numel()
-    programs = triton.cdiv(n, BLOCK)
-    sums = torch.empty(programs, dtype=torch.float64, device=weight.device)
-    _add_slope[(programs,)](
-        *(grad, weight.detach(), multiplier, levels, sums, n, fraction, clip),
-        LEVELS=len(levels),
-        BLOCK=BLOCK,
-        **LAUNCH,
+    sums = torch.empty(programs(n), dtype=torch.float64, device=weight.device)
+    on_grid(_add_slope, n)(
+        *(grad, weight.detach(), multiplier, levels, sums, n, fraction, clip), LEVELS=len(levels)
     )
     return sums.sum()
 
@@ -107,7 +99,5 @@ def nearest_on_gpu(weight: Tensor, levels: Tensor, table: Tensor | None = None) 
     table = levels if table is None else table
     out = torch.empty_like(weight, dtype=table.dtype, requires_grad=False)
     n = weight.numel()
-    _nearest[(triton.cdiv(n, BLOCK),)](
-        *(weight.detach(), levels, table, out, n), LEVELS=len(levels), BLOCK=BLOCK, **LAUNCH
-    )
+    on_grid(_nearest, n)(weight.detach(), levels, table, out, n, LEVELS=len(levels))
     return out

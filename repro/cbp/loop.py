@@ -57,12 +57,8 @@ class Loop:
     ) -> None:
         """Start with empty sums.
 
-        Args:
-            latents: Weights and scaled levels by layer name.
-            rule: See the attributes.
-            settings: See the attributes.
-            optimizer: See the attributes.
-            schedulers: Its learning-rate schedules: a drop of the rate lasts under them.
+        ``latents`` are weights and scaled levels by layer name, ``schedulers`` the optimiser's
+        learning-rate schedules: a drop of the rate lasts under them.
         """
         self.weights = {name: weight for name, (weight, _) in latents.items()}
         self.bounds = {
@@ -206,7 +202,7 @@ class Loop:
         """Restore what ``state_dict`` returned.
 
         Raises:
-            UserError: It is no such state.
+            UserError: It is not such a state.
             ValueError: It belongs to other layers.
         """
         try:

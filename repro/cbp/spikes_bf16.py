@@ -91,7 +91,7 @@ def _geometry(layer: nn.Module) -> tuple[Any, ...]:
 
 
 class SpikesBf16Layer(StandIn):
-    """A layer that computes in spike-exact bfloat16 and wants its spikes in it."""
+    """A layer that computes in spike-exact bfloat16 and takes its spikes in it."""
 
     form = BF16
 
@@ -120,7 +120,7 @@ def kind_of(layer: nn.Module) -> type[SpikesBf16Layer]:
     """Return the class that computes a layer in spike-exact bfloat16.
 
     Raises:
-        ValueError: A 3-d convolution, padding that is no number, or a weight that is not float32.
+        ValueError: A 3-d convolution, padding by name, or a weight that is not float32.
     """
     if isinstance(layer, nn.Conv3d):
         raise ValueError("spikes_bf16 takes no Conv3d: torch's is wrong in bfloat16 at some shapes")

@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from repro.cells import RunKey, Tier, cell_named
-from repro.cli.parsing import parse
+from repro.cells import RunKey, Tier, find_cell
+from repro.cli.parsing import DATA, ROWS, RUNS, TIER, parse
 
 if TYPE_CHECKING:
     from repro.campaign.campaign import Campaign
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CampaignArguments:
-    """Run a whole tier in slices: each call goes on with the most valuable unfinished run.
+    """Run a whole tier in slices: each call continues the most valuable unfinished run.
 
     Attributes:
         time_budget: Time of this call, for example 9m or 1h30m; by default it ends with the table.
-        tier: Tier; the paper's by default.
         seeds: Seeds; the first one of every cell comes before the second one of any.
         cells: Cells in order of their value, for example snn_calibration/cifar100; by default the
             five on CIFAR, the headline first.
@@ -31,13 +30,10 @@ class CampaignArguments:
         kit: Folder that --prepare filled: restore the data from it, and learn the commit.
         prepare: Fill that folder for a machine without network and git, and do nothing else.
         plan: Print what each run that is left will cost on this device, and do nothing else.
-        runs: Folder of run folders.
-        rows: Folder of rows.
-        data_dir: Data sets; by default the variable CBP_DATA, else data.
     """
 
     time_budget: str | None = None
-    tier: Tier = "paper"
+    tier: Annotated[Tier, TIER] = "paper"
     seeds: tuple[int, ...] = (0, 1, 2)
     cells: tuple[str, ...] = ()
     out: Path | None = None
@@ -46,13 +42,13 @@ class CampaignArguments:
     kit: Path | None = None
     prepare: Path | None = None
     plan: bool = False
-    runs: Path = Path("runs")
-    rows: Path = Path("results/rows")
-    data_dir: Path | None = None
+    runs: Annotated[Path, RUNS] = Path("runs")
+    rows: Annotated[Path, ROWS] = Path("results/rows")
+    data_dir: Annotated[Path | None, DATA] = None
 
 
 def command_campaign(arguments: Sequence[str]) -> int:
-    """Go on with the table for as long as there is time; pack what travels."""
+    """Continue the table while there is time; pack what travels."""
     started = time.monotonic()
     chosen = parse(CampaignArguments, arguments)
     from datamodules.base import find_folder
@@ -63,7 +59,7 @@ def command_campaign(arguments: Sequence[str]) -> int:
     from repro.run.deadline import seconds_in
 
     budget = seconds_in(chosen.time_budget) if chosen.time_budget else None
-    cells = tuple(map(cell_named, chosen.cells)) or PRIORITY
+    cells = tuple(find_cell(*name.split("/", 2)) for name in chosen.cells) or PRIORITY
     data_dir = find_folder(chosen.data_dir)
     if chosen.prepare is not None:
         print("\n".join(map(str, prepare(chosen.prepare, cells, chosen.tier, data_dir))))

@@ -3,10 +3,12 @@
 Dispatch only; torch is imported by the commands that use it.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from concurrent.futures import BrokenExecutor
+from typing import Final
 
 from datamodules.errors import DataError
 from repro.cli.campaign import command_campaign
@@ -25,8 +27,7 @@ from repro.cli.simulate import command_simulate
 from repro.cli.sweep import command_sweep
 from repro.cli.tables import command_report, command_tables
 from repro.errors import UserError
-
-T = TypeVar("T")
+from repro.interrupts import INTERRUPTED
 
 COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "run": command_run,
@@ -46,29 +47,51 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
 }
 
 
-def commands_in_words() -> str:
-    """Return a line for every command."""
-    lines = (f"  {name:10} {(run.__doc__ or '').splitlines()[0]}" for name, run in COMMANDS.items())
-    head = "usage: python -m repro COMMAND [OPTIONS]; --help behind a command lists its options"
-    return "\n".join([head, "", *lines])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 2 with one line on standard error for what a person can mend."""
+    """Run a command; return 0, or 2 with one line on standard error for what a user can fix.
+
+    As of other programs it is 130 after Ctrl-C, and 141, quietly, where nobody reads the output.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Read when torch is loaded. Idle OpenMP threads that spin take the cores from those that work:
     # on a busy two-core machine a step took 6 times longer with them.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if not words or words[0] in ("-h", "--help"):
-        print(commands_in_words())
-        return 0
+    code, said = 0, ""
     try:
-        if words[0] not in COMMANDS:
-            raise UserError(f"unknown command {words[0]}: one of {', '.join(COMMANDS)}")
-        return COMMANDS[words[0]](words[1:])
+        code = run_command(words)
+    except BrokenPipeError:  # unbuffered output shows it here already
+        code = 141
     except (UserError, DataError, OSError) as error:
-        print(f"cbp-qsnn: {error}", file=sys.stderr)
+        code, said = 2, str(error)
+    except BrokenExecutor as error:  # a process was killed, for want of memory, say
+        code, said = 2, f"{error}; the same command continues"
     except KeyboardInterrupt:
-        print("cbp-qsnn: interrupted; the same command continues", file=sys.stderr)
-        return 130
-    return 2
+        code, said = 130, INTERRUPTED
+    except SystemExit as stop:  # of --help, or Lightning's answer to Ctrl-C
+        if stop.code and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        code, said = (130, INTERRUPTED) if stop.code else (0, "")
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in it
+        if said in ("", str(error)):
+            if isinstance(error, BrokenPipeError):
+                return 141
+            code, said = 2, f"standard output cannot be written: {error.strerror}"
+    if said:
+        with contextlib.suppress(OSError):
+            print(f"cbp-qsnn: {said}", file=sys.stderr)
+    return code
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Return the exit code of a command, or of the list of all."""
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: python -m repro COMMAND [OPTIONS]; COMMAND --help lists its options\n")
+        for name, command in COMMANDS.items():
+            print(f"  {name:10} {(command.__doc__ or '').splitlines()[0]}")
+        return 0
+    if words[0] not in COMMANDS:
+        raise UserError(f"unknown command {words[0]}: one of {', '.join(COMMANDS)}")
+    return COMMANDS[words[0]](words[1:])

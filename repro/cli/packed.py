@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from repro.cli.parsing import parse
+from repro.cli.parsing import BATCH, DATA, FILE, parse
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,14 @@ class InferArguments:
     """Evaluate a cell's packed file on the test images, weights packed until a layer needs them.
 
     Attributes:
-        file: A file written by export, or the folder of a finished run.
         images: First test images used; 0 for as many as the recipe says.
-        batch_size: Images at a time; by default the recipe's.
-        data_dir: Data sets; by default the variable CBP_DATA, else data.
         compare: Also evaluate the unpacked network as a run does, and compare.
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, *FILE]
     images: int = 0
-    batch_size: int | None = None
-    data_dir: Path | None = None
+    batch_size: Annotated[int | None, BATCH] = None
+    data_dir: Annotated[Path | None, DATA] = None
     compare: bool = False
 
 
@@ -61,17 +58,14 @@ class CostsArguments:
     """Print spikes, synaptic operations, energy estimate and memory per inference of a packed file.
 
     Attributes:
-        file: A file written by export, or the folder of a finished run.
         images: First test images measured.
-        batch_size: Images at a time; by default the recipe's.
-        data_dir: Data sets; by default the variable CBP_DATA, else data.
         out: Also write the numbers there: JSON, or CSV where the name ends so.
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, *FILE]
     images: int = 100
-    batch_size: int | None = None
-    data_dir: Path | None = None
+    batch_size: Annotated[int | None, BATCH] = None
+    data_dir: Annotated[Path | None, DATA] = None
     out: Path | None = None
 
 

@@ -4,38 +4,55 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import tyro
+from tyro.conf import Positional, arg
 
 from repro.errors import UserError
 
 T = TypeVar("T")
+
+# Help of arguments that several commands take.
+RUNS: Final = arg(help="Folder of run folders.")
+ROWS: Final = arg(help="Folder of rows.")
+DATA: Final = arg(help="Data sets; by default the variable CBP_DATA, else data.")
+TIER: Final = arg(
+    help="paper as published, paper_short with its schedule shortened, desk in minutes on two "
+    "cores, smoke in seconds."
+)
+WANDB: Final = arg(help="Tell Weights & Biases: online, offline (synchronise later) or off.")
+FILE: Final = (Positional, arg(help="A file written by export, or the folder of a finished run."))
+BATCH: Final = arg(help="Images at a time; by default the recipe's.")
 
 
 def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa: ANN401
     """Return the parsed arguments; a bad one is a UserError of one line.
 
     Args:
-        kind: Dataclass of the command.
+        kind: Dataclass of the command, ``<Command>Arguments``.
         arguments: Words after the command.
         options: Passed on to ``tyro.cli``.
     """
+    command = {"prog": f"python -m repro {kind.__name__.removesuffix('Arguments').lower()}"}
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            parsed: T = tyro.cli(kind, args=list(arguments), **options)
+            parsed: T = tyro.cli(kind, args=list(arguments), **(command | options))
             return parsed
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(plain_line(errors.getvalue())) from None
+        # What is in tyro's box as one line, without its colours, title and lines.
+        text = re.sub(r"\x1b\[[0-9;]*m|╭─.*╮\n|[│╭╮╰╯─┌┐└┘|]+|-{5,}", " ", errors.getvalue())
+        raise UserError(" ".join(text.split())) from None
 
 
 def parse_override(recipe: T, words: Sequence[str], title: str) -> T:
     """Return the recipe with the fields changed that the words name."""
     words = [plain_flag(word) for word in words]
-    return parse(type(recipe), words, default=recipe, description=f"Recipe of the {title}.")
+    about = {"prog": "python -m repro run", "description": f"Recipe of the {title}."}
+    return parse(type(recipe), words, default=recipe, **about)
 
 
 def plain_flag(word: str) -> str:
@@ -50,10 +67,3 @@ def plain_flag(word: str) -> str:
         parts = word[2:].removesuffix("=False").split(".")
         return "--" + ".".join([*parts[:-1], f"no-{parts[-1]}"])
     return word
-
-
-def plain_line(box: str) -> str:
-    """Return the text of tyro's box as one line."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    text = re.sub(r"[│╭╮╰╯─┌┐└┘|]+|-{5,}", " ", text)
-    return " ".join(text.split())

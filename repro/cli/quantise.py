@@ -8,7 +8,7 @@ from repro.quantise.arguments import QuantiseArguments
 
 
 def command_quantise(arguments: Sequence[str]) -> int:
-    """Quantise a person's own network and say in words what came of it."""
+    """Quantise a user's own network and say in words what came of it."""
     chosen = parse(QuantiseArguments, arguments)
     from repro.interrupts import ending_like_ctrl_c
     from repro.quantise.job import quantise

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from repro.cells import ALL_CELLS, RunKey, Tier
-from repro.cli.parsing import parse
+from repro.cli.parsing import DATA, ROWS, RUNS, TIER, parse
 from repro.cli.tables import TablesArguments, command_report, write_tables
 from repro.errors import UserError
 
@@ -19,22 +20,17 @@ class ReproduceArguments:
     A cell whose data are missing is left out and named at the end; the exit code is then 1.
 
     Attributes:
-        tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
-            cores, smoke in seconds.
         seeds: Seeds of every cell.
-        runs: Folder of run folders.
-        rows: Folder of rows.
         results: Folder of the tables.
-        data_dir: Data sets; by default the variable CBP_DATA, else data.
         jobs: Runs at a time; 0 for one a core, and a single one on a GPU.
     """
 
-    tier: Tier = "smoke"
+    tier: Annotated[Tier, TIER] = "smoke"
     seeds: tuple[int, ...] = (0,)
-    runs: Path = Path("runs")
-    rows: Path = Path("results/rows")
+    runs: Annotated[Path, RUNS] = Path("runs")
+    rows: Annotated[Path, ROWS] = Path("results/rows")
     results: Path = Path("results")
-    data_dir: Path | None = None
+    data_dir: Annotated[Path | None, DATA] = None
     jobs: int = 0
 
     def __post_init__(self) -> None:
@@ -46,6 +42,8 @@ class ReproduceArguments:
 def command_reproduce(arguments: Sequence[str]) -> int:
     """Run every cell of a tier, then the tables."""
     chosen = parse(ReproduceArguments, arguments)
+    import torch
+
     from repro.recipes.shipped import RECIPES
     from repro.report.publish import require_published
     from repro.report.run_summary import run_in_words
@@ -67,17 +65,11 @@ def command_reproduce(arguments: Sequence[str]) -> int:
         print(f"[{len(ended)}/{count}] {made.key}\n{found}", flush=True)
 
     places = Places(chosen.runs, chosen.rows, chosen.data_dir)
-    make_chains(chains, places, chosen.jobs or default_jobs(), say)
+    one_a_core = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    make_chains(chains, places, chosen.jobs or one_a_core, say)
     write_tables(TablesArguments(rows=chosen.rows, results=chosen.results), chosen.tier)
     command_report([f"--{name}={getattr(chosen, name)}" for name in ("rows", "results", "runs")])
     without_data = {str(made.key.cell): made.missing for made in ended if made.row is None}
     for cell, missing in without_data.items():
         print(f"cbp-qsnn: {cell} was not run: {missing}", file=sys.stderr)
     return 1 if without_data else 0
-
-
-def default_jobs() -> int:
-    """Return how many processes run at a time: one on a GPU, else one a core."""
-    import torch
-
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1

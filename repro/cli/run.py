@@ -6,14 +6,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from repro.cells import Precision, RunKey, Tier, find_cell
-from repro.cli.parsing import parse, parse_override
+from tyro.conf import arg
+
+from repro.cells import ALL_CELLS, METHODS, Precision, RunKey, Tier, find_cell
+from repro.cli.parsing import DATA, ROWS, RUNS, TIER, WANDB, parse, parse_override
 from repro.errors import MissingParentError, UserError
 
 if TYPE_CHECKING:
     from repro.recipes.spec import RunSpec
+
+DATASETS: Final = tuple(dict.fromkeys(cell.dataset for cell in ALL_CELLS))
 
 
 @dataclass(frozen=True)
@@ -23,45 +27,36 @@ class RunArguments:
     Every field of the recipe can be changed after these arguments: see --help with a cell.
 
     Attributes:
-        method: tssl_bp, stbp, surrogate or snn_calibration.
-        dataset: cifar10, cifar100, dvs128_gesture, cifar10_dvs, imagenet, or simulated
-            dvs128_gesture_sim or cifar10_dvs_sim.
         network: Only where a method has two networks on a data set.
         precision: fp32 pre-trains (or, for snn_calibration, converts the run called ann); binary,
-            ternary and fp32_control, which trains on as long with FP32 weights, start from the fp32
-            run of the same seed.
-        tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
-            cores, smoke in seconds.
+            ternary and fp32_control, fine-tuned for the same number of epochs with FP32 weights,
+            start from the fp32 run of the same seed.
         seed: 0 and up.
-        runs: Folder of run folders.
-        rows: Folder of rows.
-        data_dir: Data sets; by default the variable CBP_DATA, else data.
         skip_damaged: Leave damaged recordings of events out; the row says how many.
-        wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
-        wandb_project: Project there.
+        wandb_project: Project of W&B.
         devices: GPUs that train the run together, each on its share of every batch; without a GPU,
             processes. A conversion takes one.
         ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
             --rows, away from the tables; the parent is still the one of the tables.
     """
 
-    method: str
-    dataset: str
+    method: Annotated[str, arg(help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]}.")]
+    dataset: Annotated[str, arg(help=f"{', '.join(DATASETS)}; see `python -m repro cells`.")]
     network: str | None = None
     precision: Precision = "fp32"
-    tier: Tier = "smoke"
+    tier: Annotated[Tier, TIER] = "smoke"
     seed: int = 0
-    runs: Path = Path("runs")
-    rows: Path = Path("results/rows")
-    data_dir: Path | None = None
+    runs: Annotated[Path, RUNS] = Path("runs")
+    rows: Annotated[Path, ROWS] = Path("results/rows")
+    data_dir: Annotated[Path | None, DATA] = None
     skip_damaged: bool = False
-    wandb: Literal["online", "offline", "off"] = "off"
+    wandb: Annotated[Literal["online", "offline", "off"], WANDB] = "off"
     wandb_project: str = "cbp-qsnn"
     devices: int = 1
     ablation: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an ablation that is no plain folder name, and no device."""
+        """Refuse an ablation that is not a plain folder name, and fewer devices than one."""
         if self.devices < 1:
             raise UserError(f"devices is {self.devices}: give 1 or more")
         if self.ablation is not None and not re.fullmatch(r"[a-z0-9_-]{1,40}", self.ablation):

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-import tyro
+from tyro.conf import Positional, arg
 
+from datamodules.catalogue import DATA_SETS
 from repro.cli.parsing import parse
+
+SIMULATED: Final = tuple(name for name, found in DATA_SETS.items() if found.simulated)
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,6 @@ class SimulateArguments:
     Runs make what they need by themselves; this command shows it, or spreads it over processes.
 
     Attributes:
-        name: cifar10_dvs_sim, digits_dvs_sim, dvs128_gesture_sim or gesture_smoke_sim.
         data_dir: Data sets; by default the variable CBP_DATA, else data. The recordings go to a
             folder of that name there; CIFAR-10 is read there.
         recordings_per_class: Of images; by default as many as the data set is described with.
@@ -25,7 +27,7 @@ class SimulateArguments:
         figure: PNG or SVG to draw: frames of every class over time.
     """
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: Annotated[str, Positional, arg(help=f"{', '.join(SIMULATED)}.")]
     data_dir: Path | None = None
     recordings_per_class: int | None = None
     jobs: int = 1
@@ -37,13 +39,5 @@ def command_simulate(arguments: Sequence[str]) -> int:
     chosen = parse(SimulateArguments, arguments)
     from datamodules.simulation.simulate import simulate_in_words
 
-    print(
-        simulate_in_words(
-            chosen.name,
-            data_dir=chosen.data_dir,
-            recordings_per_class=chosen.recordings_per_class,
-            jobs=chosen.jobs,
-            figure=chosen.figure,
-        )
-    )
+    print(simulate_in_words(**vars(chosen)))
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from repro.cells import Tier
-from repro.cli.parsing import parse
+from repro.cli.parsing import DATA, ROWS, RUNS, TIER, WANDB, parse
 from repro.cli.run import folders, parent_command, parse_run
 from repro.errors import UserError
 
@@ -34,12 +34,6 @@ class SweepArguments:
         cpus_per_run: Cores that a run takes on the Ray cluster.
         gpus_per_run: GPUs that a run takes there; with 0.5 two runs share one.
         dry_run: Print the commands of the runs that are not there yet, start nothing.
-        tier: paper as published, paper_short with its schedule shortened, desk in minutes on two
-            cores, smoke in seconds.
-        runs: Folder of run folders.
-        rows: Folder of rows.
-        data_dir: Data sets; by default the variable CBP_DATA, else data.
-        wandb: Tell Weights & Biases: online, offline (synchronise later) or off.
     """
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -49,11 +43,11 @@ class SweepArguments:
     cpus_per_run: float = 1.0
     gpus_per_run: float = 0.0
     dry_run: bool = False
-    tier: Tier | None = None
-    runs: Path | None = None
-    rows: Path | None = None
-    data_dir: Path | None = None
-    wandb: Literal["online", "offline", "off"] = "off"
+    tier: Annotated[Tier | None, TIER] = None
+    runs: Annotated[Path | None, RUNS] = None
+    rows: Annotated[Path | None, ROWS] = None
+    data_dir: Annotated[Path | None, DATA] = None
+    wandb: Annotated[Literal["online", "offline", "off"], WANDB] = "off"
 
     def __post_init__(self) -> None:
         """Refuse no files, no jobs, and what the engine would not look at."""

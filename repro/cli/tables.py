@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from repro.cells import Tier
-from repro.cli.parsing import parse
+from repro.cli.parsing import ROWS, parse
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,12 +23,11 @@ class TablesArguments:
     Attributes:
         source: Where the rows are: ``rows``, the folder of that argument, or
             ``wandb:<entity>/<project>``, the runs of a W&B project.
-        rows: Folder of rows.
         results: Folder of the tables; holds paper.csv.
     """
 
     source: Annotated[str, tyro.conf.arg(name="from")] = "rows"
-    rows: Path = Path("results/rows")
+    rows: Annotated[Path, ROWS] = Path("results/rows")
     results: Path = Path("results")
 
     def __post_init__(self) -> None:
@@ -42,9 +41,6 @@ class ReportArguments(TablesArguments):
     """Write one HTML page of tables, figures and all runs; it needs no network.
 
     Attributes:
-        source: As in tables.
-        rows: Folder of rows.
-        results: Folder that holds paper.csv; only read.
         runs: Folder of run folders, for curves and histograms of the runs that are here.
         out: File to write; by default report.html in that folder.
     """

@@ -113,7 +113,7 @@ class Costs:
         layers: Conv and Linear layers in the order in which they ran.
         neurons: Layers of neurons in the order in which they fired.
         not_counted: Other modules with weights of two or more dimensions, and layers that no image
-            reached: they are in no number here.
+            reached.
     """
 
     images: int

@@ -1,7 +1,5 @@
 """Costs of an inference as text, JSON and CSV."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -15,7 +13,7 @@ from repro.deploy.packed_run import PackedCell
 from repro.errors import UserError
 from repro.files import write_atomically
 from repro.memory import FP32_BITS
-from repro.table import Table
+from repro.table import Table, csv_text
 
 KINDS: Final = (".json", ".csv")
 TOTALS: Final = (
@@ -97,11 +95,7 @@ def to_csv(costs: Costs) -> str:
     layers = [{"row": "layer", **layer_fields(layer)} for layer in costs.layers]
     neurons = [{"row": "neurons", **asdict(layer)} for layer in costs.neurons]
     columns = list(dict.fromkeys(name for line in (*layers, *neurons) for name in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([*layers, *neurons])
-    return text.getvalue()
+    return csv_text(columns, [*layers, *neurons])
 
 
 def costs_in_words(found: CellCosts, width: int) -> str:
@@ -154,7 +148,7 @@ def totals(costs: Costs) -> list[str]:
     fp32 = sum(layer.weights * FP32_BITS // 8 for layer in costs.layers)
     lines = [
         f"an inference: {costs.accumulates:,.0f} accumulates, "
-        f"{costs.multiply_accumulates:,.0f} multiply-accumulates (input not made of 0 and 1)",
+        f"{costs.multiply_accumulates:,.0f} multiply-accumulates (input not made of 0 and 1)"
     ]
     if costs.spikes_per_neuron is not None:
         lines.append(

@@ -31,8 +31,9 @@ def infer_in_words(cell: PackedCell, compare: bool) -> str:
         memory_in_words(loaded),
         f"{len(right) / seconds:,.1f} images/s in batches of {cell.data.batch_size}, "
         f"{torch.get_num_threads()} threads",
-        f"peak memory of the process {peak_resident() / 1e6:,.0f} MB, with libraries and images",
     ]
+    if peak := peak_resident():
+        lines.append(f"peak memory of the process {peak / 1e6:,.0f} MB, with libraries and images")
     if compare:
         lines.append(comparison(cell, right, outputs))
     return "\n".join(lines)

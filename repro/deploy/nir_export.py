@@ -82,7 +82,8 @@ def to_nir(
     gain, flat = 1.0, False
     for name, layer in network.named_children():
         if isinstance(layer, SumPool):
-            row[name] = _average(nir)
+            two, none = np.array([2, 2]), np.array([0, 0])
+            row[name] = nir.AvgPool2d(kernel_size=two, stride=two, padding=none)
             gain *= 4 * layer.factor  # NIR's readers know averages, not all of them sums
             continue
         if isinstance(layer, nn.Linear) and not flat:
@@ -94,9 +95,14 @@ def to_nir(
         row[f"{name}_neurons"] = _neurons(nir, network, shapes[name][1], factor, dt)
         gain = 1.0
     row["output"] = nir.Output({"output": np.array(shapes[name][1])})
-    names = list(row)
-    edges = list(itertools.pairwise(names))
-    return nir.NIRGraph(nodes=row, edges=edges, metadata=_about(network, dt))
+    readout = "the class is the output neuron with most spikes"
+    if isinstance(network, TsslBpNetwork):
+        readout = (
+            f"the class is the output neuron with the greatest sum of spikes filtered with tau_s "
+            f"{network.neuron.tau_s:g} steps"
+        )
+    about = {"dt": dt, "time_steps": network.time_steps, "readout": readout}
+    return nir.NIRGraph(nodes=row, edges=list(itertools.pairwise(row)), metadata=about)
 
 
 def import_nir() -> Any:  # noqa: ANN401  (a module without type information)
@@ -153,12 +159,12 @@ def codes(weight: Tensor, layer_levels: LayerLevels) -> np.ndarray[Any, np.dtype
     """Return ``weight / scale`` in units of the smallest level: whole numbers, float32.
 
     Raises:
-        UserError: A weight is no level.
+        UserError: A weight is not a level.
     """
     values = layer_levels.values(weight.dtype)
     index = torch.searchsorted(values, weight.detach().contiguous()).clamp(max=len(values) - 1)
     if not torch.equal(values[index], weight.detach()):
-        raise UserError("a weight of a quantised layer is no level: convert the network first")
+        raise UserError("a weight of a quantised layer is not a level: convert the network first")
     whole = torch.tensor(layer_levels.levels) / _unit(layer_levels)
     return np.asarray(whole[index].numpy(), np.float32)
 
@@ -193,12 +199,6 @@ def _synapses(
         bias=bias,
         metadata=about,
     )
-
-
-def _average(nir: Any) -> "nir.NIRNode":  # noqa: ANN401
-    """Return the node of an average over 2x2 spikes."""
-    two, none = np.array([2, 2]), np.array([0, 0])
-    return nir.AvgPool2d(kernel_size=two, stride=two, padding=none)
 
 
 def _neurons(
@@ -248,17 +248,6 @@ def _neurons(
     )
 
 
-def _about(network: StbpNetwork | TsslBpNetwork, dt: float) -> dict[str, Any]:
-    """Return the graph's metadata: the step, T, and how outputs become a class."""
-    readout = "the class is the output neuron with most spikes"
-    if isinstance(network, TsslBpNetwork):
-        readout = (
-            f"the class is the output neuron with the greatest sum of spikes filtered with tau_s "
-            f"{network.neuron.tau_s:g} steps"
-        )
-    return {"dt": dt, "time_steps": network.time_steps, "readout": readout}
-
-
 def write_nir(graph: "nir.NIRGraph", path: Path) -> Path:
     """Write a graph to a file, whole or not at all, and return the path."""
     nir = import_nir()
@@ -275,7 +264,7 @@ def export_nir(source: Path, out: Path | None) -> str:
         out: File to write; None for the run's name in this folder.
 
     Raises:
-        UserError: The source is no packed file of a cell, or NIR cannot express its network.
+        UserError: The source is not a packed file of a cell, or NIR cannot express its network.
     """
     import_nir()
     file, spec = origin_of(source)
@@ -286,14 +275,9 @@ def export_nir(source: Path, out: Path | None) -> str:
     load_weights(network, state, str(file))
     path = out or Path(f"{spec.key}.nir")
     write_nir(to_nir(network, levels), path)
-    return in_words(path, str(spec.key), levels, state)
-
-
-def in_words(path: Path, run: str, levels: dict[str, Levels], state: dict[str, Tensor]) -> str:
-    """Return what was written."""
     whole = sum(state[name].numel() for name in levels)
     weights = sum(tensor.numel() for tensor in state.values() if tensor.dim() > 1)
     return (
-        f"{path}: NIR graph of {run}, {path.stat().st_size:,} bytes; {whole:,} of {weights:,} "
+        f"{path}: NIR graph of {spec.key}, {path.stat().st_size:,} bytes; {whole:,} of {weights:,} "
         f"weights are whole numbers, in {len(levels)} layers, each with scale and bits"
     )

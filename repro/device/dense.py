@@ -6,13 +6,8 @@ from torch import Tensor
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Say whether the tensor fills its memory without gaps or overlaps, in any order of axes."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride != expected:
-            return False
-        expected *= size
-    return True
+    """Return whether a tensor fills its memory without gaps or overlaps, in any order of axes."""
+    return _is_dense(tensor.shape, tensor.stride())
 
 
 def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:

@@ -1,7 +1,6 @@
 """The device that computes: its name, its clock, its memory."""
 
 import platform
-import resource
 import sys
 import time
 from pathlib import Path
@@ -26,10 +25,14 @@ STATUS: Final = Path("/proc/self/status")
 
 
 def peak_resident() -> int:
-    """Return the greatest resident set of this process so far, in bytes."""
+    """Return the greatest resident set of this process so far, in bytes; 0 on Windows."""
     if STATUS.exists():  # ru_maxrss of a child starts with its parent's on Linux
         line = next(x for x in STATUS.read_text().splitlines() if x.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024  # the kernel gives KiB
+    try:
+        import resource
+    except ImportError:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

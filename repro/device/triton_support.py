@@ -21,7 +21,7 @@ def takes_triton(tensor: Tensor) -> bool:
 def _compiles(device: torch.device) -> bool:
     """Return whether Triton is there and can compile a kernel, which takes a C compiler, too.
 
-    What keeps it from that is said once; runs go on without, slower.
+    What keeps it from that is said once; runs continue without, slower.
     """
     if os.environ.get(SWITCH) == "0" or find_spec("triton") is None:
         return False

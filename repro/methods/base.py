@@ -88,7 +88,7 @@ class SpikingModule(LightningModule):
         recipe: Numbers of the run.
         network: Maps images ``[B, C, H, W]`` or events ``[B, T, 2, H, W]`` to ``[T, B, K]``.
         phase: ``ann`` for the network that a converted cell starts from, ``pretrain``, or ``cbp``
-            for whatever follows it, the FP32 control included.
+            for whatever follows it, the FP32 control included, by the ``cbp`` part of the recipe.
         accuracy: Fraction of right answers at the last evaluation, for ``val`` and ``test``.
         seed: Dropout of an epoch draws from a stream of seed and epoch, so that a resumed run drops
             what an uninterrupted one drops; of the process's number, too, where there are several.
@@ -109,6 +109,7 @@ class SpikingModule(LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401  (one of many shapes Lightning takes)
         """Return the optimiser of the phase, and the schedules of its learning rate."""
         recipe: Any = self.recipe.cbp if self.phase == "cbp" else self.recipe
+        plugin = getattr(self._trainer, "precision_plugin", None)
         optimiser = make_optimiser(
             self.parameters(),
             recipe.optimiser,
@@ -116,14 +117,10 @@ class SpikingModule(LightningModule):
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             decay_weights_only=self.phase == "cbp",
-            fused=not self._scales_loss(),
+            # Where AMP scales the loss, gradients must be unscaled before a clip.
+            fused=getattr(plugin, "scaler", None) is None,
         )
         return [optimiser], schedules(optimiser, recipe)
-
-    def _scales_loss(self) -> bool:
-        """Return whether AMP scales the loss, so that gradients must be unscaled before a clip."""
-        plugin = getattr(self._trainer, "precision_plugin", None)
-        return getattr(plugin, "scaler", None) is not None
 
     @abstractmethod
     def loss(self, train: Tensor, labels: Tensor) -> Tensor:

@@ -345,10 +345,7 @@ def convert(
         "none": [],
         "light": [light(network)],
         "potential": [light(network), potential(network)],
-        "weights": [
-            weights(network, thresholds, weight_steps, weight_lr),
-            potential(network),
-        ],
+        "weights": [weights(network, thresholds, weight_steps, weight_lr), potential(network)],
     }
     for correct in steps[pipeline]:
         calibrate_(network, layers, thresholds, batches[0], correct)

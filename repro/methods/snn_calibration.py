@@ -1,4 +1,4 @@
-"""SNN-Calibration: an ANN is trained, converted to a spiking network, and that trained on by CBP.
+"""SNN-Calibration: an ANN is trained, converted to a spiking network, and that fine-tuned by CBP.
 
 The conversion itself is ``repro.methods.calibration`` (Li et al., ICML 2021).
 """
@@ -18,13 +18,7 @@ class SnnCalibration(SpikingModule):
     recipe: SnnCalibrationRecipe
 
     def __init__(self, recipe: SnnCalibrationRecipe, classes: int, phase: Phase) -> None:
-        """Build the network.
-
-        Args:
-            recipe: Numbers of the run.
-            classes: K.
-            phase: ``ann`` builds the ANN, ``pretrain`` and ``cbp`` the spiking network.
-        """
+        """Build the network for K classes: the ANN in the phase ``ann``, else the spiking one."""
         network: nn.Module
         if phase == "ann":
             network = vgg16(

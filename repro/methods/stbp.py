@@ -14,13 +14,7 @@ class Stbp(SpikingModule):
     """The 7Conv-3FC network, mean squared error of spike rates to the one-hot label."""
 
     def __init__(self, recipe: StbpRecipe, classes: int, phase: Phase) -> None:
-        """Build the network.
-
-        Args:
-            recipe: Numbers of the run.
-            classes: K.
-            phase: ``pretrain`` steps as the recipe says, ``cbp`` as its ``cbp`` part says.
-        """
+        """Build the network for K classes."""
         neuron = StbpNeuron(recipe.decay, recipe.threshold, recipe.window)
         network = conv7fc3(
             classes,

@@ -23,14 +23,7 @@ class Surrogate(SpikingModule):
         phase: Phase,
         network: Literal["sew_7b", "sew_wide_7b", "sew_resnet18", "sew_resnet34"],
     ) -> None:
-        """Build the network.
-
-        Args:
-            recipe: Numbers of the run.
-            classes: K.
-            phase: ``pretrain`` steps as the recipe says, ``cbp`` as its ``cbp`` part says.
-            network: The first two take events, the others images.
-        """
+        """Build the network for K classes; the first two take events, the others images."""
         tau = recipe.tau if recipe.neuron == "plif" else None
         built: nn.Module
         if network == "sew_7b" or network == "sew_wide_7b":

@@ -19,13 +19,7 @@ class TsslBp(SpikingModule):
     reduction: ClassVar[Literal["mean", "sum"]] = "sum"
 
     def __init__(self, recipe: TsslBpRecipe, classes: int, phase: Phase) -> None:
-        """Build the network.
-
-        Args:
-            recipe: Numbers of the run.
-            classes: K.
-            phase: ``pretrain`` steps as the recipe says, ``cbp`` as its ``cbp`` part says.
-        """
+        """Build the network for K classes."""
         network = alexnet(
             classes,
             time_steps=recipe.time_steps,

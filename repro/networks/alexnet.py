@@ -113,7 +113,7 @@ class TsslBpNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the output neurons' filtered spikes ``[T, B, K]`` for images ``[B, C, H, W]``.
 
-        Spikes travel in the form that the next layer wants.
+        Spikes travel in the form that the next layer takes.
         """
         first, *rest = self.children()
         stages = _stages(rest)

@@ -47,7 +47,7 @@ class StbpNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the output neurons' spikes ``[T, B, K]`` for images ``[B, C, H, W]``.
 
-        Spikes travel in the form that the next layer wants.
+        Spikes travel in the form that the next layer takes.
         """
         first, *rest = self.children()
         fired = self.fire(first(images).unsqueeze(0), self.time_steps, wanted(first, rest[0]))

@@ -164,7 +164,7 @@ class SpikingVgg(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the classifier's output ``[T, B, K]`` for images ``[B, C, H, W]``.
 
-        The logits are the sum over T. Spikes travel in the form that the next layer wants.
+        The logits are the sum over T. Spikes travel in the form that the next layer takes.
         """
         layers = [*self.features, self.classifier]
         forms = [None if self._drops(i) else form for i, form in enumerate(_forms(layers))]

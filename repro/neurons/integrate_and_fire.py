@@ -50,7 +50,11 @@ def step(
 
 
 def scan_plain(
-    current: Tensor, time_steps: int, neuron: IntegrateAndFire, initial: Tensor | None = None
+    current: Tensor,
+    time_steps: int,
+    neuron: IntegrateAndFire,
+    initial: Tensor | None = None,
+    overwrite: bool = False,
 ) -> Tensor:
     """Return the spikes ``[T, ...]``: the neuron's definition, one step after another.
 
@@ -59,6 +63,7 @@ def scan_plain(
         time_steps: T.
         neuron: Constants.
         initial: Potential before the first step, to be broadcast to ``current[0]``; 0 if None.
+        overwrite: Not done here, see ``repro.neurons.scan.integrate_and_fire``.
     """
     potential = torch.zeros_like(current[0])
     if initial is not None:

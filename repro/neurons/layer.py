@@ -124,7 +124,7 @@ class FeedForwardLayer(NeuronLayer):
 
 
 def _is_watched(module: nn.Module) -> bool:
-    """Return whether somebody wants to see what goes in or comes out."""
+    """Return whether a hook sees what goes in or comes out."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 

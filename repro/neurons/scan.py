@@ -4,6 +4,8 @@ Each function equals the plain scan of the neuron's own file: ``cpu/`` has kerne
 ``gpu/`` for a GPU where Triton compiles; elsewhere the plain scan itself runs.
 """
 
+from pkgutil import resolve_name
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -14,6 +16,7 @@ from repro.neurons import integrate_and_fire as integrate_and_fire_definition
 from repro.neurons import stbp as stbp_definition
 from repro.neurons import tssl_bp as tssl_bp_definition
 from repro.neurons.integrate_and_fire import IntegrateAndFire
+from repro.neurons.memory import dense
 from repro.neurons.normed_plif import Connection, norm_and_fire_plain
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import TsslBpNeuron
@@ -64,11 +67,35 @@ def as_bits(
     return on_bits.scan(current, time_steps, neuron, bits, gain, initial)
 
 
-def stbp(
+def _scan(
+    definition: ModuleType,
     current: Tensor,
     time_steps: int,
-    neuron: StbpNeuron,
-    spike_dtype: torch.dtype | None = None,
+    arguments: tuple[object, ...],
+    spike_dtype: torch.dtype | None,
+) -> Tensor:
+    """Return the spikes of a neuron by the file of its name in the backend.
+
+    Args:
+        definition: Module of the neuron.
+        current: See `stbp`.
+        time_steps: T.
+        arguments: Of the scan, behind T.
+        spike_dtype: See `stbp`.
+    """
+    dtype, found = spike_dtype or current.dtype, backend(current, time_steps)
+    spikes: Tensor
+    if found == "plain":
+        spikes = definition.scan_plain(current, time_steps, *arguments).to(dtype)
+        return spikes
+    name = definition.__name__.rpartition(".")[2]
+    scan = resolve_name(f"repro.neurons.{found}.{name}:_Scan")
+    spikes = scan.apply(current, time_steps, *arguments, dtype)
+    return spikes
+
+
+def stbp(
+    current: Tensor, time_steps: int, neuron: StbpNeuron, spike_dtype: torch.dtype | None = None
 ) -> Tensor:
     """Return the spikes ``[T, ...]`` of STBP's neurons.
 
@@ -79,21 +106,8 @@ def stbp(
         neuron: Constants.
         spike_dtype: Type of the spikes; that of ``current`` if None. The potential stays in the
             type of ``current``.
-
-    Raises:
-        ValueError: ``current`` has neither 1 nor T steps.
     """
-    dtype = spike_dtype or current.dtype
-    match backend(current, time_steps):
-        case "gpu":
-            from repro.neurons.gpu import stbp as on_gpu
-
-            return on_gpu.scan(current, time_steps, neuron, dtype)
-        case "cpu":
-            from repro.neurons.cpu import stbp as on_cpu
-
-            return on_cpu.scan(current, time_steps, neuron, dtype)
-    return stbp_definition.scan_plain(current, time_steps, neuron).to(dtype)
+    return _scan(stbp_definition, current, time_steps, (neuron,), spike_dtype)
 
 
 def tssl_bp(
@@ -103,7 +117,7 @@ def tssl_bp(
     gain: float = 1.0,
     spike_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return the spikes ``[T, ...]`` of TSSL-BP's neurons.
+    """Return the spikes ``[T, ...]`` of TSSL-BP's neurons; further arguments as of `stbp`.
 
     Args:
         current: See `stbp`.
@@ -111,21 +125,8 @@ def tssl_bp(
         neuron: Constants.
         gain: Factor on the current.
         spike_dtype: See `stbp`.
-
-    Raises:
-        ValueError: ``current`` has neither 1 nor T steps.
     """
-    dtype = spike_dtype or current.dtype
-    match backend(current, time_steps):
-        case "gpu":
-            from repro.neurons.gpu import tssl_bp as on_gpu
-
-            return on_gpu.scan(current, time_steps, neuron, gain, dtype)
-        case "cpu":
-            from repro.neurons.cpu import tssl_bp as on_cpu
-
-            return on_cpu.scan(current, time_steps, neuron, gain, dtype)
-    return tssl_bp_definition.scan_plain(current, time_steps, neuron, gain).to(dtype)
+    return _scan(tssl_bp_definition, current, time_steps, (neuron, gain), spike_dtype)
 
 
 def integrate_and_fire(
@@ -147,22 +148,12 @@ def integrate_and_fire(
         overwrite: Whether the memory of ``current`` may be used for the potential, if a backward
             pass follows. Then nobody must read it afterwards; autograd notices if it would. On a
             GPU it never is.
-
-    Raises:
-        ValueError: ``current`` has neither 1 nor T steps.
     """
-    dtype = spike_dtype or current.dtype
-    match backend(current, time_steps):
-        case "gpu":
-            from repro.neurons.gpu import integrate_and_fire as on_gpu
-
-            return on_gpu.scan(current, time_steps, neuron, initial, dtype)
-        case "cpu":
-            from repro.neurons.cpu import integrate_and_fire as on_cpu
-
-            return on_cpu.scan(current, time_steps, neuron, initial, dtype, overwrite)
-    plain = integrate_and_fire_definition.scan_plain(current, time_steps, neuron, initial)
-    return plain.to(dtype)
+    if initial is not None:  # the gradient of the sum takes it back to its own shape
+        current = dense(current)
+        initial = torch.zeros_like(current[0]) + initial
+    definition, arguments = integrate_and_fire_definition, (neuron, initial, overwrite)
+    return _scan(definition, current, time_steps, arguments, spike_dtype)
 
 
 def norm_and_fire(

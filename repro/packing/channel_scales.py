@@ -57,7 +57,8 @@ def _scales_of(name: str, weight: Tensor, levels: ChannelLevels) -> Tensor:
 
 def _unscaled(name: str, weight: Tensor, levels: ChannelLevels) -> Tensor:
     """Return the weight divided by its scales: every value an unscaled level, exactly."""
-    rows = _rows(weight.detach().cpu().contiguous())
+    channels = weight.shape[0]
+    rows = weight.detach().cpu().reshape(channels, weight.numel() // max(1, channels))
     values = levels.values(weight.dtype)
     above = torch.searchsorted(values.double(), rows.double()).clamp(max=len(levels.levels) - 1)
     integer = _INTEGERS[weight.element_size()]  # compare bits: -0.0 is not the level 0.0
@@ -74,8 +75,3 @@ def scaled(unscaled: Tensor, levels: ChannelLevels) -> Tensor:
     """Return weights ``[C, ...]`` from their unscaled levels: what ``split`` took apart."""
     scales = torch.tensor(levels.scales, dtype=unscaled.dtype)
     return unscaled * scales.reshape(-1, *[1] * (unscaled.dim() - 1))
-
-
-def _rows(weight: Tensor) -> Tensor:
-    """Return the weight as ``[C, N]``."""
-    return weight.reshape(weight.shape[0], weight.numel() // max(1, weight.shape[0]))

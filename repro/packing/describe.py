@@ -12,9 +12,6 @@ def describe(path: str | Path) -> str:
 
     Weight tensors are the quantised ones and those of two or more dimensions, in these networks
     the weights of Conv and Linear layers: the file itself knows no layer types. Sizes in bytes.
-
-    Raises:
-        PackedFileError: As in `repro.packing.unpack`.
     """
     contents = read(Path(path))
     rows = [("tensor", "shape", "levels", "scale", "bits", "weights", "bytes", "FP32", "share")]

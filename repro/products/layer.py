@@ -1,6 +1,6 @@
 """Layers that take spikes in a form of their own, and how they take another layer's place.
 
-A network asks ``form_for`` in which form a layer wants its spikes: a data type, bits, or, for any
+A network asks ``form_for`` in which form a layer takes its spikes: a data type, bits, or, for any
 ordinary module, None. A layer that is to compute in another way is *replaced*: a module of another
 class, with the same parameters, buffers, hooks and mode, stands at every place where it stood.
 """
@@ -42,7 +42,7 @@ Form = torch.dtype | Packed
 
 
 class SpikeLayer(nn.Module):
-    """A layer that wants its spikes in a certain form; others it takes, too."""
+    """A layer that takes its spikes best in a certain form; in others, too."""
 
     @property
     @abstractmethod
@@ -51,7 +51,7 @@ class SpikeLayer(nn.Module):
 
 
 def form_for(layer: nn.Module) -> Form | None:
-    """Return in which form a layer wants its spikes; None for that of the currents."""
+    """Return in which form a layer takes its spikes; None for that of the currents."""
     return layer.form if isinstance(layer, SpikeLayer) else None
 
 

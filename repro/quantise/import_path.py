@@ -1,10 +1,10 @@
-"""A person's own object from an import path: ``package.module:Name`` and ``key=value`` words."""
+"""A user's own object from an import path: ``package.module:Name`` and ``key=value`` words."""
 
 import ast
-import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 from repro.errors import UserError, in_words
@@ -28,7 +28,7 @@ def make(path: str, words: Sequence[str] = ()) -> Any:  # noqa: ANN401  (whateve
     arguments = keywords(words)
     try:
         return found(**arguments)
-    except Exception as error:  # the person's own code fails in its own way
+    except Exception as error:  # the user's own code fails in its own way
         given = f" with {', '.join(words)}" if words else ""
         raise UserError(f"{path}{given} cannot be made: {in_words(error)}") from error
 
@@ -37,26 +37,20 @@ def locate(path: str) -> Any:  # noqa: ANN401
     """Return the object at an import path; raises as ``make`` does."""
     module_name, separator, name = path.partition(":")
     if not separator or not module_name or not name:
-        raise UserError(f"{path!r} is no import path: give package.module:Name")
+        raise UserError(f"invalid import path {path!r}: give package.module:Name")
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module_name)
+        found = resolve_name(f"{module_name}:")
     except Exception as error:  # whatever the module does at import
         raise UserError(f"{module_name} cannot be imported: {in_words(error)}") from error
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise UserError(f"{module_name} has no {name}: {_names(found)}")
-        found = getattr(found, part)
-    return found
-
-
-def _names(found: object) -> str:
-    """Return which names a module or class offers."""
-    names = [
-        name for name in dir(found) if not name.startswith("_") and callable(getattr(found, name))
-    ]
-    return f"it has {', '.join(names[:20])}" if names else "it has nothing to call"
+    try:
+        return resolve_name(path)
+    except AttributeError as error:
+        public = (name for name in dir(found) if not name.startswith("_"))
+        names = [each for each in public if callable(getattr(found, each))]
+        has = f"it has {', '.join(names[:20])}" if names else "it has nothing to call"
+        raise UserError(f"{module_name} has no {name}: {has}") from error
 
 
 def keywords(words: Sequence[str]) -> dict[str, Any]:

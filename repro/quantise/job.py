@@ -1,4 +1,4 @@
-"""CBP on a person's own LightningModule: from trained weights to a packed file that is read back.
+"""CBP on a user's own LightningModule: from trained weights to a packed file that is read back.
 
 The same arguments again continue where they stopped: beside the file, a folder ``<name>.run`` holds
 the arguments, the state after the last whole epoch, and the summary.
@@ -44,7 +44,7 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
         width: Columns of the terminal.
 
     Raises:
-        UserError: Anything a person can mend; nothing is written before model, weights, levels and
+        UserError: Anything a user can fix; nothing is written before model, weights, levels and
             data are good.
     """
     module = fresh_module(job)
@@ -81,7 +81,7 @@ def quantise(job: QuantiseArguments, width: int = 100) -> str:
 
 
 def fresh_module(job: QuantiseArguments) -> LightningModule:
-    """Return the person's module, made anew from the seed."""
+    """Return the user's module, made anew from the seed."""
     seed_everything(job.seed, verbose=False)
     module = make(job.model, job.model_args)
     if not isinstance(module, LightningModule):
@@ -93,7 +93,7 @@ def fresh_module(job: QuantiseArguments) -> LightningModule:
 
 
 def make_data(job: QuantiseArguments) -> LightningDataModule:
-    """Return the person's datamodule."""
+    """Return the user's datamodule."""
     assert job.data is not None
     data = make(job.data, job.data_args)
     if not isinstance(data, LightningDataModule):
@@ -218,7 +218,7 @@ def read_back(job: QuantiseArguments, module: LightningModule) -> LightningModul
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Say whether tensors are equal, no-numbers included."""
+    """Say whether tensors are equal, NaN included."""
     return bool(torch.equal(torch.nan_to_num(a.cpu()), torch.nan_to_num(b.cpu())))
 
 

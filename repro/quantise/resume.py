@@ -1,16 +1,14 @@
 """The state after every epoch of a training that is not ours, so that it can be resumed exactly."""
 
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from repro.cbp.callback import Cbp
-from repro.errors import DivergedError
 from repro.run.checkpoint import random_states, set_random_states
+from repro.run.history import require_finite
 
 
 class KeepLast(Callback):
@@ -22,28 +20,19 @@ class KeepLast(Callback):
         self._states: dict[str, Any] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the random numbers of the checkpoint, before batches are drawn."""
+        """Restore the random numbers of the checkpoint, before batches are drawn."""
         if self._states is not None:
             set_random_states(self._states)
             self._states = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save; place this callback behind ``Cbp``.
-
-        Raises:
-            DivergedError: The Lagrangian or a weight is no number; the last good state stays.
-        """
-        figures = self.cbp.report
-        good = all(bool(torch.isfinite(p).all()) for p in pl_module.parameters())
-        if not good or not math.isfinite(figures["cbp/lagrangian"]):
-            raise DivergedError(
-                f"weights or loss are no numbers in epoch {trainer.current_epoch + 1}: lower the "
-                f"learning rate; the last good state is kept in {self.path.parent}"
-            )
+        """Save; place this callback behind ``Cbp``."""
+        figures, epoch = self.cbp.report, trainer.current_epoch
+        require_finite(figures["cbp/lagrangian"], pl_module, epoch, self.path.parent)
         trainer.save_checkpoint(self.path, weights_only=False)
         if not sys.stderr.isatty():
             print(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  "
+                f"epoch {epoch + 1}/{trainer.max_epochs}  "
                 f"lagrangian {figures['cbp/lagrangian']:.4g}  CFS {figures['cbp/cfs']:.3g}  "
                 f"g {figures['cbp/g']:.0f}",
                 flush=True,

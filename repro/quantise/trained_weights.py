@@ -30,7 +30,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} is no file: give trained weights, .ckpt, .pt or .safetensors")
+        raise UserError(f"{path} is missing: give trained weights, .ckpt, .pt or .safetensors")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
@@ -72,7 +72,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             is_packed = (file.metadata() or {}).get("format") == packing.FORMAT
         return packing.unpack(path)[0] if is_packed else load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no safetensors file, or damaged: {in_words(error)}") from error
+        raise UserError(f"invalid or damaged safetensors file {path}: {in_words(error)}") from error
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

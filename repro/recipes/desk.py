@@ -1,7 +1,7 @@
 """Desk tier: real CIFAR on two CPU cores, chosen on the validation images alone."""
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from repro.recipes.fields import ConversionRecipe
 from repro.recipes.paper import (
@@ -13,15 +13,15 @@ from repro.recipes.paper import (
     TSSL_BP_CIFAR10,
 )
 
+IMAGES: Final[Any] = {"val_images": 1_000, "test_images": 2_000, "width": 1 / 8}
+
 # Adam, since SGD at 0.3 or 0.1 needs more epochs than that to leave chance in so narrow a network
 # without batch norm; gain 2, since at PyTorch's default initialisation (1) every layer from the
 # third on is silent. No augmentation: it costs more epochs than it is worth here.
 STBP_CIFAR10_DESK: Final = replace(
     STBP_CIFAR10,
     train_images=10_000,
-    val_images=1_000,
-    test_images=2_000,
-    width=1 / 8,
+    **IMAGES,
     time_steps=4,
     gain=2.0,
     epochs=4,
@@ -39,9 +39,7 @@ STBP_CIFAR100_DESK: Final = replace(STBP_CIFAR10_DESK, data="cifar100", decay=0.
 TSSL_BP_CIFAR10_DESK: Final = replace(
     TSSL_BP_CIFAR10,
     train_images=10_000,
-    val_images=1_000,
-    test_images=2_000,
-    width=1 / 8,
+    **IMAGES,
     linear_gain=2.0,
     dropout=0.0,
     epochs=5,
@@ -57,9 +55,7 @@ TSSL_BP_CIFAR10_DESK: Final = replace(
 SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
     SNN_CALIBRATION_CIFAR10,
     train_images=20_000,
-    val_images=1_000,
-    test_images=2_000,
-    width=1 / 8,
+    **IMAGES,
     time_steps=8,
     batch_norm=True,
     dropout=0.0,

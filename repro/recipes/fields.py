@@ -282,7 +282,7 @@ class SurrogateRecipe(ImageRecipe):
 
 
 def require_dropout(probability: float, name: str = "dropout") -> None:
-    """Raise a UserError for a number that is no probability below 1."""
+    """Raise a UserError for a number that is not a probability below 1."""
     if not 0 <= probability < 1:
         raise UserError(f"{name} is {probability}: give 0 or more, below 1")
 

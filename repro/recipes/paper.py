@@ -12,7 +12,6 @@ from repro.recipes.fields import (
     TsslBpRecipe,
 )
 
-# Paper tier: the recipes as published (paper.md section 5; official scripts, grade P).
 STBP_CBP: Final = CbpRecipe(
     epochs=100,
     lr=5e-3,

@@ -1,75 +1,48 @@
-"""Recipes: every number of a run, with its source beside it; the fields are in recipe_fields."""
+"""All recipes by cell and tier; every number has its source beside it, in the file of its tier."""
 
 from dataclasses import replace
 from typing import Final
 
 from repro.cells import Cell, Tier, find_cell
 from repro.errors import UserError
-from repro.recipes.desk import (
-    SNN_CALIBRATION_CIFAR10_DESK,
-    SNN_CALIBRATION_CIFAR100_DESK,
-    STBP_CIFAR10_DESK,
-    STBP_CIFAR100_DESK,
-    SURROGATE_CIFAR10_DVS_DESK,
-    SURROGATE_DVS128_GESTURE_DESK,
-    TSSL_BP_CIFAR10_DESK,
-)
+from repro.recipes import desk, paper, smoke
 from repro.recipes.fields import Recipe
-from repro.recipes.paper import (
-    SNN_CALIBRATION_CIFAR10,
-    SNN_CALIBRATION_CIFAR100,
-    STBP_CIFAR10,
-    STBP_CIFAR100,
-    SURROGATE_CIFAR10_DVS,
-    SURROGATE_DVS128_GESTURE,
-    SURROGATE_IMAGENET,
-    TSSL_BP_CIFAR10,
-)
 from repro.recipes.paper_short import shorten
-from repro.recipes.smoke import (
-    SNN_CALIBRATION_DIGITS,
-    SNN_CALIBRATION_DIGITS_NORM,
-    STBP_DIGITS,
-    SURROGATE_DIGITS,
-    SURROGATE_DIGITS_DVS,
-    SURROGATE_GESTURES_SMOKE,
-    TSSL_BP_DIGITS,
-)
 
 RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
-    (find_cell("tssl_bp", "cifar10"), "paper"): TSSL_BP_CIFAR10,
-    (find_cell("tssl_bp", "cifar10"), "desk"): TSSL_BP_CIFAR10_DESK,
-    (find_cell("tssl_bp", "cifar10"), "smoke"): TSSL_BP_DIGITS,
-    (find_cell("stbp", "cifar10"), "paper"): STBP_CIFAR10,
-    (find_cell("stbp", "cifar10"), "desk"): STBP_CIFAR10_DESK,
-    (find_cell("stbp", "cifar10"), "smoke"): STBP_DIGITS,
-    (find_cell("stbp", "cifar100"), "paper"): STBP_CIFAR100,
-    (find_cell("stbp", "cifar100"), "desk"): STBP_CIFAR100_DESK,
-    (find_cell("stbp", "cifar100"), "smoke"): replace(STBP_DIGITS, decay=0.8),
-    (find_cell("surrogate", "dvs128_gesture"), "paper"): SURROGATE_DVS128_GESTURE,
+    (find_cell("tssl_bp", "cifar10"), "paper"): paper.TSSL_BP_CIFAR10,
+    (find_cell("tssl_bp", "cifar10"), "desk"): desk.TSSL_BP_CIFAR10_DESK,
+    (find_cell("tssl_bp", "cifar10"), "smoke"): smoke.TSSL_BP_DIGITS,
+    (find_cell("stbp", "cifar10"), "paper"): paper.STBP_CIFAR10,
+    (find_cell("stbp", "cifar10"), "desk"): desk.STBP_CIFAR10_DESK,
+    (find_cell("stbp", "cifar10"), "smoke"): smoke.STBP_DIGITS,
+    (find_cell("stbp", "cifar100"), "paper"): paper.STBP_CIFAR100,
+    (find_cell("stbp", "cifar100"), "desk"): desk.STBP_CIFAR100_DESK,
+    (find_cell("stbp", "cifar100"), "smoke"): replace(smoke.STBP_DIGITS, decay=0.8),
+    (find_cell("surrogate", "dvs128_gesture"), "paper"): paper.SURROGATE_DVS128_GESTURE,
     (find_cell("surrogate", "dvs128_gesture"), "desk"): replace(
-        SURROGATE_DVS128_GESTURE_DESK, data="dvs128_gesture"
+        desk.SURROGATE_DVS128_GESTURE_DESK, data="dvs128_gesture"
     ),
-    (find_cell("surrogate", "dvs128_gesture"), "smoke"): SURROGATE_GESTURES_SMOKE,
-    (find_cell("surrogate", "cifar10_dvs"), "paper"): SURROGATE_CIFAR10_DVS,
+    (find_cell("surrogate", "dvs128_gesture"), "smoke"): smoke.SURROGATE_GESTURES_SMOKE,
+    (find_cell("surrogate", "cifar10_dvs"), "paper"): paper.SURROGATE_CIFAR10_DVS,
     (find_cell("surrogate", "cifar10_dvs"), "desk"): replace(
-        SURROGATE_CIFAR10_DVS_DESK, data="cifar10_dvs"
+        desk.SURROGATE_CIFAR10_DVS_DESK, data="cifar10_dvs"
     ),
-    (find_cell("surrogate", "cifar10_dvs"), "smoke"): SURROGATE_DIGITS_DVS,
-    (find_cell("surrogate", "imagenet", "sew_resnet18"), "paper"): SURROGATE_IMAGENET,
-    (find_cell("surrogate", "imagenet", "sew_resnet18"), "smoke"): SURROGATE_DIGITS,
-    (find_cell("surrogate", "imagenet", "sew_resnet34"), "paper"): SURROGATE_IMAGENET,
+    (find_cell("surrogate", "cifar10_dvs"), "smoke"): smoke.SURROGATE_DIGITS_DVS,
+    (find_cell("surrogate", "imagenet", "sew_resnet18"), "paper"): paper.SURROGATE_IMAGENET,
+    (find_cell("surrogate", "imagenet", "sew_resnet18"), "smoke"): smoke.SURROGATE_DIGITS,
+    (find_cell("surrogate", "imagenet", "sew_resnet34"), "paper"): paper.SURROGATE_IMAGENET,
     (find_cell("surrogate", "imagenet", "sew_resnet34"), "smoke"): replace(
-        SURROGATE_DIGITS, train_images=200
+        smoke.SURROGATE_DIGITS, train_images=200
     ),
-    (find_cell("surrogate", "dvs128_gesture_sim"), "desk"): SURROGATE_DVS128_GESTURE_DESK,
-    (find_cell("surrogate", "cifar10_dvs_sim"), "desk"): SURROGATE_CIFAR10_DVS_DESK,
-    (find_cell("snn_calibration", "cifar10"), "paper"): SNN_CALIBRATION_CIFAR10,
-    (find_cell("snn_calibration", "cifar10"), "desk"): SNN_CALIBRATION_CIFAR10_DESK,
-    (find_cell("snn_calibration", "cifar10"), "smoke"): SNN_CALIBRATION_DIGITS,
-    (find_cell("snn_calibration", "cifar100"), "paper"): SNN_CALIBRATION_CIFAR100,
-    (find_cell("snn_calibration", "cifar100"), "desk"): SNN_CALIBRATION_CIFAR100_DESK,
-    (find_cell("snn_calibration", "cifar100"), "smoke"): SNN_CALIBRATION_DIGITS_NORM,
+    (find_cell("surrogate", "dvs128_gesture_sim"), "desk"): desk.SURROGATE_DVS128_GESTURE_DESK,
+    (find_cell("surrogate", "cifar10_dvs_sim"), "desk"): desk.SURROGATE_CIFAR10_DVS_DESK,
+    (find_cell("snn_calibration", "cifar10"), "paper"): paper.SNN_CALIBRATION_CIFAR10,
+    (find_cell("snn_calibration", "cifar10"), "desk"): desk.SNN_CALIBRATION_CIFAR10_DESK,
+    (find_cell("snn_calibration", "cifar10"), "smoke"): smoke.SNN_CALIBRATION_DIGITS,
+    (find_cell("snn_calibration", "cifar100"), "paper"): paper.SNN_CALIBRATION_CIFAR100,
+    (find_cell("snn_calibration", "cifar100"), "desk"): desk.SNN_CALIBRATION_CIFAR100_DESK,
+    (find_cell("snn_calibration", "cifar100"), "smoke"): smoke.SNN_CALIBRATION_DIGITS_NORM,
 }
 
 RECIPES.update(

@@ -1,7 +1,7 @@
 """Smoke tier: the same code path in seconds, on handwritten digits; a proof of life, no result."""
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from repro.recipes.fields import ConversionRecipe
 from repro.recipes.paper import (
@@ -14,43 +14,34 @@ from repro.recipes.paper import (
     TSSL_BP_CIFAR10,
 )
 
-# Smoke tier: the same code path in seconds, on handwritten digits; a proof of life, not a result.
+DIGITS: Final[Any] = {"data": "digits", "width": 1 / 16, "batch_size": 20, "augment": False}
 STBP_DIGITS: Final = replace(
     STBP_CIFAR10,
-    data="digits",
-    width=1 / 16,
+    **DIGITS,
     time_steps=4,
     gain=2.0,
     epochs=5,
-    batch_size=20,
     optimiser="adam",
     lr=1e-3,
     lr_step=4,
-    augment=False,
     cbp=replace(STBP_CBP, epochs=5, lr=2e-2, multiplier_lr=2e-3, p_max=2),
 )
 TSSL_BP_DIGITS: Final = replace(
     TSSL_BP_CIFAR10,
-    data="digits",
-    width=1 / 16,
+    **DIGITS,
     linear_gain=2.0,
     dropout=0.0,
     epochs=4,
-    batch_size=20,
     lr=2e-3,
-    augment=False,
     cbp=replace(TSSL_BP_CIFAR10.cbp, epochs=3, lr=2e-3, multiplier_lr=2e-3, p_max=2),
 )
 SNN_CALIBRATION_DIGITS: Final = replace(
     SNN_CALIBRATION_CIFAR10,
-    data="digits",
-    width=1 / 16,
+    **DIGITS,
     time_steps=16,
     epochs=8,
-    batch_size=20,
     optimiser="adam",
     lr=2e-3,
-    augment=False,
     autoaugment=False,
     cutout=0,
     dropout=0.0,
@@ -90,15 +81,12 @@ SURROGATE_GESTURES_SMOKE: Final = replace(
 )
 SURROGATE_DIGITS: Final = replace(
     SURROGATE_IMAGENET,
-    data="digits",
+    **DIGITS,
     train_images=600,
-    width=1 / 16,
     time_steps=2,
     epochs=3,
-    batch_size=20,
     optimiser="adam",
     lr=5e-3,
-    augment=False,
     cbp=SURROGATE_DIGITS_DVS.cbp,
 )
 # The other half of the code: batch norm to fold, initial potentials to calibrate.

@@ -43,11 +43,7 @@ class RunSpec:
 
     @classmethod
     def shipped(cls, key: RunKey) -> "RunSpec":
-        """Return the run with the recipe that ships.
-
-        Raises:
-            UserError: The cell has none at the run's tier.
-        """
+        """Return the run with the recipe that ships."""
         return cls(key, find_recipe(key.cell, key.tier))
 
     @property

@@ -43,7 +43,7 @@ class Point:
 
 
 def our_points(tier: TierRows) -> list[Point]:
-    """Return a point per cell and precision that has run; an ANN is no spiking network."""
+    """Return a point per cell and precision that has run; an ANN is not a spiking network."""
     points = []
     for (cell, precision), group in tier.groups.items():
         if precision in SPIKING:

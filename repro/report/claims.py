@@ -12,7 +12,6 @@ from repro.report.tier_rows import TierRows, difference
 from repro.report.wording import NAMES, NOT_RUN, moved, seeds_compared, with_interval
 from repro.results.published import LOSS_BOUND, LOSS_PAIRS, RISE, RISE_CELL, RISE_MEMORY
 from repro.results.row import Row
-from repro.results.statistics import Difference
 from repro.table import Table
 
 ONLY: Final[Mapping[Tier, str]] = {
@@ -41,7 +40,10 @@ def claims_table(tier: TierRows) -> Table:
             lines.append((str(cell), name, claim, "0", "", "", _why_not(group, parents)))
             continue
         found = difference(*zip(*twos, strict=True))
-        verdict = _rise_verdict(found) if cell == RISE_CELL else found.verdict(LOSS_BOUND)
+        verdict: str = found.verdict(LOSS_BOUND)
+        if cell == RISE_CELL:  # whether it rises at all, and where the published size lies
+            place = "above" if found.high < RISE else "below" if found.low > RISE else "inside"
+            verdict = f"rises: {found.verdict(0)}; size {100 * RISE:.2f}: {place} the interval"
         verdict += _limits(tier, found.seeds)
         ps = ", ".join(f"{row.mcnemar_p:.2g}" for _, row in twos if row.mcnemar_p is not None)
         numbers = (seeds_compared(found.seeds, len(group)), with_interval(found), ps)
@@ -80,12 +82,6 @@ def _limits(tier: TierRows, seeds: int | None = None) -> str:
     """Return a blank and what a verdict is limited to, in brackets, or nothing."""
     limits = [ONE_SEED * (seeds == 1), ONLY[tier.tier]]
     return f" ({'; '.join(filter(None, limits))})" if any(limits) else ""
-
-
-def _rise_verdict(found: Difference) -> str:
-    """Return whether it rises at all, and, apart from that, where the published size lies."""
-    place = "above" if found.high < RISE else "below" if found.low > RISE else "inside"
-    return f"rises: {found.verdict(0)}; size {100 * RISE:.2f}: {place} the interval"
 
 
 def _worst_case(tier: TierRows) -> str:

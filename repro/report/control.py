@@ -8,7 +8,7 @@ from repro.report.wording import NAMES, with_interval
 from repro.table import Table
 
 CONTROL: Final = (
-    "The FP32 control trains the FP32 parent on with FP32 weights: same epochs, learning rate, "
+    "The FP32 control fine-tunes the FP32 parent with FP32 weights: same epochs, learning rate, "
     "loss, clip and rule of the learning-rate drop as CBP."
 )
 
@@ -57,8 +57,8 @@ def control_in_words(tier: TierRows) -> list[str]:
     if differ := sum(part.drops_differ for part in parts):
         rest += f"; in {differ} of them the learning rate fell at another epoch than in the control"
     return [
-        "Against FP32 controls, which trained on for as long, CBP itself moves the accuracy "
-        f"{said}{rest}."
+        "Against FP32 controls, fine-tuned for the same number of epochs, CBP itself moves the "
+        f"accuracy {said}{rest}."
     ]
 
 

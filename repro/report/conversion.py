@@ -1,13 +1,7 @@
 """Table of the conversion from ANN to spiking network."""
 
 from repro.report.tier_rows import TierRows
-from repro.report.wording import (
-    NOT_RUN,
-    STEP_NAMES,
-    mean_percent,
-    steps_in_order,
-    with_interval,
-)
+from repro.report.wording import NOT_RUN, STEP_NAMES, mean_percent, steps_in_order, with_interval
 from repro.table import Table
 
 

@@ -1,10 +1,13 @@
 """Runs that the tables require and that are missing."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from repro.cells import ALL_CELLS, RunKey, Tier
 from repro.recipes.shipped import RECIPES
 from repro.results.row import Row
+
+SHOWN: Final = 3  # missing runs that are named
 
 
 def missing_runs(rows: Iterable[Row], tier: Tier) -> list[RunKey]:
@@ -30,9 +33,18 @@ def missing_runs(rows: Iterable[Row], tier: Tier) -> list[RunKey]:
 
 
 def missing_in_words(rows: Sequence[Row], tier: Tier) -> str:
-    """Return a line and a command per missing run, or nothing."""
+    """Return how many runs are missing, the first `SHOWN`, and the command that makes them all."""
     missing = missing_runs(rows, tier)
     if not missing:
         return ""
-    head = f"{len(missing)} of the {tier} tier's runs are missing; these commands make them:"
-    return "\n".join([head, *(f"  {key.command()}" for key in missing)])
+    cells = " ".join(dict.fromkeys(str(key.cell) for key in missing))
+    seeds = " ".join(map(str, sorted({key.seed for key in missing})))
+    rest = f"  and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    return "\n".join(
+        [
+            f"{len(missing)} runs of the {tier} tier are missing:",
+            *(f"  {key.command()}" for key in missing[:SHOWN]),
+            *[rest] * bool(rest),
+            f"all of them: python -m repro campaign --tier {tier} --seeds {seeds} --cells {cells}",
+        ]
+    )

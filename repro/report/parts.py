@@ -56,6 +56,6 @@ class Parts:
         training = moved(self.training, "gains {}", "loses {}", "neither gains nor loses")
         cbp = moved(self.cbp, "adds {}", "costs {}", "changes nothing")
         return (
-            f"{said}; the control, trained as long with FP32 weights, {training}; CBP "
-            f"itself {cbp}{self.mark} (n {self.n})."
+            f"{said}; the control, fine-tuned for the same number of epochs with FP32 weights, "
+            f"{training}; CBP itself {cbp}{self.mark} (n {self.n})."
         )

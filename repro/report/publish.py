@@ -77,9 +77,6 @@ def write_results(
         published: Published numbers.
         results: Folder to write to; ``linear_*.json`` are read there.
         memory: See `memory_table`.
-
-    Raises:
-        UserError: A damaged file of a linear model.
     """
     paths: list[Path] = []
     ran = {row.tier for tier in tiers for row in tier.rows}
@@ -177,9 +174,6 @@ def publish(rows: Sequence[Row], results: Path, show: Tier | None) -> None:
         results: Holds ``paper.csv``; the tables go there, the smoke tier's below ``smoke``.
         show: Tier whose tables are printed; None prints the names of the files and, on standard
             error, the commands of runs that the tiers with results lack.
-
-    Raises:
-        UserError: No published numbers, or a damaged file.
     """
     published = read_published(results / "paper.csv")
     tiers = all_tiers(rows, current_hashes(rows))

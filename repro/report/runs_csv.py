@@ -1,4 +1,4 @@
-"""All runs as one table of plain numbers, for whoever computes with them."""
+"""All runs as one table of plain numbers, for further analysis."""
 
 import dataclasses
 from collections.abc import Iterable

@@ -92,7 +92,7 @@ def _published(line: list[str]) -> Published:
     """Return the number of one line.
 
     Raises:
-        ValueError: The line has other columns, no cell of the paper, or no number.
+        ValueError: The line has other columns, not a cell of the paper, or not a number.
     """
     if len(line) != len(PAPER_COLUMNS):
         raise ValueError(f"{len(line)} columns, expected {len(PAPER_COLUMNS)}")

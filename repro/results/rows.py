@@ -62,5 +62,5 @@ def row_from_text(text: str) -> Row:
 
 
 def _refuse(constant: str) -> None:
-    """Refuse NaN and the infinities, which are no JSON."""
+    """Refuse NaN and the infinities, which are not JSON."""
     raise ValueError(f"{constant} is not a number")

@@ -58,6 +58,11 @@ class Paired:
         """Return the child's accuracy minus the parent's, (c - b) / N, -1 to 1."""
         return (self.child_only_right - self.parent_only_right) / self.n
 
+    @property
+    def mcnemar_p(self) -> float:
+        """Return `exact_p` of these counts."""
+        return exact_p(self.parent_only_right, self.child_only_right)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -125,24 +130,17 @@ def pair(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> Paired:
     return Paired(right, parent_only, child_only, parent.size - right - parent_only - child_only)
 
 
-def mcnemar_p(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> float:
-    """Return the two-sided p of McNemar's exact test, 0 to 1; 1 where no image tells them apart.
+def exact_p(parent_only_right: int, child_only_right: int) -> float:
+    """Return the two-sided p of McNemar's exact test, 0 to 1, from the discordant counts b and c.
 
     Under the null hypothesis a discordant image is as likely right in the parent as in the child,
-    so b follows Binomial(b + c, 1/2). Arguments and errors are those of `pair`.
-
-    References:
-        McNemar, Psychometrika 12, 153-157, 1947; the exact form is a sign test.
-    """
-    counts = pair(parent, child)
-    return exact_p(counts.parent_only_right, counts.child_only_right)
-
-
-def exact_p(parent_only_right: int, child_only_right: int) -> float:
-    """Return McNemar's exact two-sided p from the discordant counts b and c, each 0 and up.
+    so b follows Binomial(b + c, 1/2); without such images p is 1.
 
     Raises:
         ValueError: A negative count.
+
+    References:
+        McNemar, Psychometrika 12, 153-157, 1947; the exact form is a sign test.
 
     >>> exact_p(0, 3) == 2 * 0.5**3
     True
@@ -153,22 +151,6 @@ def exact_p(parent_only_right: int, child_only_right: int) -> float:
 
     rarer = min(parent_only_right, child_only_right)
     return min(1.0, 2 * float(bdtr(rarer, parent_only_right + child_only_right, 0.5)))
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion, two fractions from 0 to 1.
-
-    Args:
-        right: Successes, 0 to n.
-        n: Trials, 1 and up.
-
-    References:
-        Wilson, J. Am. Stat. Assoc. 22, 209-212, 1927.
-    """
-    from scipy.stats import binomtest  # takes a second to import
-
-    limits = binomtest(right, n).proportion_ci(method="wilson")
-    return float(limits.low), float(limits.high)
 
 
 def difference_interval(counts: Paired) -> tuple[float, float]:
@@ -184,20 +166,25 @@ def difference_interval(counts: Paired) -> tuple[float, float]:
         Lower and upper limit, fractions from -1 to 1.
 
     References:
-        Newcombe, Statistics in Medicine 17, 2635-2650, 1998, method 10.
+        Newcombe, Statistics in Medicine 17, 2635-2650, 1998, method 10;
+        Wilson, J. Am. Stat. Assoc. 22, 209-212, 1927.
     """
+    from scipy.stats import binomtest  # takes a second to import
+
     both, parent_only = counts.both_right, counts.parent_only_right
     child_only, neither, n = counts.child_only_right, counts.both_wrong, counts.n
     child, parent = (both + child_only) / n, (both + parent_only) / n
-    child_low, child_high = wilson(both + child_only, n)
-    parent_low, parent_high = wilson(both + parent_only, n)
+    of_child, of_parent = (
+        binomtest(right, n).proportion_ci(method="wilson")
+        for right in (both + child_only, both + parent_only)
+    )
     phi = _correlation(both, parent_only, child_only, neither)
 
     def joined(one: float, other: float) -> float:
         return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
 
-    down = joined(child - child_low, parent_high - parent)
-    up = joined(child_high - child, parent - parent_low)
+    down = joined(child - of_child.low, of_parent.high - parent)
+    up = joined(of_child.high - child, parent - of_parent.low)
     return counts.difference - down, counts.difference + up
 
 

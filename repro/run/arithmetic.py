@@ -46,7 +46,7 @@ def use(network: nn.Module, matmul: Matmul) -> None:
 
 
 class Bf16Layer(SpikeLayer):
-    """A layer that computes in bfloat16 what its other class does, and wants its spikes in it."""
+    """A layer that computes in bfloat16 what its other class does, and takes its spikes in it."""
 
     form = torch.bfloat16
     computes_as_torch = True

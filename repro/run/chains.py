@@ -1,4 +1,4 @@
-"""Several runs at a time: each process makes whole chains of them, parents before children."""
+"""Several runs at a time, in processes: parents before children."""
 
 import contextlib
 import multiprocessing
@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Final
 
 from datamodules.errors import DataError
+from datamodules.processes import prepare_worker
 from repro.cells import RunKey
 from repro.recipes.spec import RunSpec
 from repro.results.row import Row
@@ -16,7 +16,6 @@ from repro.run import lifecycle
 from repro.run.places import Places
 
 Chain = Sequence[RunKey]
-POLL: Final = 0.2  # s between two looks at what processes tell
 
 
 @dataclass(frozen=True)
@@ -55,27 +54,31 @@ def make_chains(
         jobs: Processes. The cores are divided among several, and what a run prints goes to
             ``log.txt`` in its folder.
         say: Takes what became of a run.
-
-    Raises:
-        UserError: A run failed.
     """
     if jobs == 1:
         for chain in chains:
             _make_chain(chain, places, say)
         return
-    context = multiprocessing.get_context("spawn")
-    with divided_cores(jobs), context.Manager() as manager:
-        told: Any = manager.Queue()
-        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-            left = {pool.submit(_make_logged, chain, places, told) for chain in chains}
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), prepare_worker, (os.getpid(),)
+    )
+    with divided_cores(jobs), pool:
+        left = {pool.submit(_make_logged, first, places): rest for first, *rest in chains}
+        try:
             while left:
-                done, left = wait(left, POLL, FIRST_COMPLETED)
-                while not told.empty():
-                    say(told.get())
+                done, _ = wait(left, return_when=FIRST_COMPLETED)
                 for future in done:
-                    if future.exception() is not None:
-                        pool.shutdown(cancel_futures=True)
-                    future.result()
+                    made, rest = future.result(), left.pop(future)
+                    say(made)
+                    if made.row is not None and rest:
+                        left[pool.submit(_make_logged, rest[0], places)] = rest[1:]
+        except Exception:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.kill()  # the same command resumes its run
+            raise
 
 
 def _make_chain(chain: Chain, places: Places, say: Callable[[Made], None]) -> None:
@@ -87,16 +90,12 @@ def _make_chain(chain: Chain, places: Places, say: Callable[[Made], None]) -> No
             return
 
 
-def _make_logged(chain: Chain, places: Places, told: Any) -> None:  # noqa: ANN401
-    """Make the runs of a chain in a process of the pool; what they print goes to their folders."""
-    for key in chain:
-        place = places.of(key)
-        place.path.mkdir(parents=True, exist_ok=True)
-        with place.log.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-            made = make_run(key, places)
-        told.put(made)
-        if made.row is None:
-            return
+def _make_logged(key: RunKey, places: Places) -> Made:
+    """Make a run in a process of the pool; what it prints goes to its folder."""
+    place = places.of(key)
+    place.path.mkdir(parents=True, exist_ok=True)
+    with place.log.open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+        return make_run(key, places)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,7 @@ The first process holds the folder, writes everything and makes the row; the oth
 """
 
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from datamodules.errors import DataError
+from datamodules.processes import PARENT
 from repro.errors import UserError
 
 PATIENCE: Final = 2.0  # s; in that time a first process that fails ends the others
@@ -52,12 +51,13 @@ def trainer_fields(devices: int) -> dict[str, Any]:
 
 @contextmanager
 def helpers_of(trainer: Trainer) -> Iterator[None]:
-    """End the helpers of a training that fails in this process.
+    """End the helpers of a training with this process, and where it fails here.
 
     Raises:
         UserError: It fails because a helper did.
         KeyboardInterrupt: In place of Lightning's answer to Ctrl-C.
     """
+    os.environ[PARENT] = str(os.getpid())  # nobody else ends what hangs in a collective
     try:
         yield
     except SystemExit as stop:
@@ -69,10 +69,12 @@ def helpers_of(trainer: Trainer) -> Iterator[None]:
         codes = {number: helper.poll() for number, helper in enumerate(helpers, 1)}
         ended = [f"process {number} with code {code}" for number, code in codes.items() if code]
         for helper in helpers:
-            helper.send_signal(signal.SIGKILL)  # what hangs in a collective hears nothing else
+            helper.kill()  # what hangs in a collective hears nothing else
         if ended and isinstance(error, RuntimeError):
             raise UserError(f"{', '.join(ended)} ended: the same command continues") from error
         raise
+    finally:
+        del os.environ[PARENT]
 
 
 def help_out(train: Callable[[], object]) -> int:
@@ -81,8 +83,6 @@ def help_out(train: Callable[[], object]) -> int:
     What both find wrong is left to the first process to say: it ends its helpers. What only this
     one finds ends the first process, whose Lightning watches the exit codes.
     """
-    first = os.getppid()
-    threading.Thread(target=_end_after, args=(first,), daemon=True).start()
     try:
         train()
     except KeyboardInterrupt:
@@ -95,10 +95,3 @@ def help_out(train: Callable[[], object]) -> int:
         time.sleep(PATIENCE)  # where the first process is gone, nothing is to be said
         raise
     return 0
-
-
-def _end_after(first: int) -> None:
-    """End this process soon after the first one: nobody else ends what hangs in a collective."""
-    while os.getppid() == first:
-        time.sleep(PATIENCE / 4)
-    os._exit(1)

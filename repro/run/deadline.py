@@ -30,7 +30,7 @@ def seconds_in(words: str) -> float:
     parts = zip(found.groups(), UNITS.values(), strict=True) if found else []
     seconds = sum(float(part) * unit for part, unit in parts if part)
     if not seconds > 0:
-        raise UserError(f"{words!r} is no duration: give 9m, 1h30m or 540s")
+        raise UserError(f"invalid duration {words!r}: give 9m, 1h30m or 540s")
     return seconds
 
 

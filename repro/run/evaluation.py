@@ -1,6 +1,8 @@
 """Weights into a fresh network, and which images it then gets right."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -16,26 +18,6 @@ from repro.errors import UserError
 from repro.methods.base import predictions
 from repro.neurons.observe import observed
 from repro.run.arithmetic import exact
-
-
-class Rates:
-    """Counts spikes by the module that ran before the neurons."""
-
-    def __init__(self) -> None:
-        """Start with no spikes."""
-        self._spikes: dict[str, float] = {}
-        self._chances: dict[str, int] = {}
-
-    def see(self, name: str, spikes: Tensor, states: int) -> None:
-        """Count the spikes ``[T, B, ...]`` of the neurons behind a module."""
-        count = float(spikes.sum(dtype=torch.float64))
-        self._spikes[name] = self._spikes.get(name, 0.0) + count
-        self._chances[name] = self._chances.get(name, 0) + spikes.numel()
-
-    def per_step(self) -> dict[str, float]:
-        """Return spikes per neuron, image and time step, 0 to 1, in the order of firing."""
-        return {name: self._spikes[name] / count for name, count in self._chances.items()}
-
 
 IMAGES: Final = 500  # or all, where there are fewer
 
@@ -66,25 +48,35 @@ def compute_in_codes_(network: nn.Module, levels: Mapping[str, Levels]) -> None:
     parametrise_(network, by_layer, "codes")
 
 
+@contextmanager
+def evaluated(
+    network: nn.Module, data: DataModule, part: PartName
+) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """Give the batches of a part, on the device where the network is within the block.
+
+    That is a GPU if there is one. The network is left in evaluation mode, where it was.
+    """
+    network.eval()
+    home, device = next(network.parameters()).device, evaluation_device()
+    network.to(device)
+    there = (
+        tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+        for batch in data.batches(part)
+    )
+    with torch.no_grad():
+        yield (data.on_after_batch_transfer(batch, 0) for batch in there)
+    network.to(home)
+
+
 def right_answers(
     network: nn.Module, data: DataModule, part: PartName = "test"
 ) -> npt.NDArray[np.bool_]:
     """Return which images of a part, ``val`` or ``test``, the network gets right, in their order.
 
-    They are evaluated on a GPU where there is one, in float32. The network is left in evaluation
-    mode, where it was.
+    They are evaluated in float32; where, see `evaluated`.
     """
-    network.eval()
-    home = next(network.parameters()).device
-    device = evaluation_device()
-    network.to(device)
-    right = []
-    with torch.no_grad(), exact():
-        for batch in data.batches(part):
-            there = tuple(tensor.to(device, non_blocking=True) for tensor in batch)
-            images, labels = data.on_after_batch_transfer(there, 0)
-            right.append(predictions(network(images)) == labels)
-    network.to(home)
+    with evaluated(network, data, part) as batches, exact():
+        right = [predictions(network(images)) == labels for images, labels in batches]
     answers: npt.NDArray[np.bool_] = torch.cat(right).cpu().numpy()
     return answers
 
@@ -92,24 +84,23 @@ def right_answers(
 def firing_rates(network: nn.Module, data: DataModule) -> dict[str, float]:
     """Return spikes per neuron and time step behind each layer, 0 to 1; none of an ANN.
 
-    Means over the first `IMAGES` test images. The network is evaluated on
-    a GPU where there is one, and left in evaluation mode, where it was.
+    Means over the first `IMAGES` test images, in the order of firing. Where they are evaluated,
+    see `evaluated`.
 
     Args:
         network: A network of ours; its neurons are named by the module that runs before them.
         data: Whose test images are shown.
     """
-    network.eval()
-    home, device, rates, seen = next(network.parameters()).device, evaluation_device(), Rates(), 0
-    network.to(device)
-    with torch.no_grad(), observed(network, rates.see):
-        for batch in data.batches("test"):
-            few = (tensor[: IMAGES - seen] for tensor in batch)
-            there = tuple(tensor.to(device, non_blocking=True) for tensor in few)
-            images, _ = data.on_after_batch_transfer(there, 0)
-            network(images)
-            seen += len(images)
-            if seen == IMAGES:
+    spikes, chances, left = Counter[str](), Counter[str](), IMAGES
+
+    def see(name: str, fired: Tensor, states: int) -> None:
+        spikes[name] += int(fired.sum(dtype=torch.float64))
+        chances[name] += fired.numel()
+
+    with evaluated(network, data, "test") as batches, observed(network, see):
+        for images, _ in batches:
+            network(images[:left])
+            left -= len(images)
+            if left <= 0:
                 break
-    network.to(home)
-    return rates.per_step()
+    return {name: spikes[name] / count for name, count in chances.items()}

@@ -28,12 +28,12 @@ def export(folder: Path, out: Path, epoch: Epoch = "selected") -> Path:
         epoch: The epoch picked on validation, or the last one.
 
     Raises:
-        UserError: ``folder`` is no run folder, or a file in it is damaged.
+        UserError: ``folder`` is not a run folder, or a file in it is damaged.
     """
     place = RunFolder(folder)
     config, whole = place.config, place.model
     if not config.exists():
-        raise UserError(f"{folder} is no run folder: config.json is missing")
+        raise UserError(f"{folder} is not a run folder: config.json is missing")
     try:
         description = json.loads(config.read_text("utf-8"))
         named = {"run": description["key"], "recipe_hash": description["recipe_hash"]}

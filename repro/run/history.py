@@ -1,8 +1,6 @@
 """What a run remembers of its epochs: ``metrics.csv``, the selected weights, a safe checkpoint."""
 
-import csv
 import hashlib
-import io
 import math
 import sys
 import time
@@ -19,6 +17,7 @@ from repro.files import write_atomically
 from repro.methods.base import SpikingModule
 from repro.provenance import commit_in_words
 from repro.run_folder import RunFolder
+from repro.table import csv_text
 
 Epoch = dict[str, float]
 
@@ -65,15 +64,13 @@ class History(Callback):
         """Record the epoch and write ``last.ckpt``; place this callback after ``Cbp``.
 
         Of several processes all record, so that they stop alike, and the first one writes.
-
-        Raises:
-            DivergedError: The mean loss or a weight is NaN or infinite; ``last.ckpt`` stays.
         """
         assert isinstance(pl_module, SpikingModule)
         now = time.monotonic()
         self.seconds, self._mark = self.seconds + now - self._mark, now
         losses = pl_module.mean_loss()
-        self._require_numbers(losses, pl_module, trainer.current_epoch)
+        # A membrane that is NaN never fires, and the loss of a silent network is finite.
+        require_finite(losses, pl_module, trainer.current_epoch, self.place.path)
         epoch: Epoch = {
             "epoch": trainer.current_epoch,
             "train_loss": losses,
@@ -89,28 +86,13 @@ class History(Callback):
         if trainer.is_global_zero:
             if self.selected is epoch:
                 self.selected_sha256 = save_selected(pl_module, path)
-            write_metrics(self.epochs, self.place.metrics)
+            write_atomically(self.place.metrics, csv_text(list(epoch), self.epochs))
         trainer.save_checkpoint(self.place.checkpoint, weights_only=False)  # all meet in it
         if trainer.is_global_zero:
             for older in set(self.place.path.glob("selected-*.safetensors")) - {path}:
                 older.unlink()
             if not sys.stderr.isatty():
                 print(in_words(epoch, trainer.max_epochs), flush=True)
-
-    def _require_numbers(self, loss: float, module: LightningModule, epoch: int) -> None:
-        """Stop before the checkpoint of this epoch replaces the last good one.
-
-        Weights are looked at too: a membrane that is no number never fires, and the loss of a
-        silent network is finite.
-        """
-        wrong = "" if math.isfinite(loss) else f"the loss is {loss}"
-        if not bool(torch.stack([torch.isfinite(p).all() for p in module.parameters()]).all()):
-            wrong = wrong or "a weight is no number"
-        if wrong:
-            raise DivergedError(
-                f"{wrong} in epoch {epoch + 1}: lower the learning rate; the last good checkpoint "
-                f"is kept in {self.place.path}"
-            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the table, the clock, the commits and the checksum of the selected weights."""
@@ -129,7 +111,7 @@ class History(Callback):
 
 
 def in_words(epoch: Epoch, epochs: int | None) -> str:
-    """Return the epoch's line for a log that no person watches."""
+    """Return the epoch's line for a log that nobody watches."""
     line = (
         f"epoch {epoch['epoch'] + 1:.0f}/{epochs}  loss {epoch['train_loss']:.4f}  "
         f"val {100 * epoch['val_accuracy']:.2f} %  test {100 * epoch['test_accuracy']:.2f} %"
@@ -140,18 +122,25 @@ def in_words(epoch: Epoch, epochs: int | None) -> str:
     return f"{line}  {epoch['seconds']:.0f} s"
 
 
-def write_metrics(epochs: list[Epoch], path: Path) -> None:
-    """Write ``metrics.csv`` in one go, so that it is never half a table."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(epochs[-1]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(epochs)
-    write_atomically(path, text.getvalue())
-
-
 def save_selected(module: SpikingModule, path: Path) -> str:
     """Save the network's latent weights and levels; return the file's SHA-256."""
     state = {name: t.detach().cpu().contiguous() for name, t in module.network.state_dict().items()}
     content = save(state)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def require_finite(loss: float, module: LightningModule, epoch: int, folder: Path) -> None:
+    """Refuse an epoch, from 0, before its checkpoint replaces the last good one in the folder.
+
+    Raises:
+        DivergedError: The loss or a weight is NaN or infinite.
+    """
+    wrong = "" if math.isfinite(loss) else f"the loss is {loss}"
+    if not bool(torch.stack([torch.isfinite(p).all() for p in module.parameters()]).all()):
+        wrong = wrong or "a weight is NaN or infinite"
+    if wrong:
+        raise DivergedError(
+            f"{wrong} in epoch {epoch + 1}: lower the learning rate; the last good checkpoint is "
+            f"kept in {folder}"
+        )

@@ -34,7 +34,7 @@ def run(spec: RunSpec, places: Places) -> Row:
         places: Where to read and write.
 
     Raises:
-        UserError: Anything a user can mend: missing parent, damaged file, a folder in use, a row
+        UserError: Anything a user can fix: missing parent, damaged file, a folder in use, a row
             or a folder of another recipe, a loss that is NaN or infinite.
         DataError: The data are missing or damaged.
         OutOfTimeError: The deadline came first; the same call resumes.
@@ -96,11 +96,7 @@ def load(spec: RunSpec, places: Places) -> tuple[Parent | None, DataModule, Spik
 
 
 def convert(
-    spec: RunSpec,
-    file: Path,
-    module: SpikingModule,
-    batches: Sequence[Tensor],
-    data: DataModule,
+    spec: RunSpec, file: Path, module: SpikingModule, batches: Sequence[Tensor], data: DataModule
 ) -> dict[str, Any]:
     """Write the file of the converted network; return what the row says of the conversion."""
     assert isinstance(spec.recipe, SnnCalibrationRecipe)

@@ -12,9 +12,9 @@ from repro import packing
 from repro.errors import MissingParentError, UserError
 from repro.files import sha256
 from repro.recipes.spec import RunSpec
-from repro.results.row import Row, unpack_correct
+from repro.results.row import PARENT, Row, unpack_correct
 from repro.results.rows import read_row
-from repro.results.statistics import mcnemar_p, pair
+from repro.results.statistics import pair
 from repro.run.places import Places
 
 
@@ -35,24 +35,18 @@ class Parent:
 
 def parent_fields(parent: Parent | None, correct: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Return the comparison with the parent on the same test images; None for a parent."""
-    names = (
-        *("parent", "parent_file_sha256", "accuracy_parent", "difference_from_parent"),
-        *("parent_only_right", "child_only_right", "mcnemar_p"),
-    )
     if parent is None:
-        return dict.fromkeys(names)
-    before = unpack_correct(parent.row.correct, parent.row.test_images)
-    pairs = pair(before, correct)
-    values = (
-        str(parent.row.key),
-        parent.sha256,
-        parent.row.accuracy_file,
-        pairs.difference,
-        pairs.parent_only_right,
-        pairs.child_only_right,
-        mcnemar_p(before, correct),
-    )
-    return dict(zip(names, values, strict=True))
+        return dict.fromkeys(PARENT)
+    pairs = pair(unpack_correct(parent.row.correct, parent.row.test_images), correct)
+    return {
+        "parent": str(parent.row.key),
+        "parent_file_sha256": parent.sha256,
+        "accuracy_parent": parent.row.accuracy_file,
+        "difference_from_parent": pairs.difference,
+        "parent_only_right": pairs.parent_only_right,
+        "child_only_right": pairs.child_only_right,
+        "mcnemar_p": pairs.mcnemar_p,
+    }
 
 
 def load_parent(spec: RunSpec, places: Places) -> Parent | None:

@@ -17,13 +17,14 @@ from repro.device.allocator import keep_freed_memory
 from repro.files import write_atomically
 from repro.methods.base import SpikingModule
 from repro.networks.convolution import to_channels_last_
-from repro.recipes.fields import Recipe, SurrogateRecipe
+from repro.recipes.fields import SurrogateRecipe
 from repro.recipes.spec import RunSpec
 from repro.run import arithmetic
 from repro.run.checkpoint import SafeCheckpointIO
 from repro.run.ddp import helpers_of, trainer_fields
 from repro.run.deadline import Deadline
 from repro.run.evaluation import load_weights
+from repro.run.health import Health
 from repro.run.history import History
 from repro.run.latent_histograms import LatentHistograms
 from repro.run.parent import Parent
@@ -76,6 +77,7 @@ def train(
     callbacks: list[Callback] = [history]
     if cbp is not None:
         callbacks = [cbp, LatentHistograms(place.histograms), history]
+    callbacks.append(Health(strict=spec.key.tier.startswith("paper")))
     if deadline is not None:
         callbacks.append(Deadline(deadline))
     trainer = make_trainer(
@@ -112,9 +114,10 @@ def make_trainer(
         more: Further arguments of the Trainer.
     """
     quiet_lightning()
+    mixed = isinstance(spec.recipe, SurrogateRecipe) and spec.recipe.amp
     return Trainer(
         **trainer_fields(devices),
-        precision="16-mixed" if mixes_precision(spec.recipe) else "32-true",
+        precision="16-mixed" if mixed and torch.cuda.is_available() else "32-true",
         gradient_clip_val=None if spec.key.has_cbp_phase else spec.recipe.clip_norm or None,
         enable_checkpointing=False,
         num_sanity_val_steps=0,
@@ -130,8 +133,3 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 asks torch's pytree in a way that torch deprecates.
     warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)`", FutureWarning)
-
-
-def mixes_precision(recipe: Recipe) -> bool:
-    """Return whether the run trains with automatic mixed precision: asked for, and on a GPU."""
-    return isinstance(recipe, SurrogateRecipe) and recipe.amp and torch.cuda.is_available()

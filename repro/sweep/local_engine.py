@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from datamodules.processes import PARENT
 from repro.sweep.plan import Run
 from repro.sweep.sweep import Outcome
 
@@ -41,7 +42,7 @@ class LocalEngine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(self.jobs),
+                env={**environment(self.jobs), PARENT: str(os.getpid())},
                 process_group=0,  # Ctrl-C reaches the sweep alone, which then stops its runs
             )
         self._under_way[run.place.path] = run, time.monotonic(), process
@@ -87,7 +88,7 @@ def trouble_of(code: int, log: Path) -> str:
 def stop_processes(processes: "Collection[subprocess.Popen[bytes]]") -> None:
     """Interrupt processes; kill those that do not end."""
     for process in processes:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE
     try:
         for process in processes:

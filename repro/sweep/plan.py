@@ -1,10 +1,9 @@
 """Which runs a sweep has, parents before children."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from repro.errors import UserError
 from repro.run_folder import RunFolder
@@ -33,7 +32,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command line, for a person to copy."""
+        """The command line, to be copied."""
         return shlex.join(["python", "-m", "repro", *self.words])
 
     @property
@@ -42,19 +41,16 @@ class Run:
         return self.place.state(self.recipe_hash) == "done"
 
 
-class Resolve(Protocol):
-    """Gives the run that the words behind ``python -m repro`` name, parsed as ``run`` does."""
-
-    def __call__(self, words: Sequence[str]) -> Run:
-        """Return the run; UserError if the words are no command of ours."""
+# Gives the run that the words behind ``python -m repro`` name, parsed as ``run`` does.
+Resolve = Callable[[Sequence[str]], Run]
 
 
 def plan(files: Iterable[SweepFile], settings: Mapping[str, str], resolve: Resolve) -> list[Run]:
     """Return the runs of all files, each once, parents before children, else in their order.
 
     Raises:
-        UserError: A command does not parse, two runs want one folder, or a parent is neither there
-            nor in the files.
+        UserError: A command does not parse, two runs need the same folder, or a parent is neither
+            there nor in the files.
     """
     runs: dict[Path, Run] = {}
     for file in files:

@@ -19,7 +19,7 @@ from repro.sweep.plan import Run
 from repro.sweep.ray_node import SHARED, Ended, Job, make_on_node
 from repro.sweep.sweep import Outcome
 
-# A run whose node died starts again so often; each time it goes on from its last checkpoint.
+# A run whose node died starts again so often; each time it resumes from its last checkpoint.
 RETRIES: Final = 3
 # So long, in seconds, a file server may take to show here what a node has written.
 LATE: Final = 60.0
@@ -70,7 +70,7 @@ class RayEngine:
             self._warn_of_long_wait()
         variables = variables_of(self.cpus, self.gpus, os.environ)
         job = Job(run.words, Path.cwd(), run.place.path, self._code, variables)
-        # What a run answers is no exception, so that Ray repeats only what it has lost.
+        # What a run answers is not an exception, so that Ray repeats only what it has lost.
         task = self._ray.remote(task_of_ray).options(
             name=run.name, num_cpus=self.cpus, num_gpus=self.gpus, max_retries=RETRIES
         )
@@ -165,7 +165,7 @@ def connect(address: str | None) -> Any:  # noqa: ANN401  (the module ray)
         ray.init(address=place, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray raises what it likes: other versions there are a RuntimeError
         raise UserError(
-            f"no Ray cluster to be had at {place} ({' '.join(str(error).split())}): give --address "
+            f"no Ray cluster found at {place} ({' '.join(str(error).split())}): give --address "
             "host:port, from a machine of the cluster, or start one: ray start --head"
         ) from error
     finally:

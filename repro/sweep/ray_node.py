@@ -13,6 +13,7 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
+from datamodules.processes import PARENT
 from repro.provenance import ROOT, code_checksum
 from repro.sweep.local_engine import stop_processes, trouble_of
 from repro.sweep.sweep import POLL
@@ -23,18 +24,6 @@ SHARED: Final = (
 )
 # So long, in seconds, a file server may hold the lock of a node that died: NFS says 90 at most.
 LEASE: Final = 120.0
-# What Ray ends by force (its worker, when memory is short or the sweep is gone) must take the run
-# along. Set before exec, the wish of Linux to die with the parent stays; a shell's wish to ignore
-# Ctrl-C would stay, too.
-DIE_WITH_PARENT: Final = """\
-import ctypes, os, signal, sys
-parent = int(sys.argv[1])
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-if os.getppid() == parent:
-    os.execv(sys.executable, [sys.executable, "-m", "repro", *sys.argv[2:]])
-"""
 
 
 @dataclass(frozen=True)
@@ -102,12 +91,14 @@ def make(job: Job) -> str:
     wait_until_free(folder)
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", DIE_WITH_PARENT, str(os.getpid()), *job.words],
+            [sys.executable, "-m", "repro", *job.words],
             cwd=job.root,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **job.variables},
+            # What Ray ends by force (its worker, when memory is short or the sweep is gone) must
+            # take the run along.
+            env={**os.environ, **job.variables, PARENT: str(os.getpid())},
         )
     try:
         while process.poll() is None:

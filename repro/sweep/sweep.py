@@ -29,7 +29,7 @@ class Outcome:
     Attributes:
         run: The run.
         failed: Whether it failed.
-        remark: How long it took, or what went wrong, for a person.
+        remark: How long it took, or what went wrong, for the user.
     """
 
     run: Run

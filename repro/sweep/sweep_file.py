@@ -46,9 +46,9 @@ def load(path: Path) -> SweepFile:
     try:
         read = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"invalid YAML in {path}: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
-        raise UserError(f"{path} is no sweep file: give {', '.join(KEYS)}")
+        raise UserError(f"invalid sweep file {path}: give {', '.join(KEYS)}")
     if unknown := [str(key) for key in read if key not in KEYS]:
         raise UserError(f"{path}: unknown key {', '.join(unknown)}: one of {', '.join(KEYS)}")
     if not isinstance(read.get("project"), str):
@@ -118,7 +118,9 @@ def expand(file: SweepFile, settings: Mapping[str, str]) -> list[tuple[str, ...]
     run --seed=1 --tier=smoke --wandb=off
     """
     grid = dict(file.grid)
-    command = [word for word in file.command[3:] if _flag(word) not in settings]
+    flags = {f"--{name}" for name in settings}
+    given = file.command[3:]
+    command = [word for word in given if word.partition("=")[0].replace("_", "-") not in flags]
     named = {name.replace("_", "-"): name for name in grid}
     for name, value in settings.items():
         if name in named:
@@ -127,12 +129,7 @@ def expand(file: SweepFile, settings: Mapping[str, str]) -> list[tuple[str, ...]
             command.append(f"--{name}={value}")
     expanded = []
     for values in itertools.product(*grid.values()):
-        flags = [f"--{name}={value}" for name, value in zip(grid, values, strict=True)]
+        point = [f"--{name}={value}" for name, value in zip(grid, values, strict=True)]
         at = command.index(ARGUMENTS)
-        expanded.append((*command[:at], *flags, *command[at + 1 :]))
+        expanded.append((*command[:at], *point, *command[at + 1 :]))
     return expanded
-
-
-def _flag(word: str) -> str:
-    """Return the name of ``--name=value``, with hyphens, or the empty text."""
-    return word[2:].partition("=")[0].replace("_", "-") if word.startswith("--") else ""

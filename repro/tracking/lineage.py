@@ -102,7 +102,7 @@ def log_origin(logger: Logger, origin: Mapping[str, Any]) -> None:
 def log_model(logger: Logger, row: Row, file: Path, ablation: str | None) -> None:
     """Log the weight file and the row as an artifact; offline, ``wandb sync`` delivers it.
 
-    Online this waits for a large file for as long as the server answers. W&B keeps no copy of what
+    Online this waits for a large file while the server answers. W&B keeps no copy of what
     an online run cannot deliver, so an offline run then holds the artifact.
 
     Args:
@@ -178,9 +178,6 @@ def fetch_parent(logger: Logger, parent: RunSpec, place: RunFolder) -> None:
         logger: Of the child.
         parent: The newest version that its recipe made is taken.
         place: Where its files belong.
-
-    Raises:
-        UserError: What came is not what was logged.
     """
     if not logger or logger.experiment.offline or place.is_complete or place.config.exists():
         return

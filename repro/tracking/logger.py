@@ -73,7 +73,7 @@ def wandb_logger(spec: RunSpec, place: LogPlace) -> Iterator[Logger]:
         place: Where W&B keeps it.
 
     Raises:
-        UserError: W&B does not start, for want of a login, say.
+        UserError: W&B does not start, without a login, say.
     """
     if place.mode == "off":
         yield False

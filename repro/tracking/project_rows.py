@@ -35,7 +35,7 @@ def read_wandb_rows(project: str) -> Found:
         project: ``<entity>/<project>``; the server is W&B's own setting (WANDB_BASE_URL).
 
     Raises:
-        UserError: The name is no such pair, the server cannot be asked, or a row is damaged.
+        UserError: The name is not such a pair, the server cannot be asked, or a row is damaged.
     """
     if project.count("/") != 1 or not all(project.split("/")):
         raise UserError(f"invalid W&B project {project!r}: give wandb:<entity>/<project>")
@@ -83,10 +83,12 @@ def choose(runs: Iterable[Any]) -> Found:
         key, mine = str(row.key), (row, run.id)
         if key in rows:
             before = rows[key]
-            kept, left = (
-                (mine, before) if preference(row) >= preference(before[0]) else (before, mine)
-            )
-            why = reason(kept[0], left[0])
+            better = preference(row) >= preference(before[0])
+            kept, left = (mine, before) if better else (before, mine)
+            (current, clean), (was_current, was_clean) = preference(kept[0]), preference(left[0])
+            why = "of a tree without changes" if clean != was_clean else "newer"
+            if current != was_current:
+                why = "of today's recipe"
             notes.append(f"{key} has run twice: {left[1]} is left out, {kept[1]} is {why}.")
             mine = kept
         rows[key] = mine
@@ -96,11 +98,3 @@ def choose(runs: Iterable[Any]) -> Found:
 def preference(row: Row) -> tuple[bool, bool]:
     """Return what makes a row better than another of its key: today's recipe, a clean tree."""
     return shipped_hash(row.key) == row.recipe_hash, not row.git_dirty
-
-
-def reason(kept: Row, left: Row) -> str:
-    """Return in words why one row is kept and the other left out."""
-    (current, clean), (was_current, was_clean) = preference(kept), preference(left)
-    if current != was_current:
-        return "of today's recipe"
-    return "of a tree without changes" if clean != was_clean else "newer"

@@ -240,8 +240,8 @@ def test_packing_in_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [
-        (["--time-budget=soon"], "'soon' is no duration: give 9m, 1h30m or 540s"),
-        (["--time-budget=0"], "'0' is no duration"),
+        (["--time-budget=soon"], "invalid duration 'soon': give 9m, 1h30m or 540s"),
+        (["--time-budget=0"], "invalid duration '0'"),
         (["--cells", "stbp"], "stbp"),
         (["--cells", "stbp/mnist"], "unknown cell stbp/mnist"),
         (["--take=nowhere"], "nowhere holds no campaign that can be taken over"),

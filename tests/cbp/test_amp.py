@@ -104,11 +104,11 @@ def test_a_fused_optimiser_keeps_the_scale_until_its_step_and_is_refused() -> No
 def test_our_modules_take_the_form_that_amp_needs() -> None:
     cell = find_cell("surrogate", "dvs128_gesture")
     module: SpikingModule = build(cell, find_recipe(cell, "smoke"), 11, "cbp")
-    assert module.configure_optimizers().defaults["fused"]
+    assert module.configure_optimizers()[0][0].defaults["fused"]
     trainer = Trainer(accelerator="cpu", logger=False, plugins=[scaled()])
     trainer.strategy._lightning_module = module
     module.trainer = trainer
-    assert not module.configure_optimizers().defaults["fused"]
+    assert not module.configure_optimizers()[0][0].defaults["fused"]
 
 
 class Overflows(Small):

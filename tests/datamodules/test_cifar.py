@@ -16,14 +16,12 @@ from datamodules.cifar import (
     CLASSES,
     SPLITS,
     STATISTICS,
-    VALIDATION_IMAGES,
     CifarDataModule,
     Name,
-    make_validation,
     md5_by_file,
 )
 from datamodules.errors import DataError
-from datamodules.splits import read_split, write_split
+from datamodules.splits import SEED, make_split, read_split, write_split
 
 TRAIN, TEST = 12, 4
 HELD_OUT = [1, 5, 6]
@@ -172,7 +170,7 @@ def test_unknown_data_set_is_refused() -> None:
 @pytest.mark.parametrize("name", list(CLASSES))
 def test_committed_split_is_whole(name: Name) -> None:
     indices = read_split(SPLITS[name])
-    assert len(set(indices.tolist())) == len(indices) == VALIDATION_IMAGES
+    assert len(set(indices.tolist())) == len(indices) == 5_000
     assert int(indices.min()) >= 0
     assert int(indices.max()) < 50_000
     assert len(md5_by_file(name)) == {"cifar10": 5 + 1 + 1, "cifar100": 1 + 1 + 1}[name]
@@ -190,7 +188,8 @@ def test_split_can_be_made_again_and_every_part_is_mixed(name: Name) -> None:
     held_out[read_split(SPLITS[name])] = True
     labels = torch.empty(50_000, dtype=torch.int64)
     labels[held_out], labels[~held_out] = module.val.labels, module.train.labels
-    assert torch.equal(make_validation(name, labels), read_split(SPLITS[name]))
+    made = make_split(labels, 5_000 // CLASSES[name], SEED)
+    assert torch.equal(made, read_split(SPLITS[name]))
     for part in (module.train, module.val, module.test):  # the first N are a sample of all classes
         counts = part.labels[:1_000].bincount(minlength=CLASSES[name]).double()
         mean = 1_000 / CLASSES[name]

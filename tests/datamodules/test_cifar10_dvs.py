@@ -15,17 +15,15 @@ import torch
 
 from datamodules import cifar10_dvs
 from datamodules.archives import Archive
-from datamodules.base import Recording
+from datamodules.base import PartName, Recording
 from datamodules.binning import FrameShape, bin_events
 from datamodules.cifar10_dvs import (
     ARCHIVE,
     CLASSES,
-    METHODS,
     PER_CLASS,
     SPLITS,
     Cifar10DvsDataModule,
     SortedCifar10Dvs,
-    make_splits,
     number_of,
     split_class,
 )
@@ -34,6 +32,21 @@ from datamodules.splits import SEED, read_split
 
 SIDE, STEPS = 16, 4
 BASE: dict[str, Any] = {"batch_size": 4, "seed": 0, "time_steps": STEPS}
+GENERATORS = {
+    "val": 'lowest-sha256("seed:index")-of-tenth-of-training-per-class',
+    "test": "last-tenth-by-file-name-per-class",
+}
+
+
+def make_splits() -> dict[PartName, list[int]]:
+    """The indices, label * 1000 + number, of the validation and test recordings, by the rule."""
+    numbers = sorted(range(PER_CLASS), key=str)  # the order of the file names
+    whole: dict[PartName, list[int]] = {part: [] for part in SPLITS}
+    for label in range(len(CLASSES)):
+        parts = split_class(label, numbers)
+        for part, indices in whole.items():
+            indices += [label * PER_CLASS + number for number in parts[part]]
+    return {part: sorted(indices) for part, indices in whole.items()}
 
 
 def random_events(count: int, seed: int, side: int = SIDE) -> npt.NDArray[np.void]:
@@ -69,7 +82,8 @@ def test_the_committed_splits_are_those_of_the_rule() -> None:
     made = make_splits()
     for part, path in SPLITS.items():
         assert read_split(path).tolist() == made[part]
-        assert path.read_text().startswith(f"# seed={SEED} {METHODS[part]} count={len(made[part])}")
+        head = f"# seed={SEED} generator={GENERATORS[part]} count={len(made[part])} "
+        assert path.read_text().startswith(head)
     assert not set(made["val"]) & set(made["test"])
     for part, per_class in (("val", 90), ("test", 100)):
         labels = torch.tensor(made[part]) // PER_CLASS  # type: ignore[index]
@@ -138,12 +152,12 @@ def packet_ends(content: bytes) -> list[int]:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("between packets", "it is cut: .* bytes, its events go on to"),
+        ("between packets", "it is cut: .* bytes, its events end at"),
         ("within a packet", "it is cut"),
         ("header", "its header is cut"),
         ("a byte", "it cannot be read"),
         ("length", "its reader panicked|it cannot be read|it is cut"),
-        ("text", "its header is no text"),
+        ("text", "its header is not text"),
         ("empty", "it has no events"),
         ("nothing", "its header is cut"),
         ("outside", "x runs from"),
@@ -202,7 +216,7 @@ def test_names_without_or_with_the_same_number_are_refused(simulated: Path) -> N
     with pytest.raises(DataError, match="cat has a number twice: rename or remove it"):
         module.setup()
     (folder / "other_1.aedat4").rename(folder / "other.aedat4")
-    with pytest.raises(DataError, match=r"other\.aedat4 has no number at the end of its name"):
+    with pytest.raises(DataError, match=r"other\.aedat4 does not end in a number"):
         module.setup()
 
 

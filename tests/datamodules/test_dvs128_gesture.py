@@ -18,7 +18,6 @@ from datamodules.base import Recording, find_folder, interleave_classes
 from datamodules.binning import DamagedRecordingError, FrameShape, bin_events
 from datamodules.dvs128_gesture import (
     ARCHIVES,
-    METHOD,
     SPLIT,
     TEST_FOLDER,
     TRAIN_FOLDER,
@@ -69,7 +68,9 @@ def test_the_committed_split_is_that_of_the_rule() -> None:
     ranked = sorted(people, key=lambda user: hashlib.sha256(f"{SEED}:{user}".encode()).digest())
     assert read_split(SPLIT).tolist() == sorted(ranked[:VALIDATION_USERS])
     assert validation_users(people) == read_split(SPLIT).tolist()
-    assert SPLIT.read_text().startswith(f"# seed={SEED} {METHOD} count={VALIDATION_USERS} ")
+    generator = 'lowest-sha256("seed:user")-of-training-users'
+    head = f"# seed={SEED} generator={generator} count={VALIDATION_USERS} "
+    assert SPLIT.read_text().startswith(head)
     assert len(validation_users(range(8))) == 1
 
 
@@ -140,9 +141,9 @@ def test_a_part_of_the_real_data_set_is_not_it(
     ("column", "value", "message"),
     [
         (0, 65_539, "pixels beyond any sensor"),  # 3 in 16 bits
-        (1, float("nan"), "no whole numbers"),
+        (1, float("nan"), "not whole numbers"),
         (2, -1, "polarities other than 0 and 1"),  # true
-        (3, float("inf"), "no whole numbers"),
+        (3, float("inf"), "not whole numbers"),
     ],
 )
 def test_values_that_tonic_would_make_others_of_are_named(

@@ -188,7 +188,7 @@ def test_an_incomplete_folder_is_refused(data: Path) -> None:
     ("change", "message"),
     [
         ({"workers": 0}, "workers is 0: give 1 or more"),
-        ({"train_images": -1}, "train_images is -1: give 0 for all images"),
+        ({"train_images": -1}, "train_images is -1: give 0 for all"),
         ({"test_images": 7}, "test_images is 7, but there are 6: give 0 for all"),
     ],
 )

@@ -190,5 +190,5 @@ def test_weights_between_levels_are_refused() -> None:
     levels = LayerLevels((-1.0, 1.0), 0.5)
     assert codes(torch.tensor([[0.5, -0.5]]), levels).tolist() == [[1.0, -1.0]]
     for wrong in (0.4, 7.0, -7.0):
-        with pytest.raises(UserError, match="is no level"):
+        with pytest.raises(UserError, match="is not a level"):
             codes(torch.tensor([[0.5, wrong]]), levels)

@@ -341,7 +341,7 @@ def test_a_recipe_with_changed_numbers_is_read_beside_the_file(
     ("metadata", "more", "message"),
     [
         ({}, [], "names no run"),
-        ({"run": "my-net", "recipe_hash": "0"}, [], "is no run of this program"),
+        ({"run": "my-net", "recipe_hash": "0"}, [], "invalid run name my-net"),
         ({"run": str(KEY), "recipe_hash": "0"}, [], "made by recipe 0"),
         ({"run": str(KEY), "recipe_hash": "0"}, ["--images=-1"], "give 0 or more"),
         ({"run": str(KEY), "recipe_hash": "0"}, ["--batch-size=0"], "1 or more"),

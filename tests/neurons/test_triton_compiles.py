@@ -30,7 +30,7 @@ def machine_code(kernel: Any, real: str, **forms: Any) -> str:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from repro.neurons.gpu.memory import LAUNCH
+    from repro.device.triton_launch import LAUNCH
 
     types = {"REAL": tl.float64 if real == "fp64" else tl.float32, "BLOCK": 1024}
     narrow = ("spikes", "grad_spikes", "table", "out")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.train_step import CASES, OurStep, batch
-from repro.cbp import constraint, layers, quantiser, spikes_bf16
+from repro.cbp import constraint, layers, quantiser
 from repro.cbp.settings import Arithmetic
 from repro.cells import RunKey, find_cell
 from repro.neurons import scan
@@ -29,7 +29,7 @@ NARROW = {
     "snn_calibration": (4, 1 / 32),
     "surrogate": (2, 1 / 16),
 }
-USERS = (scan, constraint, quantiser, spikes_bf16)
+USERS = (scan, constraint, quantiser)
 SLOW = pytest.mark.slow  # in the interpreter
 every_network = pytest.mark.parametrize("network", sorted(NARROW))
 

@@ -1,5 +1,6 @@
 """Every snippet of README and docs runs, every command parses, every path and heading exists."""
 
+import ast
 import re
 import shlex
 import tomllib
@@ -203,6 +204,14 @@ def test_a_link_to_nowhere_is_found() -> None:
 )
 def test_words_are_those_of_the_field(document: str) -> None:
     assert FOREIGN.findall(TABLE.sub("", read(document))) == []
+
+
+@pytest.mark.parametrize("package", ["repro", "datamodules"])
+def test_words_of_docstrings_and_messages_are_those_of_the_field(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert FOREIGN.findall(node.value) == [], f"{path}:{node.lineno}"
 
 
 def test_every_page_can_be_found_from_the_index() -> None:

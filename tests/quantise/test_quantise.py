@@ -208,7 +208,7 @@ def test_a_dry_run_prints_layers_and_memory_and_writes_nothing(
 @pytest.mark.parametrize(
     ("words", "wrong"),
     [
-        ("--model own_net", "is no import path: give package.module:Name"),
+        ("--model own_net", "invalid import path 'own_net': give package.module:Name"),
         ("--model nowhere:Model", "nowhere cannot be imported: ModuleNotFoundError"),
         ("--model own_net:Modle", "own_net has no Modle: it has"),
         ("--model own_net:number", "own_net:number is a int: give a class or a function"),
@@ -223,9 +223,9 @@ def test_a_dry_run_prints_layers_and_memory_and_writes_nothing(
         ("--data own_net:NoBatches", "own_net:NoBatches has no train_dataloader"),
         ("--model own_net:Untrained", "own_net:Untrained has no training_step"),
         ("--weight-bound 0", "weight_bound is 0.0"),
-        ("--checkpoint absent.ckpt", "absent.ckpt is no file"),
+        ("--checkpoint absent.ckpt", "absent.ckpt is missing"),
         ("--checkpoint own_net.py", "own_net.py cannot be read without running pickled code"),
-        ("--checkpoint noise.safetensors", "is no safetensors file, or damaged"),
+        ("--checkpoint noise.safetensors", "invalid or damaged safetensors file"),
         ("--model-args width=8", "parent.safetensors does not fit the model: "),
         ("--levels quaternary", "unknown level set 'quaternary': one of binary, ternary, shift1"),
         ("--levels binary ternary", "give one level set, or pattern=levels each time"),
@@ -264,7 +264,7 @@ def test_a_loss_that_is_no_number_ends_in_one_line(
 ) -> None:
     words = f"{WORDS} --out own.safetensors --data-args nan=True"
     assert cli.main(["quantise", *words.split()]) == 2
-    assert "no numbers in epoch 1" in capsys.readouterr().err
+    assert " in epoch 1: lower the learning rate" in capsys.readouterr().err
     assert not Path("own.safetensors").exists()
 
 

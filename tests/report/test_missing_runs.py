@@ -1,15 +1,20 @@
 """Missing runs are those of the grid without a row, and their commands make them."""
 
 import shlex
+from pathlib import Path
 
 from made_rows import make_row, right
 
+from repro.campaign.campaign import Campaign
 from repro.cells import CELLS, RunKey, find_cell
+from repro.cli.campaign import CampaignArguments
+from repro.cli.parsing import parse
 from repro.cli.run import parse_run
 from repro.recipes.shipped import RECIPES
-from repro.report.missing_runs import missing_in_words, missing_runs
+from repro.report.missing_runs import SHOWN, missing_in_words, missing_runs
 
 STBP = find_cell("stbp", "cifar10")
+RUNS = Path("runs")
 ROWS = [make_row(right(15), seed=seed) for seed in (0, 2)]
 
 
@@ -38,10 +43,16 @@ def test_a_tier_without_rows_has_no_holes() -> None:
     assert missing_in_words(ROWS, "paper") == ""
 
 
-def test_the_commands_name_the_runs() -> None:
-    head, *commands = missing_in_words(ROWS, "desk").splitlines()
-    assert head.startswith(f"{len(commands)} of the desk tier's runs are missing")
+def test_the_first_runs_are_named_and_one_command_makes_them_all() -> None:
+    missing = missing_runs(ROWS, "desk")
+    head, *commands, rest, last = missing_in_words(ROWS, "desk").splitlines()
+    assert head == f"{len(missing)} runs of the desk tier are missing:"
     named = [parse_run(shlex.split(command)[4:])[1].key for command in commands]
-    assert named == missing_runs(ROWS, "desk")
-    assert {key.cell for key in named} <= {cell for cell, _ in RECIPES}
-    assert CELLS[1] in {key.cell for key in named}
+    assert named == missing[:SHOWN]
+    assert rest == f"  and {len(missing) - SHOWN} more"
+    chosen = parse(CampaignArguments, shlex.split(last.partition("python -m repro campaign ")[2]))
+    cells = [find_cell(*name.split("/")) for name in chosen.cells]
+    assert chosen.tier == "desk"
+    assert set(missing) <= set(Campaign(cells, "desk", chosen.seeds, RUNS, RUNS, "").all_runs())
+    assert set(cells) == {key.cell for key in missing} <= {cell for cell, _ in RECIPES}
+    assert CELLS[1] in cells

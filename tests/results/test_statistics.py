@@ -13,11 +13,9 @@ from repro.results.statistics import (
     crossed_interval,
     difference_interval,
     exact_p,
-    mcnemar_p,
     pair,
     paired_difference,
     spread,
-    wilson,
 )
 
 
@@ -52,10 +50,11 @@ def test_mcnemar_equals_counting_coins(b: int, c: int) -> None:
 def test_mcnemar_reads_arrays_and_ignores_concordant_images() -> None:
     parent = np.array([True] * 10 + [False] * 2 + [True] * 50)
     child = np.array([False] * 10 + [True] * 2 + [True] * 50)
-    assert mcnemar_p(parent, child) == pytest.approx(exact_p_by_hand(10, 2))
-    assert mcnemar_p(parent[:12], child[:12]) == mcnemar_p(parent, child)
-    assert mcnemar_p(parent, parent) == 1.0
-    assert mcnemar_p(parent, child) < 0.05  # the twin of the line above
+    p = pair(parent, child).mcnemar_p
+    assert p == pytest.approx(exact_p_by_hand(10, 2))
+    assert pair(parent[:12], child[:12]).mcnemar_p == p
+    assert pair(parent, parent).mcnemar_p == 1.0
+    assert p < 0.05  # the twin of the line above
 
 
 def test_pair_counts_the_four_kinds() -> None:
@@ -83,15 +82,6 @@ def test_pair_refuses_what_is_not_two_bool_vectors(parent: np.ndarray, child: np
 def test_a_negative_count_is_refused() -> None:
     with pytest.raises(ValueError, match="negative count"):
         exact_p(-1, 3)
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 7), (3, 7), (7, 7), (282, 288)])
-def test_wilson_limits_are_the_roots_of_the_score_equation(right: int, n: int) -> None:
-    for limit in wilson(right, n):
-        if 0 < limit < 1:
-            score = (right / n - limit) / sqrt(limit * (1 - limit) / n)
-            assert abs(score) == pytest.approx(1.96, abs=1e-3)
-    assert wilson(right, n)[0] <= right / n <= wilson(right, n)[1]
 
 
 def interval_by_hand(a: int, b: int, c: int, d: int) -> tuple[float, float]:

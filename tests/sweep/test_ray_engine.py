@@ -30,8 +30,11 @@ from repro.sweep.ray_node import Ended, Job, make_on_node
 
 NODE = "0123456789abcdef"
 # Stands for a run: says what it was given, and waits to be stopped if it was told to.
-STAND_IN = """\
+STAND_IN = f"""\
 import os, pathlib, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from datamodules.processes import PARENT, end_with
+end_with(int(os.environ[PARENT]))
 print(*sys.argv[1:], os.environ["OMP_NUM_THREADS"], os.environ.get("HOME"))
 pathlib.Path("started").write_text(str(os.getpid()))
 try:
@@ -375,7 +378,7 @@ def test_nodes_that_do_not_have_the_checkout_are_named(cluster: Any, tmp_path: P
 @pytest.mark.slow
 def test_no_cluster_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(UserError, match=r"to be had at 127\.0\.0\.1:1 .*refused.*give --address"):
+    with pytest.raises(UserError, match=r"found at 127\.0\.0\.1:1 .*refused.*give --address"):
         connect("127.0.0.1:1")
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     with pytest.raises(UserError, match=r"ray://head:10001 is not host:port"):

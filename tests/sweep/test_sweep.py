@@ -16,6 +16,7 @@ import yaml
 from clock import PATIENCE
 from paths import ROOT
 
+from repro import run_folder
 from repro.cells import CELLS, SIMULATED, RunKey
 from repro.cli import main
 from repro.cli.parsing import plain_flag
@@ -291,7 +292,7 @@ def test_a_bad_file_is_one_line(
 @pytest.mark.parametrize("text", ["a: [", "- 1", "", "\x00"])
 def test_no_yaml_and_no_sweep(text: str, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"x\.yaml is no (YAML|sweep file)"):
+    with pytest.raises(UserError, match=r"invalid (YAML in|sweep file) .*x\.yaml"):
         load(tmp_path / "x.yaml")
 
 
@@ -505,21 +506,43 @@ def endless(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     process.communicate()
 
 
+def wait_for_checkpoint(sweep: "subprocess.Popen[str]", folder: Path) -> None:
+    while not (folder / "last.ckpt").exists():
+        assert sweep.poll() is None
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_the_runs_and_the_sweep_goes_on_later(
-    endless: "subprocess.Popen[str]", tmp_path: Path, number: signal.Signals
+    endless: "subprocess.Popen[str]",
+    tmp_path: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "runs" / PARENT
-    while not (folder / "last.ckpt").exists():
-        assert endless.poll() is None
-        time.sleep(0.1)
-    with pytest.raises(UserError, match="in use"), RunFolder(folder).locked():
-        pass
+    wait_for_checkpoint(endless, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "RELEASE", 0.1)
+        with pytest.raises(UserError, match="in use"), RunFolder(folder).locked():
+            pass
     endless.send_signal(number)
     _, errors = endless.communicate(timeout=PATIENCE)
     assert endless.returncode == 130
     assert errors == "cbp-qsnn: interrupted; the same command continues\n"
     with RunFolder(folder).locked():  # no run of it is left
+        assert (folder / "last.ckpt").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing there ends a run with its sweep")
+def test_a_killed_sweep_takes_its_run_along(
+    endless: "subprocess.Popen[str]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / PARENT
+    wait_for_checkpoint(endless, folder)
+    endless.kill()
+    endless.wait()
+    monkeypatch.setattr(run_folder, "RELEASE", 60)
+    with RunFolder(folder).locked():  # a run has its folder for as long as it lives
         assert (folder / "last.ckpt").exists()
 
 

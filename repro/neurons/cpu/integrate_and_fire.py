@@ -76,16 +76,10 @@ def _backward(
 ) -> None:
     """Fill ``grad_current`` ``[T, N]`` or, for a constant current, its sum over time ``[1, N]``.
 
-    Args:
-        grad_spikes: ``[T, N]``.
-        source: Potentials before the reset ``[T, N]``, or the constant current ``[1, N]``, from
-            which they are computed again.
-        initial: As in ``_forward``; read only with a constant current.
-        threshold: As in ``_forward``.
-        shift: As in ``_forward``.
-        alpha: Steepness of the arctan surrogate.
-        grad_current: Filled. May be ``source`` itself if that holds potentials.
-        grad_initial: Filled ``[1, N]``; left alone if ``[1, 0]``.
+    ``source`` are the potentials before the reset ``[T, N]``, and may be ``grad_current`` itself;
+    or the constant current ``[1, N]``, from which they are computed again, ``initial`` being read.
+    ``grad_initial`` ``[1, N]`` is filled, too, unless it is ``[1, 0]``. The rest is as in
+    ``_forward``.
     """
     steps, n = grad_spikes.shape
     constant = source.shape[0] == 1 and grad_current.shape[0] == 1
@@ -140,13 +134,13 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401  (autograd's context has no public type)
         current: Tensor,
-        initial: Tensor | None,
         time_steps: int,
         neuron: IntegrateAndFire,
-        spike_dtype: torch.dtype,
+        initial: Tensor | None,
         overwrite: bool,
+        spike_dtype: torch.dtype,
     ) -> Tensor:
-        keeps = any(ctx.needs_input_grad[:2]) and len(current) > 1
+        keeps = any(ctx.needs_input_grad) and len(current) > 1
         shape = (time_steps, *current.shape[1:])
         spikes = empty(shape, current, spike_dtype)
         kept = current
@@ -174,7 +168,7 @@ class _Scan(torch.autograd.Function):
         grad_spikes = laid_out_like(grad_spikes.to(source.dtype), source)
         constant = len(source) == 1
         grad = torch.empty_like(source) if constant else source.detach()
-        grad_initial = torch.empty_like(source[0]) if ctx.needs_input_grad[1] else None
+        grad_initial = torch.empty_like(source[0]) if ctx.needs_input_grad[3] else None
         sources = rows(source)
         real = sources.dtype.type
         _backward(
@@ -189,23 +183,7 @@ class _Scan(torch.autograd.Function):
         )
         if not constant:
             increment_version(source)
-        return grad, grad_initial, None, None, None, None
-
-
-def scan(
-    current: Tensor,
-    time_steps: int,
-    neuron: IntegrateAndFire,
-    initial: Tensor | None,
-    spike_dtype: torch.dtype,
-    overwrite: bool,
-) -> Tensor:
-    """Return the spikes ``[T, ...]``; see ``repro.neurons.scan.integrate_and_fire``."""
-    if initial is not None:  # the gradient of the sum takes it back to its own shape
-        initial = torch.zeros_like(current[0]) + initial
-    arguments = (current, initial, time_steps, neuron, spike_dtype, overwrite)
-    spikes: Tensor = _Scan.apply(*arguments)  # type: ignore[no-untyped-call]
-    return spikes
+        return grad, None, None, grad_initial, None, None
 
 
 @kernel(parallel=True)

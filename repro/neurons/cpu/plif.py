@@ -151,21 +151,12 @@ def backward(
 ) -> None:
     """Fill the gradients of current and shortcut, and sums of the former, from that of ``out``.
 
-    Args:
-        grad_out: ``[T, N]``.
-        maps: As in ``forward``; potentials are computed again from them.
-        gain: As in ``forward``.
-        offset: As in ``forward``.
-        leak: As in ``forward``.
-        leaky: As in ``forward``.
-        alpha: Steepness of the arctan surrogate.
-        shortcut: As in ``forward``; read with AND and IAND only.
-        connection: As in ``forward``.
-        grad_current: Filled ``[T, N]`` or, for constant maps, its sum over time ``[1, N]``.
-        grad_shortcut: Filled ``[T, N]`` with AND and IAND; left alone otherwise (ADD passes
-            ``grad_out`` on).
-        sums: Filled ``[chunks, 3, C]``, float64: by channel, the gradient of the current, that
-            times the map, and the leak times its gradient.
+    Arguments are those of ``forward``, from whose maps potentials are computed again, the steepness
+    ``alpha`` of the arctan surrogate, and, to be filled: ``grad_current`` ``[T, N]`` or, for
+    constant maps, its sum over time ``[1, N]``; ``grad_shortcut`` ``[T, N]`` with AND and IAND,
+    which alone read the shortcut (ADD passes ``grad_out`` on); ``sums`` ``[chunks, 3, C]``,
+    float64: by channel, the gradient of the current, that times the map, and the leak times its
+    gradient.
     """
     steps, n = grad_out.shape
     constant, chunk = maps.shape[0] == 1, gain.size

@@ -104,9 +104,3 @@ class _Scan(torch.autograd.Function):
         )
         _backward(rows(grad_spikes), potentials, decay, threshold, half_width, rows(grad))
         return grad, None, None, None
-
-
-def scan(current: Tensor, time_steps: int, neuron: StbpNeuron, spike_dtype: torch.dtype) -> Tensor:
-    """Return the spikes ``[T, ...]``; see ``repro.neurons.scan.stbp``."""
-    spikes: Tensor = _Scan.apply(current, time_steps, neuron, spike_dtype)  # type: ignore[no-untyped-call]
-    return spikes

@@ -215,11 +215,3 @@ class _Scan(torch.autograd.Function):
         series = np.array([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(8)], kind)
         _backward(rows(grads), narrow, rows(current), ctx.constants, series, rows(grad))
         return grad, None, None, None, None
-
-
-def scan(
-    current: Tensor, time_steps: int, neuron: TsslBpNeuron, gain: float, spike_dtype: torch.dtype
-) -> Tensor:
-    """Return the spikes ``[T, ...]``; see ``repro.neurons.scan.tssl_bp``."""
-    spikes: Tensor = _Scan.apply(current, time_steps, neuron, gain, spike_dtype)  # type: ignore[no-untyped-call]
-    return spikes

@@ -9,14 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from repro.neurons.gpu.memory import (
-    BLOCK,
-    LAUNCH,
-    arctan_slope,
-    programs,
-    real_of,
-    triton_type,
-)
+from repro.device.triton_launch import on_grid
+from repro.neurons.gpu.memory import arctan_slope, real_of, triton_type
 from repro.neurons.integrate_and_fire import IntegrateAndFire
 from repro.neurons.memory import dense, empty, laid_out_like
 
@@ -105,26 +99,25 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401  (autograd's context has no public type)
         current: Tensor,
-        initial: Tensor | None,
         time_steps: int,
         neuron: IntegrateAndFire,
+        initial: Tensor | None,
+        overwrite: bool,  # never done here
         spike_dtype: torch.dtype,
     ) -> Tensor:
-        keep = any(ctx.needs_input_grad[:2])
+        keep = any(ctx.needs_input_grad)
         current = dense(current)
         shape, n = (time_steps, *current.shape[1:]), current[0].numel()
         real = real_of(current)
         potential = empty(shape if keep else (0, *shape[1:]), current, real)
         spikes = empty(shape, current, spike_dtype)
-        _forward[(programs(n),)](
+        on_grid(_forward, n)(
             *(current, current if initial is None else initial, potential, spikes),
             *(n, time_steps, n if len(current) > 1 else 0),
             *(neuron.threshold, neuron.shift(time_steps)),
             HAS_INITIAL=initial is not None,
             KEEP=keep,
             REAL=triton_type(real),
-            BLOCK=BLOCK,
-            **LAUNCH,
         )
         ctx.save_for_backward(potential)
         ctx.neuron, ctx.steps, ctx.dtype = neuron, len(current), current.dtype
@@ -135,31 +128,14 @@ class _Scan(torch.autograd.Function):
         (potential,) = ctx.saved_tensors
         n = potential[0].numel()
         grad = empty((ctx.steps, *potential.shape[1:]), potential, ctx.dtype)
-        to_initial = ctx.needs_input_grad[1]
+        to_initial = ctx.needs_input_grad[3]
         grad_initial = torch.empty_like(potential[0], dtype=ctx.dtype) if to_initial else None
-        _backward[(programs(n),)](
+        on_grid(_backward, n)(
             *(laid_out_like(grad_spikes, potential), potential, grad),
             *(grad if grad_initial is None else grad_initial, n, len(potential)),
             *(ctx.neuron.threshold, ctx.neuron.alpha),
             CONSTANT=ctx.steps == 1,
             HAS_INITIAL=to_initial,
             REAL=triton_type(potential.dtype),
-            BLOCK=BLOCK,
-            **LAUNCH,
         )
-        return grad, grad_initial, None, None, None
-
-
-def scan(
-    current: Tensor,
-    time_steps: int,
-    neuron: IntegrateAndFire,
-    initial: Tensor | None,
-    spike_dtype: torch.dtype,
-) -> Tensor:
-    """Return the spikes ``[T, ...]``; see ``repro.neurons.scan.integrate_and_fire``."""
-    current = dense(current)
-    if initial is not None:  # the gradient of the sum takes it back to its own shape
-        initial = torch.zeros_like(current[0]) + initial
-    spikes: Tensor = _Scan.apply(current, initial, time_steps, neuron, spike_dtype)  # type: ignore[no-untyped-call]
-    return spikes
+        return grad, None, None, grad_initial, None, None

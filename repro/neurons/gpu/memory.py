@@ -1,20 +1,17 @@
 """What the Triton scans share: ``[T, N]`` views of memory, and how kernels are launched.
 
 The kernels compute what the plain scans compute, operation by operation; a product and a sum are
-never fused (``LAUNCH``), so that spikes are the same to the last bit. One program works on
-``BLOCK`` neurons, over all time steps. Potentials are float32, also where currents come in 16 bits,
-and float64 for float64.
+never fused (`repro.device.triton_launch`), so that spikes are the same to the last bit. One program
+works on a block of neurons, over all time steps. Potentials are float32, also where currents come
+in 16 bits, and float64 for float64.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-
-BLOCK: Final = 1024  # neurons of a program
-LAUNCH: Final[dict[str, Any]] = {"num_warps": 4, "enable_fp_fusion": False}
 
 
 def real_of(tensor: Tensor) -> torch.dtype:
@@ -25,11 +22,6 @@ def real_of(tensor: Tensor) -> torch.dtype:
 def triton_type(dtype: torch.dtype) -> Any:  # noqa: ANN401  (Triton ships no types)
     """Return Triton's name of float32 or float64."""
     return tl.float64 if dtype == torch.float64 else tl.float32
-
-
-def programs(neurons: int) -> int:
-    """Return how many programs a row of so many neurons takes."""
-    return int(triton.cdiv(neurons, BLOCK))
 
 
 @triton.jit
@@ -51,6 +43,6 @@ def arctan_slope(distance, alpha, REAL: tl.constexpr):  # noqa: ANN001, ANN201
 
 @triton.jit
 def clamp(x, low, high):  # noqa: ANN001, ANN201
-    """Return the nearest number from low to high; what is no number stays, unlike in tl.clamp."""
+    """Return the nearest number from low to high; NaN stays, unlike in tl.clamp."""
     x = tl.where(x < low, low, x)
     return tl.where(x > high, high, x)

@@ -13,14 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from repro.neurons.gpu.memory import (
-    BLOCK,
-    LAUNCH,
-    arctan_slope,
-    programs,
-    real_of,
-    triton_type,
-)
+from repro.device.triton_launch import on_grid, programs
+from repro.neurons.gpu.memory import arctan_slope, real_of, triton_type
 from repro.neurons.memory import dense, empty, laid_out_like
 from repro.neurons.plif import ALPHA, THRESHOLD
 
@@ -175,15 +169,13 @@ class _Scan(torch.autograd.Function):
         out = empty(shape, current, current.dtype)
         code = CODES[None if shortcut is None else connection]
         other = current if shortcut is None else laid_out_like(shortcut, current)
-        _forward[(programs(n),)](
+        on_grid(_forward, n)(
             *(current, current if leak is None else leak, other, potential, out),
             *(n, time_steps, n if len(current) > 1 else 0, THRESHOLD),
             LEAKY=leak is not None,
             KEEP=keep,
             CONNECTION=code,
             REAL=triton_type(real),
-            BLOCK=BLOCK,
-            **LAUNCH,
         )
         ctx.save_for_backward(potential, leak, other if code > 1 else None)
         ctx.code, ctx.steps, ctx.dtype = code, len(current), current.dtype
@@ -196,7 +188,7 @@ class _Scan(torch.autograd.Function):
         grad = empty((ctx.steps, *potential.shape[1:]), potential, ctx.dtype)
         to_shortcut = None if shortcut is None else torch.empty_like(shortcut)
         sums = torch.empty(programs(n), dtype=torch.float64, device=grad.device)
-        _backward[(programs(n),)](
+        on_grid(_backward, n)(
             *(through, potential, grad if leak is None else leak),
             *(grad if shortcut is None else shortcut, grad),
             *(grad if to_shortcut is None else to_shortcut, sums, n, len(potential)),
@@ -205,8 +197,6 @@ class _Scan(torch.autograd.Function):
             LEAKY=leak is not None,
             CONNECTION=ctx.code,
             REAL=triton_type(potential.dtype),
-            BLOCK=BLOCK,
-            **LAUNCH,
         )
         to_leak = None if leak is None else (sums.sum() / leak.double()).to(leak.dtype)
         return grad, to_leak, grad_out if ctx.code == CODES["add"] else to_shortcut, None, None

@@ -9,7 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from repro.neurons.gpu.memory import BLOCK, LAUNCH, programs, real_of, triton_type
+from repro.device.triton_launch import on_grid
+from repro.neurons.gpu.memory import real_of, triton_type
 from repro.neurons.memory import dense, empty, laid_out_like
 from repro.neurons.stbp import StbpNeuron
 
@@ -100,12 +101,10 @@ class _Scan(torch.autograd.Function):
         shape, n = (time_steps, *current.shape[1:]), current[0].numel()
         potential = empty(shape, current, real_of(current))
         spikes = empty(shape, current, spike_dtype)
-        _forward[(programs(n),)](
+        on_grid(_forward, n)(
             *(current, potential, spikes, n, time_steps, n if len(current) > 1 else 0),
             *(neuron.decay, neuron.threshold),
             REAL=triton_type(potential.dtype),
-            BLOCK=BLOCK,
-            **LAUNCH,
         )
         ctx.save_for_backward(potential)
         ctx.neuron, ctx.steps, ctx.dtype = neuron, len(current), current.dtype
@@ -116,18 +115,10 @@ class _Scan(torch.autograd.Function):
         (potential,) = ctx.saved_tensors
         neuron, n = ctx.neuron, potential[0].numel()
         grad = empty((ctx.steps, *potential.shape[1:]), potential, ctx.dtype)
-        _backward[(programs(n),)](
+        on_grid(_backward, n)(
             *(laid_out_like(grad_spikes, potential), potential, grad, n, len(potential)),
             *(neuron.decay, neuron.threshold, neuron.half_width),
             CONSTANT=ctx.steps == 1,
             REAL=triton_type(potential.dtype),
-            BLOCK=BLOCK,
-            **LAUNCH,
         )
         return grad, None, None, None
-
-
-def scan(current: Tensor, time_steps: int, neuron: StbpNeuron, spike_dtype: torch.dtype) -> Tensor:
-    """Return the spikes ``[T, ...]``; see ``repro.neurons.scan.stbp``."""
-    spikes: Tensor = _Scan.apply(current, time_steps, neuron, spike_dtype)  # type: ignore[no-untyped-call]
-    return spikes

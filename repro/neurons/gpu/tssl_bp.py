@@ -14,15 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from repro.neurons.gpu.memory import (
-    BLOCK,
-    LAUNCH,
-    clamp,
-    divide,
-    programs,
-    real_of,
-    triton_type,
-)
+from repro.device.triton_launch import on_grid
+from repro.neurons.gpu.memory import clamp, divide, real_of, triton_type
 from repro.neurons.memory import dense, empty, laid_out_like
 from repro.neurons.tssl_bp import GREATEST_ARGUMENT, GREATEST_SLOPE, RECENT, WIDTH, TsslBpNeuron
 
@@ -174,13 +167,11 @@ def _launch_forward(
     """Fill the spikes or, where ``change`` is not the current itself, the states."""
     states = change is not current
     n, steps = current[0].numel(), len(potential if states else spikes)
-    _forward[(programs(n),)](
+    on_grid(_forward, n)(
         *(current, spikes, change, potential, n, steps, n if len(current) > 1 else 0),
         *numbers,
         STATES=states,
         REAL=triton_type(real_of(current)),
-        BLOCK=BLOCK,
-        **LAUNCH,
     )
 
 
@@ -213,25 +204,11 @@ class _Scan(torch.autograd.Function):
         constant = len(current) == 1
         reused = not constant and current.dtype == real
         grad = change if reused else empty(current.shape, current, current.dtype)
-        _backward[(programs(n),)](
+        on_grid(_backward, n)(
             *(laid_out_like(grad_spikes, current), change, potential, grad, n, len(change)),
             *(numbers.kept, numbers.weight, numbers.leak, numbers.threshold),
             *(WIDTH, GREATEST_ARGUMENT, GREATEST_SLOPE),
             CONSTANT=constant,
             REAL=triton_type(real),
-            BLOCK=BLOCK,
-            **LAUNCH,
         )
         return grad, None, None, None, None
-
-
-def scan(
-    current: Tensor,
-    time_steps: int,
-    neuron: TsslBpNeuron,
-    gain: float,
-    spike_dtype: torch.dtype,
-) -> Tensor:
-    """Return the spikes ``[T, ...]``; see ``repro.neurons.scan.tssl_bp``."""
-    spikes: Tensor = _Scan.apply(current, time_steps, neuron, gain, spike_dtype)  # type: ignore[no-untyped-call]
-    return spikes

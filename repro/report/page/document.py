@@ -85,9 +85,6 @@ def write_page(
         results: Folder of ``linear_*.json``.
         runs: Folder of run folders.
         out: The page.
-
-    Raises:
-        UserError: A damaged file in a run folder, or of a linear model.
     """
     rows = [row for tier in tiers for row in tier.rows]
     traces = {str(row.key): read_trace(row, runs) for row in rows}
@@ -98,8 +95,10 @@ def write_page(
         for tier in tiers
         if tier.rows
     ]
-    script = f"const LIGHT = {json.dumps(LIGHT)};\n{_read('script.js')}"
-    styles = [palettes() + _read("style.css"), _read("chart.css")]
+    script, style, chart = (
+        (HERE / name).read_text("utf-8") for name in ("script.js", "style.css", "chart.css")
+    )
+    script, styles = f"const LIGHT = {json.dumps(LIGHT)};\n{script}", [palettes() + style, chart]
     text = (
         _environment()
         .get_template("page.html")
@@ -212,19 +211,12 @@ def palettes() -> str:
 
 def _policy(script: str, styles: Sequence[str]) -> str:
     """Return the content security policy: this script, these styles, and nothing from elsewhere."""
-    hashes = " ".join(map(_hash, styles))
+    digests = [hashlib.sha256(text.encode()).digest() for text in (script, *styles)]
+    first, *rest = (f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {hashes}; img-src data:; "
+        f"default-src 'none'; script-src {first}; style-src {' '.join(rest)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _read(name: str) -> str:
-    return (HERE / name).read_text("utf-8")
 
 
 def _environment() -> Environment:

@@ -174,7 +174,7 @@ class Panel:
         Args:
             points: Pairs of values.
             look: Classes.
-            words: What it shows, for whoever points at it.
+            words: What it shows, as a tooltip.
         """
         title = tag("title", escape(words)) if words else ""
         if len(points) == 1:

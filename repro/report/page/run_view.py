@@ -22,7 +22,7 @@ from repro.report.wording import (
 )
 from repro.results.published import UNKNOWN
 from repro.results.row import Row, unpack_correct
-from repro.results.statistics import mcnemar_p, pair
+from repro.results.statistics import pair
 
 WEAK: Final = {
     "†": "stale: the recipe has changed since",
@@ -164,12 +164,12 @@ def _paired(
     else:
         yield "FP32 control", Link(str(control.key))
         images = [unpack_correct(each.correct, each.test_images) for each in (control, row)]
-        counts, p = pair(images[0], images[1]), mcnemar_p(images[0], images[1])
+        counts = pair(images[0], images[1])
         yield (
             "this run minus control",
             f"{with_interval(difference([control], [row]))} points; only the control right "
             f"{counts.parent_only_right:,}, only this run {counts.child_only_right:,}; "
-            f"p {p:.2g}: {_verdict(p)}",
+            f"p {counts.mcnemar_p:.2g}: {_verdict(counts.mcnemar_p)}",
         )
 
 

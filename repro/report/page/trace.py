@@ -37,9 +37,6 @@ def read_trace(row: Row, runs: Path) -> Trace:
     """Return what the run folder of a row holds.
 
     A folder whose epochs end otherwise than the row says holds another run, and is not used.
-
-    Raises:
-        UserError: A damaged file.
     """
     folder = runs / str(row.key)
     if row.key.is_conversion:
