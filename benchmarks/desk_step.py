@@ -20,7 +20,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from benchmarks.device import operations
+from benchmarks.device import operations, reachable
 from benchmarks.measure import environment, interleaved, paired_ratio
 from repro.build import make_data
 from repro.cbp.layers import prepare
@@ -111,17 +111,6 @@ def firing_rates(module: SpikingModule, batch: tuple[Tensor, Tensor]) -> dict[st
     with torch.no_grad(), observed(module.network, rates.see):
         module.network(batch[0])
     return rates.per_step()
-
-
-def reachable() -> float:
-    """Return the FLOP/s of a large float32 matrix product here, the best of some."""
-    a, b = torch.randn(2, 1024, 1024)
-    best = 0.0
-    for _ in range(5):
-        start = time.perf_counter()
-        a @ b
-        best = max(best, 2 * 1024**3 / (time.perf_counter() - start))
-    return best
 
 
 def measure(method: str, steps: int, repeats: int) -> dict[str, object]:
