@@ -22,18 +22,17 @@ from torch import Tensor
 
 from benchmarks.device import operations, reachable
 from benchmarks.measure import environment, interleaved, paired_ratio
+from benchmarks.rates import firing_rates
 from repro.build import make_data
 from repro.cbp.layers import prepare
 from repro.cbp.loop import CbpLoop
 from repro.cbp.settings import Arithmetic
 from repro.cells import RunKey, find_cell
 from repro.methods.base import SpikingModule
-from repro.neurons.observe import observed
 from repro.recipes.fields import Matmul
 from repro.recipes.shipped import find_recipe
 from repro.recipes.spec import RunSpec
 from repro.run.arithmetic import ways_of
-from repro.run.evaluation import Rates
 from repro.run.training import make_module, quiet_lightning
 
 METHODS: Final = ("stbp", "tssl_bp")
@@ -105,14 +104,6 @@ def batches_of(spec: RunSpec, count: int) -> Batches:
     return found
 
 
-def firing_rates(module: SpikingModule, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """Return spikes per neuron and step behind each layer."""
-    rates = Rates()
-    with torch.no_grad(), observed(module.network, rates.see):
-        module.network(batch[0])
-    return rates.per_step()
-
-
 def measure(method: str, steps: int, repeats: int) -> dict[str, object]:
     """Return all figures of a method."""
     cell = find_cell(method, "cifar10")
@@ -123,7 +114,7 @@ def measure(method: str, steps: int, repeats: int) -> dict[str, object]:
     for i in range(steps):
         parent.step(batches[i % len(batches)])
     state = {name: tensor.clone() for name, tensor in parent.module.network.state_dict().items()}
-    rates = firing_rates(parent.module, batches[0])
+    rates = firing_rates(parent.module.network, batches[0][0])
     made = {
         name: Step(specs["binary" if form[0] else "fp32_control"], state, form)
         for name, form in FORMS.items()

@@ -27,15 +27,15 @@ from torch import Tensor, nn
 from benchmarks.cases import CASES, images
 from benchmarks.device import operations, reachable
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
+from benchmarks.rates import firing_rates
 from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cells import find_cell
 from repro.deploy.packed_inference import load_packed_
 from repro.methods.base import predictions
 from repro.networks.convolution import to_channels_last_
-from repro.neurons.observe import observed
 from repro.packing import pack, unpack
-from repro.run.evaluation import Rates, compute_in_codes_
+from repro.run.evaluation import compute_in_codes_
 
 NETWORKS: Final = {"stbp": "cifar10", "snn_calibration": "cifar100"}  # method -> data set
 CLASSES: Final = {"cifar10": 10, "cifar100": 100}
@@ -109,14 +109,6 @@ def load_and_run(
     if forget:
         Path("/proc/self/clear_refs").write_text(CLEAR_PEAK)
     run(network, images(size, time_steps))
-
-
-def firing_rates(network: nn.Module, batch: Tensor) -> dict[str, float]:
-    """Return spikes per neuron and step behind each layer."""
-    rates = Rates()
-    with observed(network, rates.see):
-        run(network, batch)
-    return rates.per_step()
 
 
 def agreement(
