@@ -80,3 +80,14 @@ def seconds_of_host(call: Callable[[], object], device: torch.device, repeats: i
         found.append(time.perf_counter() - start)
     wait(device)
     return min(found)
+
+
+def reachable() -> float:
+    """Return the FLOP/s of a large float32 matrix product on the CPU here, the best of some."""
+    a, b = torch.randn(2, 1024, 1024)
+    best = 0.0
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - start))
+    return best

@@ -2,15 +2,18 @@
 
 ``python -m benchmarks.inference --network NETWORK`` takes the full-size network of a method with
 random weights that let every layer fire, writes one file per precision, and runs them in turns in
-one process. FP32 loads a plain safetensors file and runs as usual; packed forms decode every
-quantised layer just before it runs. In the same run outputs are compared with those of the unpacked
-file: packed float32 must be equal bit for bit.
+one process. FP32 loads a plain safetensors file and runs as usual; packed forms count bits. In the
+same run outputs are compared with the evaluation of a run: they must be equal bit for bit. Ratios
+are those of rounds, by the clock and by processor time, which other work changes less. The firing
+rate behind each layer is printed, and as a roofline the operations per second, as if every product
+were dense, in units of those of a large float32 matrix product here.
 """
 
 import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,7 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import CASES, images
+from benchmarks.device import operations, reachable
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
+from benchmarks.rates import firing_rates
 from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cells import find_cell
@@ -144,7 +149,10 @@ def measure(
         form: partial(run, load(folder, form, method, time_steps, width), batch) for form in FORMS
     }
     seconds = interleaved(candidates, repeats=repeats)
+    processor = interleaved(candidates, repeats=repeats, clock=time.process_time)
+    flop = operations(candidates[FP32])
     candidates.clear()
+    peak = reachable()
     which = (folder, method, time_steps, width, size)
     return {
         "batch": size,
@@ -156,6 +164,14 @@ def measure(
         },
         "times the speed of FP32": {
             form: paired_ratio(seconds[FP32], seconds[form])._asdict() for form in FORMS[1:]
+        },
+        "times the speed of FP32, by processor time": {
+            form: paired_ratio(processor[FP32], processor[form])._asdict() for form in FORMS[1:]
+        },
+        "roofline": {
+            "FLOP of a batch, all products dense": flop,
+            "FLOP/s of a matrix product": peak,
+            "share of it": {form: flop / min(rounds) / peak for form, rounds in seconds.items()},
         },
         "outputs against the unpacked file": agreement(*which),
         "peak memory, bytes above the imports": peaks(*which, forget=False),
@@ -184,6 +200,10 @@ def main() -> int:
     result: dict[str, object] = {"environment": environment(), "network": chosen.network}
     with tempfile.TemporaryDirectory() as folder:
         result["file, bytes"] = write_files(Path(folder), *which)
+        batch, binary = images(1, chosen.time_steps), PRECISIONS[0]
+        result["spikes per neuron and step"] = {
+            form: firing_rates(load(Path(folder), form, *which), batch) for form in (FP32, binary)
+        }
         result["inference"] = [
             measure(Path(folder), *which, size, chosen.repeats) for size in chosen.batch
         ]

@@ -36,9 +36,12 @@ class Ratio(NamedTuple):
 
 
 def interleaved(
-    candidates: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 1
+    candidates: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Return the seconds of wall time of every call, by candidate; entry ``i`` is of round ``i``.
+    """Return the seconds of every call, by candidate; entry ``i`` is of round ``i``.
 
     A round calls every candidate once; the order rotates by one from round to round, so that none
     always follows the same neighbour. Garbage is collected before each call, outside its time. A
@@ -48,6 +51,8 @@ def interleaved(
         candidates: Name and function, at least one.
         repeats: Rounds that count, 1 and up.
         warmup: Rounds before them that do not.
+        clock: Seconds so far, of wall time; ``time.process_time`` for those of the processor, all
+            threads together, which other work on the machine changes less.
 
     Raises:
         UserError: Nothing to measure.
@@ -63,9 +68,9 @@ def interleaved(
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             gc.collect()
-            start = time.perf_counter()
+            start = clock()
             candidates[name]()
-            elapsed = time.perf_counter() - start
+            elapsed = clock() - start
             if turn >= warmup:
                 seconds[name].append(elapsed)
     return seconds

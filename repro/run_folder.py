@@ -55,6 +55,7 @@ class RunFolder:
     config = _File("config.json")  # what the run was started with
     metrics = _File("metrics.csv")  # figures of every finished epoch
     histograms = _File("latent.csv")  # of the latent weights
+    products = _File("products.json")  # how often products were dense or by events, last process
     checkpoint = _File("last.ckpt")  # state after the last finished epoch
     model = _File("model.safetensors")  # packed file of the run; there once it is trained
     failure = _File("failed.json")  # why the run cannot be made

@@ -41,7 +41,7 @@ class CodesLayer(CodedLayer, StandIn):
             return outputs, channels, *kernel
         return outputs, channels, 1, kernel[0] if kernel else 1
 
-    def quantised_weight(self) -> Tensor:
+    def maps_weight(self) -> Tensor:
         """Return ``Q(w)`` of maps."""
         with torch.no_grad():
             return self.maps_of(quantise(self.latent(), self.quantiser.values))

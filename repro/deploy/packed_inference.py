@@ -72,7 +72,7 @@ class PackedLayer(CodedLayer, StandIn):
         """``[O, C / groups, kernel height, kernel width]``."""
         return self.packed_weight.codes.shape
 
-    def quantised_weight(self) -> Tensor:
+    def maps_weight(self) -> Tensor:
         """Return the decoded weight of maps."""
         return self.maps_of(self.weight.contiguous())
 

@@ -12,8 +12,8 @@ On bits, codes lie in planes, too: ``code = least + sum_j 2^shift_j plane_j``, a
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import conv2d
 
+from repro.products.dense import convolve
 from repro.products.geometry import Geometry
 
 GREATEST_CODE = 64
@@ -88,5 +88,4 @@ def product_plain(
 
 def sums_plain(numbers: Tensor, codes: Tensor, geometry: Geometry) -> Tensor:
     """Return the sums of codes, exact while they stay below 2^24 in float32."""
-    fixed = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
-    return conv2d(numbers, codes, None, *fixed)
+    return convolve(numbers, codes, None, geometry)

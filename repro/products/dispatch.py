@@ -56,6 +56,38 @@ def product(
     return on_cpu.product(spikes, codes, geometry, scale, bias)
 
 
+def sum_of_events(
+    spikes: PackedSpikes, weight: Tensor, geometry: Geometry, bias: Tensor | None
+) -> Tensor:
+    """Return ``conv(numbers, weight) + bias``, ``[N, O, H', W']``, touching what is not 0 alone.
+
+    Args:
+        spikes: Input, packed by the groups of the geometry.
+        weight: ``[O, C / groups, kernel height, kernel width]``, float32 or float64.
+        geometry: How the kernel walks.
+        bias: ``[O]``; None for 0.
+    """
+    from repro.products.cpu import events as on_cpu
+
+    return on_cpu.forward(spikes, weight, geometry, bias)
+
+
+def weight_gradient_of_events(
+    grad: Tensor, spikes: PackedSpikes, geometry: Geometry, shape: tuple[int, ...]
+) -> Tensor:
+    """Return the gradient of the weight, touching what is not 0 in the input alone.
+
+    Args:
+        grad: Of the output, ``[N, O, H', W']``, float32 or float64.
+        spikes: Input, packed by the groups of the geometry.
+        geometry: How the kernel walks.
+        shape: Of the weight.
+    """
+    from repro.products.cpu import events as on_cpu
+
+    return on_cpu.weight_gradient(grad, spikes, geometry, shape)
+
+
 def pack_codes(above: Tensor, known: tuple[int, ...], groups: int, bits: int) -> PackedCodes:
     """Return the codes of a weight as bits.
 

@@ -1,74 +1,21 @@
-"""Gradients of a product ``conv(numbers, weight)``, and of ``scale * (sum of codes) + bias``."""
+"""Gradients of a product ``conv(numbers, weight)`` of spikes."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from repro.products.codes import product_plain
-from repro.products.dispatch import product, unpack
-from repro.products.geometry import Geometry
+from repro.products.dense import input_gradient, weight_gradient
+from repro.products.dispatch import unpack, weight_gradient_of_events
 from repro.products.spikes import PackedSpikes
 
 
-def input_gradient(
-    grad: Tensor, weight: Tensor, geometry: Geometry, shape: tuple[int, ...]
-) -> Tensor:
-    """Return the gradient ``[N, C, H, W]`` of the input.
+class _SpikeProduct(torch.autograd.Function):
+    """Output of a layer for spikes, and PyTorch's gradients of ``conv(numbers, weight)``.
 
-    Args:
-        grad: Of the output, ``[N, O, H', W']``.
-        weight: ``[O, C / groups, kernel height, kernel width]``.
-        geometry: How the kernel walks.
-        shape: Of the input.
-    """
-    # Only its shape and layout are read.
-    like = grad.new_empty(()).expand(shape)
-    found = _backward(grad, like, weight, geometry, (True, False, False))[0]
-    assert found is not None
-    return found
-
-
-def weight_gradient(
-    grad: Tensor, numbers: Tensor, geometry: Geometry, shape: tuple[int, ...]
-) -> Tensor:
-    """Return the gradient ``[O, C / groups, kernel height, kernel width]`` of the weight.
-
-    Args:
-        grad: Of the output, ``[N, O, H', W']``.
-        numbers: The input, ``[N, C, H, W]``.
-        geometry: How the kernel walks.
-        shape: Of the weight.
-    """
-    like = grad.new_empty(()).expand(shape)
-    found = _backward(grad, numbers, like, geometry, (False, True, False))[1]
-    assert found is not None
-    return found
-
-
-def _backward(
-    grad: Tensor, numbers: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
-    """Return what PyTorch's convolution gives backwards."""
-    walked = geometry.stride, geometry.padding, geometry.dilation, False, (0, 0), geometry.groups
-    found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-        grad, numbers, weight, None, *walked, wanted
-    )
-    return found
-
-
-def _maps(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return ``[N, C, H, W]`` of that or of ``[N, C]``."""
-    return shape if len(shape) == 4 else (*shape, 1, 1)
-
-
-class _CodedProduct(torch.autograd.Function):
-    """``scale * (sum of codes) + bias``, straight through to the latent weight.
-
-    The gradient of the latent weight is that of ``conv(numbers, Q(w))`` at ``Q(w)``; the input's
-    goes through ``Q(w)`` as well. The quantised weight is made again for the backward pass, so that
-    between the two only the latent weight and the bits of the input are kept. Without bits the
-    products are PyTorch's.
+    Of a quantised layer the weight is ``Q(w)``, and its gradient goes straight through to the
+    latent weight. It is made again for the backward pass, so that between the two only the latent
+    weight and the bits of the input are kept.
     """
 
     @staticmethod
@@ -77,50 +24,50 @@ class _CodedProduct(torch.autograd.Function):
         numbers: Tensor,
         latent: Tensor | None,
         bias: Tensor | None,
-        layer: Any,  # noqa: ANN401  (a CodedLayer; it imports this file)
+        layer: Any,  # noqa: ANN401  (a ProductLayer; it imports this file)
         spikes: PackedSpikes | None,
     ) -> Tensor:
         ctx.layer, ctx.spikes, ctx.shape = layer, spikes, numbers.shape
         ctx.save_for_backward(latent, numbers if spikes is None else None)
-        if spikes is None:
-            maps, (dense, scale) = numbers.view(_maps(numbers.shape)), layer.dense_codes()
-            return product_plain(maps, dense, layer.geometry, scale, bias)
-        coded = layer.coded()
-        return product(spikes, coded.codes, layer.geometry, coded.scale, bias)
+        output: Tensor = layer.dense(numbers) if spikes is None else layer.sparse(spikes, numbers)
+        return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        layer, spikes = ctx.layer, ctx.spikes
-        latent, numbers = ctx.saved_tensors
-        shape = _maps(ctx.shape)
+        layer, (latent, numbers) = ctx.layer, ctx.saved_tensors
         to_numbers = to_weight = None
         if ctx.needs_input_grad[0]:
-            weight = layer.quantised_weight()
-            to_numbers = input_gradient(grad, weight, layer.geometry, shape).view(ctx.shape)
+            weight = layer.maps_weight()
+            to_numbers = input_gradient(grad, weight, layer.geometry, ctx.shape)
         if ctx.needs_input_grad[1]:
-            numbers = unpack(spikes, grad.dtype) if spikes is not None else numbers.view(shape)
-            kernel = layer.maps_of(latent).shape
-            to_weight = weight_gradient(grad, numbers, layer.geometry, kernel).view(latent.shape)
+            given = (layer.geometry, tuple(layer.weight_shape))
+            if ctx.spikes is None:
+                to_weight = weight_gradient(grad, numbers, *given)
+            elif layer.choose("weight gradient", ctx.spikes) == "events":
+                to_weight = weight_gradient_of_events(grad, ctx.spikes, *given)
+            else:
+                to_weight = weight_gradient(grad, unpack(ctx.spikes, grad.dtype), *given)
+            to_weight = to_weight.view(latent.shape)
         to_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
         return to_numbers, to_weight, to_bias, None, None
 
 
-def coded_product(
+def spike_product(
     numbers: Tensor,
     latent: Tensor | None,
     bias: Tensor | None,
     layer: Any,  # noqa: ANN401
     spikes: PackedSpikes | None,
 ) -> Tensor:
-    """Return the output ``[N, O, H', W']`` of a quantised layer, with gradients.
+    """Return the output ``[N, O, H', W']`` of a layer, with gradients.
 
     Args:
-        numbers: Input, ``[N, C, H, W]`` or ``[N, C]``.
+        numbers: Input, ``[N, C, H, W]``.
         latent: What the weight's gradient goes to; None where nothing trains.
         bias: ``[O]``, or None.
-        layer: A ``CodedLayer``.
+        layer: A ``ProductLayer``.
         spikes: The input as bits; None for PyTorch's products.
     """
     given = (numbers, latent, bias, layer, spikes)
-    product: Tensor = _CodedProduct.apply(*given)  # type: ignore[no-untyped-call]
+    product: Tensor = _SpikeProduct.apply(*given)  # type: ignore[no-untyped-call]
     return product

@@ -8,16 +8,19 @@ class, with the same parameters, buffers, hooks and mode, stands at every place 
 import copy
 import math
 from abc import abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from repro.products.codes import PackedCodes
-from repro.products.dispatch import pack, product
+from repro.products.choice import Product, Way, choose
+from repro.products.codes import PackedCodes, product_plain
+from repro.products.dense import convolve
+from repro.products.dispatch import pack, product, sum_of_events, unpack
 from repro.products.geometry import Geometry, geometry_of
-from repro.products.gradients import coded_product
+from repro.products.gradients import spike_product
 from repro.products.spikes import PackedSpikes, word_bits
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -65,24 +68,32 @@ class Coded:
     scale: Tensor
 
 
-class CodedLayer(SpikeLayer):
-    """A quantised layer: ``scale * (sum of codes) + bias``; mixed into a layer of torch's.
+class ProductLayer(SpikeLayer):
+    """A layer that has a way of its own with spikes; mixed into a layer of torch's.
 
     Where the input is not made of whole numbers from 0 to 15, the layer computes what its other
     class does, with ``weight``.
+
+    Attributes:
+        chosen: How often a product was computed in a way, by both; none where there is no choice.
     """
 
-    @abstractmethod
-    def coded(self) -> Coded:
-        """Return what the layer computes with now."""
+    chosen: Counter[tuple[Product, Way]] | None = None
 
     @abstractmethod
-    def quantised_weight(self) -> Tensor:
+    def sparse(self, spikes: PackedSpikes, maps: Tensor | None = None) -> Tensor:
+        """Return the output ``[N, O, H', W']`` for spikes, which are the maps if those are given.
+
+        No gradient goes through.
+        """
+
+    @abstractmethod
+    def dense(self, maps: Tensor) -> Tensor:
+        """Return the same for maps ``[N, C, H, W]``, by PyTorch."""
+
+    @abstractmethod
+    def maps_weight(self) -> Tensor:
         """Return the weight itself, ``[O, C / groups, kernel height, kernel width]``."""
-
-    @abstractmethod
-    def dense_codes(self) -> tuple[Tensor, Tensor]:
-        """Return the codes, shaped like the weight of maps, and their scale."""
 
     @abstractmethod
     def latent(self) -> Tensor | None:
@@ -106,15 +117,17 @@ class CodedLayer(SpikeLayer):
         _, channels, *kernel = self.weight_shape
         return word_bits(channels, math.prod(kernel))
 
-    @property
-    def form(self) -> Packed | None:
-        """Bits, unless channels are in groups, whose words nobody else makes."""
-        return Packed(self.word_bits) if self.geometry.groups == 1 else None
+    def choose(self, product: Product, spikes: PackedSpikes) -> Way:
+        """Return how a product is computed, by shape and rate of the input, and note it."""
+        way = choose(product, self.geometry, self.weight_shape[0], spikes.rate())
+        self.chosen = Counter() if self.chosen is None else self.chosen
+        self.chosen[product, way] += 1
+        return way
 
     def forward(self, inputs: Tensor | PackedSpikes) -> Tensor:
         """Return the output of the layer for an input in any form."""
         if isinstance(inputs, PackedSpikes):
-            return self.from_maps(self.count(inputs), inputs)
+            return self.from_maps(self.sparse(inputs), inputs)
         maps = self.as_maps(inputs)
         spikes = None if maps is None else pack(maps, self.geometry.groups, self.word_bits)
         if maps is None or (spikes is None and maps.device.type == "cpu"):
@@ -122,10 +135,9 @@ class CodedLayer(SpikeLayer):
             return real
         asks = torch.is_grad_enabled() and inputs.requires_grad
         if spikes is not None and not (asks or self.trains()):
-            return self.from_maps(self.count(spikes), inputs)
-        bias = self.bias
-        assert bias is None or isinstance(bias, Tensor)
-        return self.from_maps(coded_product(maps, self.latent(), bias, self, spikes), inputs)
+            return self.from_maps(self.sparse(spikes, maps), inputs)
+        given = (maps, self.latent(), self._bias(), self, spikes)
+        return self.from_maps(spike_product(*given), inputs)
 
     def trains(self) -> bool:
         """Return whether a gradient is to reach the weight or the bias."""
@@ -133,16 +145,10 @@ class CodedLayer(SpikeLayer):
         needs = any(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in given)
         return torch.is_grad_enabled() and needs
 
-    def count(self, spikes: PackedSpikes) -> Tensor:
-        """Return the output ``[N, O, H', W']``; no gradient goes through."""
-        now, bias = self.coded(), self.bias
-        assert bias is None or isinstance(bias, Tensor)
-        return product(spikes, now.codes, self.geometry, now.scale, bias)
-
     def as_maps(self, inputs: Tensor) -> Tensor | None:
-        """Return ``[N, C, H, W]`` or ``[N, C]`` of an input; None of a single sample."""
+        """Return ``[N, C, H, W]`` of an input; None of a single sample of maps."""
         if isinstance(self, nn.Linear):
-            return inputs.reshape(-1, inputs.shape[-1])
+            return inputs.reshape(-1, inputs.shape[-1], 1, 1)
         if isinstance(self, nn.Conv1d):
             return inputs.unsqueeze(-2) if inputs.dim() == 3 else None
         return inputs if inputs.dim() == 4 else None
@@ -157,6 +163,92 @@ class CodedLayer(SpikeLayer):
     def maps_of(self, weight: Tensor) -> Tensor:
         """Return ``[O, C / groups, kernel height, kernel width]`` of a weight of the layer."""
         return weight.view(self.weight_shape)
+
+    def _bias(self) -> Tensor | None:
+        bias = self.bias
+        assert bias is None or isinstance(bias, Tensor)
+        return bias
+
+
+class CodedLayer(ProductLayer):
+    """A quantised layer: ``scale * (sum of codes) + bias``."""
+
+    @abstractmethod
+    def coded(self) -> Coded:
+        """Return what the layer computes with now."""
+
+    @abstractmethod
+    def dense_codes(self) -> tuple[Tensor, Tensor]:
+        """Return the codes, shaped like the weight of maps, and their scale."""
+
+    @property
+    def form(self) -> Packed | None:
+        """Bits, unless channels are in groups, whose words nobody else makes."""
+        return Packed(self.word_bits) if self.geometry.groups == 1 else None
+
+    def sparse(self, spikes: PackedSpikes, maps: Tensor | None = None) -> Tensor:
+        """Return the output by counting bits; see the base class."""
+        now = self.coded()
+        return product(spikes, now.codes, self.geometry, now.scale, self._bias())
+
+    def dense(self, maps: Tensor) -> Tensor:
+        """Return the output by PyTorch."""
+        codes, scale = self.dense_codes()
+        return product_plain(maps, codes, self.geometry, scale, self._bias())
+
+
+class EventLayer(ProductLayer):
+    """A layer with real-valued weights that adds those which spikes meet, where that is faster."""
+
+    form = None
+    computes_as_torch = True
+
+    def latent(self) -> Tensor:
+        """Return the weight."""
+        weight = self.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """``[O, C / groups, kernel height, kernel width]``."""
+        outputs, channels, *kernel = self.latent().shape
+        return outputs, channels, *([1] * (2 - len(kernel))), *kernel
+
+    def maps_weight(self) -> Tensor:
+        """Return the weight of maps."""
+        return self.maps_of(self.latent().detach())
+
+    def sparse(self, spikes: PackedSpikes, maps: Tensor | None = None) -> Tensor:
+        """Return the output by events or, where that is faster, by PyTorch."""
+        if self.choose("forward", spikes) == "events":
+            return sum_of_events(spikes, self.maps_weight(), self.geometry, self._bias())
+        return self.dense(unpack(spikes, self.latent().dtype) if maps is None else maps)
+
+    def dense(self, maps: Tensor) -> Tensor:
+        """Return the output by PyTorch."""
+        return convolve(maps, self.maps_weight(), self._bias(), self.geometry)
+
+
+class EventConv1d(EventLayer, nn.Conv1d):
+    """A convolution over one axis."""
+
+
+class EventConv2d(EventLayer, nn.Conv2d):
+    """A convolution over two axes."""
+
+
+class EventLinear(EventLayer, nn.Linear):
+    """A linear layer."""
+
+
+def event_kind(layer: nn.Module) -> type[EventLayer] | None:
+    """Return the class that computes a layer by events; None where it stays as it is."""
+    if not computes_as_torch(layer):
+        return None
+    if isinstance(layer, nn.Linear):
+        return EventLinear
+    return EventConv2d if isinstance(layer, nn.Conv2d) else EventConv1d
 
 
 def computes_as_torch(layer: nn.Module) -> bool:

@@ -5,9 +5,11 @@ The channels of a pixel follow each other in words of 16, 32 or 64 bits, the low
 group of channels starts a word of its own.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +42,12 @@ class PackedSpikes:
         """``[N, C, H, W]``."""
         _, images, height, width, _ = self.planes.shape
         return images, self.channels, height, width
+
+    def rate(self) -> float:
+        """Return ones of all planes by number of the input, 0 to ``PLANES``; 0 of an empty one."""
+        words: Any = self.planes.numpy()
+        ones = int(np.bitwise_count(words.view(f"u{words.itemsize}")).sum(dtype=np.int64))
+        return ones / max(1, math.prod(self.shape))
 
 
 def word_bits(channels: int, taps: int = 1) -> int:

@@ -8,7 +8,7 @@ from repro.cbp.settings import CbpSettings, require_at_least_0, require_positive
 from repro.errors import UserError
 
 Optimiser = Literal["sgd", "adam", "adamw"]
-Matmul = Literal["float32", "tf32", "bf16"]
+Matmul = Literal["float32", "tf32", "bf16", "events"]
 Pipeline = Literal["none", "light", "potential", "weights"]
 
 
@@ -75,7 +75,8 @@ class ImageRecipe:
         autoaugment: After those, AutoAugment's CIFAR-10 policy.
         cutout: Before normalisation, a square of this side, in pixels, is set to 0; 0 for none.
         matmul: Arithmetic of products in training: ``float32`` exactly, ``tf32`` on a GPU, or
-            ``bf16`` in all layers but the first and the last.
+            ``bf16`` in all layers but the first and the last; or, on the CPU, ``events``: those
+            layers touch spikes alone where that is faster, which changes the order of sums.
     """
 
     cbp: CbpRecipe

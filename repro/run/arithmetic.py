@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from repro.cbp.layers import choose_layers
 from repro.networks.convolution import UnfoldedConv2d
-from repro.products.layer import SpikeLayer, like, replace_
+from repro.products.layer import ProductLayer, SpikeLayer, event_kind, like, replace_
 from repro.recipes.fields import Matmul
 
 
@@ -30,7 +30,8 @@ def use(network: nn.Module, matmul: Matmul) -> None:
         network: Its convolutions and linear layers but the first and the last compute in bfloat16,
             weights rounded to it, products summed in float32, and their results are float32 again.
             With ``cbp.arithmetic = spikes_bf16`` the prepared layers compute in that way instead.
-        matmul: ``float32``, ``tf32`` (on a GPU; elsewhere float32) or ``bf16``.
+        matmul: ``float32``, ``tf32`` (on a GPU; elsewhere float32), ``bf16``, or ``events``: the
+            same layers touch spikes alone where that is faster (on the CPU; elsewhere float32).
     """
     allow_tf32(matmul == "tf32")
     # By default parts of a long sum may be rounded to bfloat16, which spikes_bf16 does not stand.
@@ -38,6 +39,10 @@ def use(network: nn.Module, matmul: Matmul) -> None:
     if matmul == "bf16":
         for layer in choose_layers(network).values():
             replace_(network, layer, like(layer, IN_BF16[type(layer)]))
+    if matmul == "events":
+        for layer in choose_layers(network).values():
+            if (kind := event_kind(layer)) is not None:
+                replace_(network, layer, like(layer, kind))
 
 
 class Bf16Layer(SpikeLayer):
@@ -97,3 +102,16 @@ def exact() -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def ways_of(network: nn.Module) -> dict[str, dict[str, int]]:
+    """Return how often layers computed products of spikes in a way in this process, by layer.
+
+    Keys inside are ``forward, events``, ``weight gradient, dense`` and so on; only layers that had
+    a choice are named.
+    """
+    return {
+        name: {", ".join(which): count for which, count in sorted(module.chosen.items())}
+        for name, module in network.named_modules()
+        if isinstance(module, ProductLayer) and module.chosen
+    }

@@ -1,5 +1,6 @@
 """The training of a run: module, callback, Trainer."""
 
+import json
 import logging
 import sys
 import warnings
@@ -13,6 +14,7 @@ from datamodules.base import DataModule
 from repro.build import build
 from repro.cbp.callback import Cbp, Control
 from repro.device.allocator import keep_freed_memory
+from repro.files import write_atomically
 from repro.methods.base import SpikingModule
 from repro.networks.convolution import to_channels_last_
 from repro.recipes.fields import SurrogateRecipe
@@ -91,6 +93,8 @@ def train(
     with helpers_of(trainer):
         last = place.checkpoint if place.checkpoint.exists() else None
         trainer.fit(module, datamodule=data, ckpt_path=last)
+    if trainer.is_global_zero and (ways := arithmetic.ways_of(module.network)):
+        write_atomically(place.products, json.dumps(ways, indent=1) + "\n")
     return history
 
 

@@ -14,7 +14,7 @@ from repro.cbp.levels import LEVELS
 from repro.cbp.quantiser import quantise
 from repro.errors import UserError
 from repro.networks.convolution import UnfoldedConv2d
-from repro.products.gradients import coded_product
+from repro.products.gradients import spike_product
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "plain": (nn.Conv2d(20, 24, 3, padding=1), (5, 20, 9, 7)),
@@ -104,7 +104,7 @@ def test_the_plain_products_are_the_same(name: str) -> None:
     maps = layer.as_maps(spikes)
     assert maps is not None
     bias = layer.bias if isinstance(layer.bias, Tensor) else None
-    plain = coded_product(maps, layer.latent(), bias, layer, None)
+    plain = spike_product(maps, layer.latent(), bias, layer, None)
     assert torch.equal(layer.from_maps(plain, spikes), network(spikes))
 
 

@@ -1,0 +1,176 @@
+"""A training step of the desk tier's networks on real images, at the firing rates of training.
+
+``python -m benchmarks.desk_step --method stbp`` trains the FP32 network of the desk tier for some
+steps, prints the firing rate behind each layer, and measures a step of the FP32 control and of CBP,
+as they are by default and with spikes counted and events (``matmul=events``,
+``cbp.arithmetic=codes``), in turns. Printed are ratios of rounds, by the clock and by processor
+time, which other work on the machine changes less; how each layer chose; and, as a roofline,
+operations per second as if every product were dense, against those of a large matrix product.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from benchmarks.device import operations, reachable
+from benchmarks.measure import environment, interleaved, paired_ratio
+from benchmarks.rates import firing_rates
+from repro.build import make_data
+from repro.cbp.layers import prepare
+from repro.cbp.loop import CbpLoop
+from repro.cbp.settings import Arithmetic
+from repro.cells import RunKey, find_cell
+from repro.methods.base import SpikingModule
+from repro.recipes.fields import Matmul
+from repro.recipes.shipped import find_recipe
+from repro.recipes.spec import RunSpec
+from repro.run.arithmetic import ways_of
+from repro.run.training import make_module, quiet_lightning
+
+METHODS: Final = ("stbp", "tssl_bp")
+FORMS: Final[dict[str, tuple[Arithmetic | None, Matmul]]] = {
+    "FP32 control": (None, "float32"),
+    "FP32 control, events": (None, "events"),
+    "binary": ("float32", "float32"),
+    "binary, codes and events": ("codes", "events"),
+}
+BEFORE: Final = {"FP32 control, events": "FP32 control", "binary, codes and events": "binary"}
+Batches = list[tuple[Tensor, Tensor]]
+
+
+class Step:
+    """A module, its optimiser, and CBP around its steps.
+
+    Attributes:
+        module: Of the run.
+    """
+
+    def __init__(
+        self, spec: RunSpec, state: dict[str, Tensor] | None, form: tuple[Arithmetic | None, Matmul]
+    ) -> None:
+        """Do what a run does before its first batch.
+
+        Args:
+            spec: The run.
+            state: Weights; None for fresh ones.
+            form: Arithmetic of CBP, None for none, and of all other products.
+        """
+        arithmetic, matmul = form
+        recipe = replace(spec.recipe, matmul=matmul)
+        self.module: SpikingModule = make_module(RunSpec(spec.key, recipe), 10, parent=None)
+        if state is not None:
+            self.module.network.load_state_dict(state)
+        if arithmetic:
+            prepare(self.module, arithmetic=arithmetic)
+        (self._optimiser,), _ = self.module.configure_optimizers()
+        settings = replace(recipe.cbp, arithmetic=arithmetic or "float32")
+        self._cbp = CbpLoop(self.module, settings, self._optimiser) if arithmetic else None
+
+    def forward_and_backward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Leave gradients on the parameters; return the loss."""
+        loss = self.module.training_step(batch, 0)
+        self._optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        return loss
+
+    def step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Take one step."""
+        loss = self.forward_and_backward(batch)
+        if self._cbp is not None:
+            self._cbp.before_step()
+        self._optimiser.step()
+        if self._cbp is not None:
+            self._cbp.after_step(loss)
+
+
+def batches_of(spec: RunSpec, count: int) -> Batches:
+    """Return training batches as the module gets them."""
+    data = make_data(spec.recipe, 0, None)
+    data.setup()
+    found: Batches = []
+    for batch in data.training_batches():
+        images, labels = data.on_after_batch_transfer(tuple(batch), 0)
+        found.append((images, labels))
+        if len(found) == count:
+            break
+    return found
+
+
+def measure(method: str, steps: int, repeats: int) -> dict[str, object]:
+    """Return all figures of a method."""
+    cell = find_cell(method, "cifar10")
+    keys = {name: RunKey(cell, name, 0, "desk") for name in ("fp32", "fp32_control", "binary")}
+    specs = {name: RunSpec(key, find_recipe(cell, "desk")) for name, key in keys.items()}
+    batches = batches_of(specs["fp32"], 20)
+    parent = Step(specs["fp32"], None, (None, "float32"))
+    for i in range(steps):
+        parent.step(batches[i % len(batches)])
+    state = {name: tensor.clone() for name, tensor in parent.module.network.state_dict().items()}
+    rates = firing_rates(parent.module.network, batches[0][0])
+    made = {
+        name: Step(specs["binary" if form[0] else "fp32_control"], state, form)
+        for name, form in FORMS.items()
+    }
+    flop = operations(lambda: parent.forward_and_backward(batches[0]))
+    calls: dict[str, Callable[[], object]] = {
+        name: lambda one=one: one.step(batches[0])  # type: ignore[misc]
+        for name, one in made.items()
+    }
+    wall = interleaved(calls, repeats)
+    processor = interleaved(calls, repeats, clock=time.process_time)
+    best = {name: min(rounds) for name, rounds in wall.items()}
+    peak = reachable()
+    return {
+        "method": method,
+        "steps trained before": steps,
+        "batch": len(batches[0][1]),
+        "spikes per neuron and step": rates,
+        "seconds of a step, least": best,
+        "times faster, by the clock": {
+            name: paired_ratio(wall[before], wall[name])._asdict()
+            for name, before in BEFORE.items()
+        },
+        "times faster, by processor time": {
+            name: paired_ratio(processor[before], processor[name])._asdict()
+            for name, before in BEFORE.items()
+        },
+        "ways chosen": {name: ways_of(one.module.network) for name, one in made.items()},
+        "roofline": {
+            "FLOP of a step, all products dense": flop,
+            "FLOP/s of a matrix product": peak,
+            "share of it": {name: flop / seconds / peak for name, seconds in best.items()},
+        },
+    }
+
+
+def main() -> int:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", choices=METHODS, default="stbp")
+    parser.add_argument("--steps", type=int, default=100, help="trained before measuring")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    torch.set_flush_denormal(True)
+    quiet_lightning()
+    result = {
+        "environment": environment(),
+        **measure(chosen.method, chosen.steps, chosen.repeats),
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    if chosen.out:
+        chosen.out.write_text(text + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
