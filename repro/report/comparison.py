@@ -13,6 +13,7 @@ def comparison_table(tier: TierRows) -> Table:
         *("cell", "precision", "n", "last epoch %", "best test epoch %", "picked on validation %"),
         "best test epoch minus picked",
         *("minus parent, points [95 %]", "parent : child only right", "McNemar p per seed", "CFS"),
+        "CFS at the end, % of 2a",
     )
     lines = []
     for cell in tier.cells:
@@ -29,7 +30,9 @@ def comparison_table(tier: TierRows) -> Table:
         "of an FP32 network made by conversion is its ANN, which trains and picks no epoch.",
         "Parent : child only right: test images that only one of the two gets right, summed over "
         "seeds. p: exact two-sided McNemar test of one seed. CFS: constraint failure score, after "
-        "the first epoch -> after the last, mean over seeds; 0 when every weight is a level.",
+        "the first epoch -> after the last, mean over seeds; 0 when every weight is a level; and "
+        "the last one relative to twice the mean scale of the levels, since narrow layers have "
+        "larger weights (empty where a row does not have the scale).",
     )
     return tier.table("Epochs, parents and constraint", header, lines, notes)
 
@@ -49,7 +52,17 @@ def _comparison(tier: TierRows, cell: Cell, precision: Precision) -> tuple[str, 
     ends = [(first, last) for first, last in cfs if first is not None and last is not None]
     fall = " -> ".join(f"{spread(side).mean:.2g}" for side in zip(*ends, strict=True))
     head = (str(cell), NAMES[precision] + tier.marks(group), str(len(group)))
-    return (*head, *shown, _difference(tier, cell, precision), pooled, ", ".join(ps), fall)
+    parts = [100 * row.cfs_relative for row in group if row.cfs_relative is not None]
+    relative = f"{spread(parts).mean:.2g}" if parts else ""
+    return (
+        *head,
+        *shown,
+        _difference(tier, cell, precision),
+        pooled,
+        ", ".join(ps),
+        fall,
+        relative,
+    )
 
 
 def _optimism(tier: TierRows) -> str:

@@ -26,7 +26,8 @@ def run_in_words(row: Row) -> str:
         f"weights in FP32; {_duration(row.wall_seconds)}"
     )
     if row.cfs_first is not None and row.cfs_last is not None:
-        size = f"constraint failure score {row.cfs_first:.2g} -> {row.cfs_last:.2g}; {size}"
+        part = "" if row.cfs_relative is None else f" ({100 * row.cfs_relative:.2g} % of 2a)"
+        size = f"constraint failure score {row.cfs_first:.2g} -> {row.cfs_last:.2g}{part}; {size}"
     return "\n".join([*said, f"  {size}"])
 
 

@@ -89,6 +89,8 @@ class Row:
         epoch_lr_drop: Epoch, from 0, at which the learning rate of a CBP phase was first below its
             start; None if it never was, if that is not known, or if the run has no such phase.
         skipped: Damaged recordings that were left out; None for none.
+        level_scale: Mean of a, the scale of the levels, over the quantised weights; None where not
+            recorded.
         firing_rates: Spikes per neuron and time step of the saved file's network, by the module in
             front of the neurons, see `repro.run.evaluation`; None of an ANN, or where not recorded.
 
@@ -144,12 +146,20 @@ class Row:
     conversion: dict[str, Fraction] | None = None
     epoch_lr_drop: Count | None = None
     skipped: Count | None = None
+    level_scale: Size | None = None
     firing_rates: dict[str, Fraction] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a row that contradicts itself."""
         if problem := next(chain.from_iterable(check(self) for check in CHECKS), None):
             raise ValueError(problem)
+
+    @property
+    def cfs_relative(self) -> float | None:
+        """``cfs_last`` over twice ``level_scale``: narrow layers have larger weights."""
+        if self.cfs_last is None or not self.level_scale:
+            return None
+        return self.cfs_last / (2 * self.level_scale)
 
     @property
     def key(self) -> RunKey:

@@ -66,7 +66,7 @@ def make(spec: RunSpec, places: Places, logger: Logger) -> Row:
         else:
             history = train(spec, place, module, data, logger, devices, places.deadline)
             export(place.path, place.model)
-            found = history_fields(history, spec.epochs)
+            found = history_fields(history, spec)
         row = make_row(spec, data, place.model, parent, devices, found)
         write_row(row, places.rows)
     return row

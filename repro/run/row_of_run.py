@@ -4,9 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from datamodules.base import DataModule
 from repro import memory, packing
 from repro.build import build_network
+from repro.cbp.levels import Levels
+from repro.cbp.settings import CbpSettings
 from repro.device.machine import device_in_words
 from repro.networks.convolution import to_channels_last_
 from repro.provenance import commit_in_words, versions
@@ -66,9 +70,20 @@ def make_row(
         **vars(counted),
         file_bytes=file.stat().st_size,
         correct=pack_correct(correct),
+        level_scale=mean_scale(state, levels),
         firing_rates=firing_rates(network, data) or None,
         **found,
         **parent_fields(parent, correct),
+    )
+
+
+def mean_scale(state: Mapping[str, Tensor], levels: Mapping[str, Levels]) -> float | None:
+    """Return the mean scale of the levels over the quantised weights; None if there are none."""
+    counts = {name: state[name].numel() for name in levels}
+    scales = {name: float(each.values().amax(-1).mean()) for name, each in levels.items()}
+    weights = sum(counts.values())
+    return (
+        sum(scales[name] * count for name, count in counts.items()) / weights if weights else None
     )
 
 
@@ -88,13 +103,13 @@ def commit_fields(commits: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def history_fields(history: History, epochs_of_recipe: int) -> dict[str, Any]:
+def history_fields(history: History, spec: RunSpec) -> dict[str, Any]:
     """Return the fields of a row that the epochs tell; epochs are counted from 0."""
     epochs, selected = history.epochs, history.selected
     best = max(epochs, key=lambda epoch: epoch["test_accuracy"])
     return {
         **commit_fields(history.commits),
-        "epochs": epochs_of_recipe,
+        "epochs": spec.epochs,
         "epochs_done": len(epochs),
         "wall_seconds": round(history.seconds, 1),
         "accuracy_last": epochs[-1]["test_accuracy"],
@@ -103,7 +118,7 @@ def history_fields(history: History, epochs_of_recipe: int) -> dict[str, Any]:
         "epoch_best_test": int(best["epoch"]),
         "epoch_selected": int(selected["epoch"]),
         "accuracy_val_selected": selected["val_accuracy"],
-        "epoch_lr_drop": lr_drop(epochs) if "g" in selected else None,
+        "epoch_lr_drop": lr_drop(epochs, spec.recipe.cbp) if "g" in selected else None,
         "cfs_first": epochs[0].get("cfs"),
         "cfs_last": epochs[-1].get("cfs"),
         "cfs_selected": selected.get("cfs"),
@@ -111,9 +126,15 @@ def history_fields(history: History, epochs_of_recipe: int) -> dict[str, Any]:
     }
 
 
-def lr_drop(epochs: Sequence[Mapping[str, float]]) -> int | None:
-    """Return the first epoch, from 0, whose learning rate is below the first one's, or None."""
-    return next((int(e["epoch"]) for e in epochs if e["lr"] < epochs[0]["lr"]), None)
+def lr_drop(epochs: Sequence[Mapping[str, float]], cbp: CbpSettings) -> int | None:
+    """Return the first epoch, from 0, that begins with a learning rate that g has lowered, or None.
+
+    Schedules and warm-ups change the rate, too: g tells.
+    """
+    if not (cbp.lr_drop_at_g and cbp.window):
+        return None
+    ended = (int(e["epoch"]) for e in epochs[:-1] if e["g"] >= cbp.lr_drop_at_g)
+    return next((epoch + 1 for epoch in ended), None)
 
 
 def conversion_fields(converted: Converted) -> dict[str, Any]:
