@@ -15,7 +15,7 @@ from typing import Any, Final
 from benchmarks.measure import environment
 from repro.campaign.campaign import PRIORITY
 from repro.campaign.estimate import Estimate, estimate
-from repro.cells import Cell, RunKey, Tier, cell_named
+from repro.cells import Cell, RunKey, Tier, find_cell
 from repro.errors import UserError
 from repro.recipes.shipped import find_recipe
 from repro.recipes.spec import RunSpec
@@ -64,7 +64,7 @@ def main() -> int:
     found = []
     try:
         for name in chosen.cells:
-            for key, arithmetic in kinds(cell_named(name), chosen.tier):
+            for key, arithmetic in kinds(find_cell(*name.split("/")), chosen.tier):
                 found.append(as_dict(measure(key, arithmetic, chosen.data_dir), arithmetic))
                 print(json.dumps(found[-1]), flush=True)
     except UserError as error:

@@ -41,6 +41,15 @@ class RunFolder:
     path: Path
     row: Path = Path()
 
+    config = _File("config.json")  # what the run was started with
+    metrics = _File("metrics.csv")  # figures of every finished epoch
+    histograms = _File("latent.csv")  # of the latent weights
+    products = _File("products.json")  # how often products were dense or by events, last process
+    checkpoint = _File("last.ckpt")  # state after the last finished epoch
+    model = _File("model.safetensors")  # packed file of the run; there once it is trained
+    failure = _File("failed.json")  # why the run cannot be made
+    log = _File("log.txt")  # what the run's process printed
+
     @classmethod
     def of(cls, name: object, runs: Path, rows: Path) -> "RunFolder":
         """Return the place of a run by its name.
@@ -51,15 +60,6 @@ class RunFolder:
             rows: Folder of rows.
         """
         return cls(runs / str(name), rows / f"{name}.json")
-
-    config = _File("config.json")  # what the run was started with
-    metrics = _File("metrics.csv")  # figures of every finished epoch
-    histograms = _File("latent.csv")  # of the latent weights
-    products = _File("products.json")  # how often products were dense or by events, last process
-    checkpoint = _File("last.ckpt")  # state after the last finished epoch
-    model = _File("model.safetensors")  # packed file of the run; there once it is trained
-    failure = _File("failed.json")  # why the run cannot be made
-    log = _File("log.txt")  # what the run's process printed
 
     def selected(self, epoch: float) -> Path:
         """Weights after an epoch, from 0: each has a name of its own, so that none is mistaken."""

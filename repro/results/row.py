@@ -255,7 +255,7 @@ def _wrong_epochs(row: Row) -> Iterator[str]:
     ):
         accuracy, images = getattr(row, name), getattr(row, name) * row.test_images
         if abs(images - round(images)) > ROUNDING * row.test_images:
-            yield f"{name} is {accuracy}, which is no number of {row.test_images} images"
+            yield f"{name} is {accuracy}, which is not a number of {row.test_images} images"
         if accuracy > row.accuracy_best_test:
             yield f"{name} is {accuracy}, above accuracy_best_test, {row.accuracy_best_test}"
         if (other := accuracies.setdefault(epoch, accuracy)) != accuracy:

@@ -116,7 +116,7 @@ def start(spec: RunSpec, place: LogPlace) -> "WandbLogger":
 
 
 def is_stopped(logger: "WandbLogger") -> bool:
-    """Return whether the server wants the run to end; without an answer it does not.
+    """Return whether the server requires the run to end; without an answer it does not.
 
     To the run, the signal of its agent is the same as that of a machine that is taken away.
     """

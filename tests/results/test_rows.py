@@ -153,7 +153,7 @@ def test_every_flipped_bit_of_a_row_is_found(tmp_path: Path) -> None:
         ({"epoch_lr_drop": 4}, "epoch_lr_drop is 4, the last epoch is 3"),
         ({"epochs_done": 3}, "epochs_done is 3, expected 4"),
         ({"accuracy_best_test": 0.7}, "above accuracy_best_test, 0.7"),
-        ({"accuracy_best_test": 0.76}, "which is no number of 20 images"),
+        ({"accuracy_best_test": 0.76}, "which is not a number of 20 images"),
         ({"epoch_best_test": 3, "accuracy_best_test": 0.8}, "another accuracy of epoch 3"),
         ({"fp32_bytes": 0.0}, "fp32_bytes is 0.0, expected greater than 0"),
         ({"fp32_bytes": 4004.0}, "fp32_bytes is 4004.0, 1000 weights have 4000"),

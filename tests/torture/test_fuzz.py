@@ -42,7 +42,7 @@ from repro.report.page.trace import read_epochs
 from repro.results.published import read_published
 from repro.results.rows import read_rows, write_row
 from repro.run.checkpoint import SafeCheckpointIO
-from repro.run.latent_histograms import BINS, COLUMNS, read_latent
+from repro.run.latent_histograms import BINS, CSV_COLUMNS, read_latent
 from repro.sweep.sweep_file import expand, load
 
 SEED: Final = int(os.environ.get("TORTURE_SEED", "0"))
@@ -156,7 +156,7 @@ def write_metrics(folder: Path) -> None:
 
 def write_histograms(folder: Path) -> None:
     lines = [f"{n},conv{m},100,{','.join(['1'] * BINS)}" for n in range(3) for m in range(2)]
-    (folder / "latent.csv").write_text("\n".join([",".join(COLUMNS), *lines]))
+    (folder / "latent.csv").write_text("\n".join([",".join(CSV_COLUMNS), *lines]))
 
 
 def write_published(folder: Path) -> None:
