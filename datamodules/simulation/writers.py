@@ -32,13 +32,23 @@ def write_aedat4(path: Path, events: Array, side: int) -> None:
         path: Its folder is made if absent.
         events: ``[N]`` of dtype `EVENT`, N at least 1, times not falling.
         side: Of the sensor, pixels.
+
+    Raises:
+        OSError: It is not whole on the disk.
     """
     import faery
+    from tonic.io import read_aedat4
 
     require_events(path, events)
     path.parent.mkdir(parents=True, exist_ok=True)
     stream = faery.events_stream_from_array(events.astype(EVENT), dimensions=(side, side))
-    stream.to_file(path, compression=COMPRESSION)
+    try:
+        stream.to_file(path, compression=COMPRESSION)
+        written = len(read_aedat4(str(path)))  # faery does not say where the last bytes had no room
+    except Exception as error:  # tonic's and faery's own kinds, of every error of the system
+        raise OSError(f"{path} cannot be written: {error}") from error
+    if written != len(events):
+        raise OSError(f"{path} cannot be written: {written} of {len(events)} events are in it")
 
 
 def gesture_rows(events: Array) -> Array:

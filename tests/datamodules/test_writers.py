@@ -1,5 +1,6 @@
 """Files of events: tonic reads back what was written, to the microsecond or millisecond."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,17 @@ def test_equal_events_make_equal_files(tmp_path: Path) -> None:
         write_aedat4(tmp_path / f"{name}.aedat4", some_events(1_000, seed), 128)
     first, second, third = ((tmp_path / f"{name}.aedat4").read_bytes() for name in "abc")
     assert first == second != third
+
+
+@pytest.mark.parametrize(("count", "room"), [(1_000, 100), (1_000, 7_000), (30_000, 100_000)])
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path, count: int, room: int) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))  # bytes a file may have
+    try:
+        with pytest.raises(OSError, match=r"a\.aedat4 cannot be written: "):
+            write_aedat4(tmp_path / "a.aedat4", some_events(count), 128)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_an_empty_recording_is_refused(tmp_path: Path) -> None:

@@ -532,6 +532,7 @@ def test_damaged_files_are_named(
     row.unlink()
     last = run_folder(folder, "fp32") / "last.ckpt"
     whole = last.read_bytes()
+    good = model.read_bytes()
     model.unlink()
     flipped = [
         whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]
@@ -557,6 +558,7 @@ def test_damaged_files_are_named(
     selected.write_bytes(bytes(content))
     assert f"{selected.name} is damaged" in bad(command(folder, "fp32"), capsys)
     assert not row.exists()
+    model.write_bytes(good)
     row.write_text(text.replace('"method"', '"methud"'))
     assert row.name in bad(command(folder, "fp32"), capsys)
 
