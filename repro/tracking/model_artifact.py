@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from datamodules.processes import PARENT, end_with
 from repro.files import write_atomically
 from repro.provenance import ROOT
 
@@ -72,7 +73,7 @@ def record(model: Model, run: Mapping[str, str]) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "repro.tracking.model_artifact"],
             input=json.dumps({"model": asdict(model), "run": dict(run)}),
-            env={**kept, "PYTHONPATH": path, "WANDB_SILENT": "true"},
+            env={**kept, "PYTHONPATH": path, "WANDB_SILENT": "true", PARENT: str(os.getpid())},
             capture_output=True,
             text=True,
             timeout=RECORD_SECONDS,
@@ -106,4 +107,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_with(int(os.environ.pop(PARENT)))
     main()

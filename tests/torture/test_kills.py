@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ import yaml
 from clock import wait_for
 from paths import ROOT
 from safetensors import safe_open
+
+from repro.campaign.transfer import unpack
 
 pytestmark = [
     pytest.mark.torture,
@@ -155,8 +158,15 @@ def without_times(value: Any) -> Any:
 def result(folder: Path) -> dict[str, Any]:
     """What a command has left: rows, weights, tables; not its logs and its state."""
     found: dict[str, Any] = {}
+    packed = folder / "out"
+    if packed.exists():  # archives of files that hold times
+        with tempfile.TemporaryDirectory() as taken:
+            unpack(packed, Path(taken, "runs"), Path(taken, "rows"))
+            found["out"] = result(Path(taken))
     for path in files(folder):
         name = str(path.relative_to(folder))
+        if packed in path.parents:
+            continue
         if path.suffix == ".json":
             found[name] = without_times(json.loads(path.read_text()))
         elif path.suffix in (".safetensors", ".md", ".tex", ".csv", ".svg", ".yaml"):
