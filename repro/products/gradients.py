@@ -30,7 +30,7 @@ class _SpikeProduct(torch.autograd.Function):
         ctx.layer, ctx.spikes, ctx.shape = layer, spikes, numbers.shape
         ctx.save_for_backward(latent, numbers if spikes is None else None)
         output: Tensor = layer.dense(numbers) if spikes is None else layer.sparse(spikes, numbers)
-        return output
+        return output.data  # not a view: a scan behind may overwrite it
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
