@@ -30,8 +30,7 @@ class _SpikeProduct(torch.autograd.Function):
         ctx.layer, ctx.spikes, ctx.shape = layer, spikes, numbers.shape
         ctx.save_for_backward(latent, numbers if spikes is None else None)
         output: Tensor = layer.dense(numbers) if spikes is None else layer.sparse(spikes, numbers)
-        # No view: neurons may use up its memory, which autograd forbids of views made in here.
-        return output.new_empty(0).set_(output)  # type: ignore[call-overload, no-any-return]
+        return output.data  # not a view: a scan behind may overwrite it
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401

@@ -114,5 +114,5 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, change: object) -> Non
     train(tmp_path, Cbp("ternary", multiplier_lr=0.1), epochs=1)
     path = tmp_path / "latent.csv"
     path.write_text("\n".join(change(path.read_text().splitlines())))
-    with pytest.raises(UserError, match=r"latent\.csv is damaged \(.*delete it"):
+    with pytest.raises(UserError, match=r"latent\.csv: .*delete it"):
         read_latent(tmp_path)

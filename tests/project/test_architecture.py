@@ -112,10 +112,17 @@ def test_imports_point_down() -> None:
 
 
 # What writes a file that a reader may find half-written; `repro.files` has what does not.
-WRITES: Final = ("write_text", "write_bytes", "savefig", "copyfile", "copy", "copytree", "rename")
-OF_OS: Final = ("os.replace", "os.rename", "np.save", "torch.save", "json.dump", "nir.write")
+WRITES: Final = ("write_text", "write_bytes", "savefig", "copyfile", "copytree", "rename")
+OF_OS: Final = (
+    "os.replace",
+    "os.rename",
+    "shutil.copy",
+    "np.save",
+    "torch.save",
+    "json.dump",
+    "nir.write",
+)
 INTO_MEMORY: Final = {  # or into a file of `repro.files`
-    "repro.report.memory_figure": "savefig",
     "repro.deploy.nir_export": "nir.write",
     "repro.run.checkpoint": "torch.save",
 }

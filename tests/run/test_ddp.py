@@ -111,7 +111,7 @@ def test_without_the_factor_of_unequal_shares_it_is_another_training(
 
 def test_the_first_process_writes(ended: dict[tuple[str, int], Ended]) -> None:
     for case in CASES:
-        written = {"last.ckpt", "metrics.csv"}
+        written = {"config.json", "last.ckpt", "metrics.csv"}
         if CASES[case][1] in ("binary", "ternary"):
             written.add("latent.csv")
         files = ended[case, 0]["files"]

@@ -2,7 +2,8 @@
 
 A repeat may be killed again, as often as chance will have it. After every kill no process may be
 left and every file must be whole; the last repeat must leave what an unkilled command leaves, bit
-for bit but for its times, and nothing else.
+for bit but for its times, and nothing else. Sources must not change meanwhile: results name the
+commit and whether there are changes.
 """
 
 import json
