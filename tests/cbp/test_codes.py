@@ -178,6 +178,13 @@ def test_state_hooks_and_places_are_kept_and_given_back() -> None:
     assert not set(vars(network.one)) - set(vars(nn.Linear(1, 1)))
 
 
+@every_layer
+def test_neurons_may_use_up_the_output(name: str) -> None:
+    """Integrate-and-fire neurons keep their potential there."""
+    output = prepared(name, "codes")(spikes_for(name))
+    output.view(output.shape).add_(1).sum().backward()
+
+
 def test_codes_follow_the_weight() -> None:
     network, spikes = prepared("plain", "codes"), spikes_for("plain")
     before = network(spikes)
