@@ -42,6 +42,8 @@ def observed(network: nn.Module, see: See) -> Iterator[None]:
             for layer in (module, *vars(module).values()):  # some are not registered as children
                 if isinstance(layer, NeuronLayer):
                     stack.callback(layer.register_forward_hook(show).remove)
-            if not any(module.children()) and not isinstance(module, NeuronLayer | NORMS):
+            inner = {child for child, _ in module.named_children()} - {"parametrizations"}
+            is_layer = not inner and "parametrizations" not in name.split(".")
+            if is_layer and not isinstance(module, NeuronLayer | NORMS):
                 stack.callback(module.register_forward_hook(note(name)).remove)
         yield

@@ -288,7 +288,7 @@ def cell_file(folder: Path, width: float | None = None, seed: int = 0) -> Path:
     spec = RunSpec(KEY, recipe)
     named = {"run": str(KEY), "recipe_hash": spec.hash}
     pack(path, network.state_dict(), levels, named)
-    config = {"recipe": spec.values}
+    config = {"key": str(KEY), "recipe": spec.values, "recipe_hash": spec.hash, "trained": True}
     (folder / "config.json").write_text(json.dumps(config))
     return path
 

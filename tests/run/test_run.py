@@ -623,7 +623,8 @@ def test_reproduce_goes_on_without_a_cell_that_has_no_data(
 
     monkeypatch.setattr("repro.run.lifecycle.run", no_data)
     words = ["reproduce", "--tier=paper", "--jobs=1", f"--runs={tmp_path}", f"--rows={tmp_path}"]
-    shutil.copytree(ROOT / "results", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    shutil.copy(ROOT / "results" / "paper.csv", tmp_path / "results")
     assert main([*words, f"--results={tmp_path / 'results'}"]) == 1
     assert tried == [str(cell) for cell in CELLS]  # each once: its other runs have no data either
     told = capsys.readouterr().err
@@ -668,7 +669,7 @@ def test_export_and_inspect(
         assert "-a, +a" in printed
         assert main(["inspect", str(out)]) == 0
         assert capsys.readouterr().out == printed
-    assert "no run folder" in bad(["export", str(tmp_path / "nowhere")], capsys)
+    assert "is not a run folder" in bad(["export", str(tmp_path / "nowhere")], capsys)
     last = run_folder(folder, "binary") / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     del checkpoint["callbacks"]["History"]["selected_sha256"]

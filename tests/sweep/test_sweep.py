@@ -365,7 +365,7 @@ def test_a_failed_run_takes_its_children_with_it(
     assert main(sweep_words(tmp_path, write(tmp_path), "--jobs=2")) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"[1/2] {PARENT}: failed (exit code 2, cbp-qsnn: ")
-    assert "was started with another recipe" in lines[0]
+    assert "config.json" in lines[0]
     assert lines[0].endswith(f"see {folder / 'log.txt'})")
     assert lines[1:] == [
         f"[2/2] {CHILD}: skipped ({PARENT}, its parent, failed)",
