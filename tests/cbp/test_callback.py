@@ -205,6 +205,7 @@ def test_pruning_while_it_trains_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_choice_of_layers_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "pytorch_lightning")  # a run of ours, before in this process, is quiet
     fit(Linear3(), Cbp("binary", multiplier_lr=0.1), tmp_path)
     assert "CBP is about 1 of 3 layers: net.1. First and last" in caplog.text
     caplog.clear()
