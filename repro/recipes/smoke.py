@@ -70,6 +70,9 @@ SURROGATE_DIGITS_DVS: Final = replace(
     lr=5e-3,
     cbp=replace(SURROGATE_CBP, epochs=3, optimiser="adam", lr=5e-3, multiplier_lr=2e-3, p_max=2),
 )
+SURROGATE_NMNIST_SMOKE: Final = replace(
+    SURROGATE_DIGITS_DVS, width=1 / 2, time_steps=10, train_steps=0
+)
 SURROGATE_GESTURES_SMOKE: Final = replace(
     SURROGATE_DIGITS_DVS,
     data="gesture_smoke_sim",
