@@ -22,11 +22,15 @@ from datamodules.errors import DataError
 from datamodules.events import EventDataModule
 from datamodules.loaders import Part
 from repro.build import make_data
-from repro.cells import SIMULATED, find_cell
-from repro.recipes.shipped import find_recipe
+from repro.cells import BEYOND, SIMULATED
+from repro.recipes.shipped import RECIPES
 
-SIMULATED_DATA: Final = tuple(cell.dataset for cell in SIMULATED)
-DATA: Final = (*get_args(CifarName), "digits", *SIMULATED_DATA)
+OF_EVENTS: Final = {
+    recipe.data: recipe
+    for (cell, tier), recipe in RECIPES.items()
+    if tier == "desk" and cell in (*SIMULATED, *BEYOND)
+}
+DATA: Final = (*get_args(CifarName), "digits", *OF_EVENTS)
 C_GRID: Final = (1e-4, 1e-3, 1e-2)  # inverse strength of the L2 penalty, ascending
 MAX_ITERATIONS: Final = 2_000  # of L-BFGS; sklearn warns of a fit that needs more
 # Largest gradient at which L-BFGS stops. On 10,000 CIFAR-10 images the default, 1e-4, takes about
@@ -66,8 +70,8 @@ def make_datamodule(data: str, data_dir: str | None, **counts: int) -> DataModul
 
     Recordings become frames as in the desk recipe of their cell.
     """
-    if data in SIMULATED_DATA:
-        recipe = replace(find_recipe(find_cell("surrogate", data), "desk"), **counts)
+    if data in OF_EVENTS:
+        recipe = replace(OF_EVENTS[data], **counts)
         return make_data(recipe, seed=0, data_dir=Path(data_dir) if data_dir else None)
     base: ImageArguments = {"batch_size": 1, "seed": 0, "augment": False}
     base.update(counts)  # type: ignore[typeddict-item]

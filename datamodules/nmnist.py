@@ -28,9 +28,7 @@ ARCHIVES: Final[dict[Folder, Archive]] = {
     TRAIN_FOLDER: Archive(
         NMNIST.train_filename, (NMNIST.train_url,), NMNIST.train_md5, "about 1 GB"
     ),
-    TEST_FOLDER: Archive(
-        NMNIST.test_filename, (NMNIST.test_url,), NMNIST.test_md5, "about 170 MB"
-    ),
+    TEST_FOLDER: Archive(NMNIST.test_filename, (NMNIST.test_url,), NMNIST.test_md5, "about 170 MB"),
 }
 COUNTS: Final[dict[Folder, int]] = {TRAIN_FOLDER: 60_000, TEST_FOLDER: 10_000}
 WHOLE_SET: Final = sum(COUNTS.values())

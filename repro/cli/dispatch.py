@@ -26,6 +26,7 @@ from repro.cli.run import command_run
 from repro.cli.simulate import command_simulate
 from repro.cli.sweep import command_sweep
 from repro.cli.tables import command_report, command_tables
+from repro.cli.view import command_view
 from repro.errors import UserError, one_line
 from repro.interrupts import INTERRUPTED
 
@@ -43,6 +44,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "nir": command_nir,
     "quantise": command_quantise,
     "simulate": command_simulate,
+    "view": command_view,
     "cells": command_cells,
 }
 

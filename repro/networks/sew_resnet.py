@@ -209,7 +209,8 @@ def sew_net(
     """Return 7B-Net, Wide-7B-Net or 5B-Net for events ``[B, T, 2, H, W]``.
 
     H and W are at most 128, of 5B-Net at most 63. Seven or five blocks, each followed by a max-pool
-    of 2 while the map is larger than a pixel, so that one pixel is left for the classifier. Weights are initialised as PyTorch does.
+    of 2 while the map is larger than a pixel, so that one pixel is left for the classifier. Weights
+    are initialised as PyTorch does.
 
     Args:
         name: Which.
