@@ -200,7 +200,8 @@ class NmnistDataModule(EventDataModule):
         """
         if self.is_subset and any(self._has(folder) for folder in FOLDERS):
             return
-        wanted = FOLDERS if self.is_subset else sorted({folder_of(part) for part in parts})
+        needed = {folder_of(part) for part in parts}
+        wanted = [folder for folder in FOLDERS if self.is_subset or folder in needed]
         absent = [folder for folder in wanted if not self._has(folder)]
         for number, folder in enumerate(absent, start=1):
             later = [self.archives[name] for name in absent[number:]]
