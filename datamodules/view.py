@@ -227,7 +227,7 @@ def view_data_set(name: str, number: int, data_dir: Path | None) -> tuple[str, l
         others = ", ".join(other for other, one in DATA_SETS.items() if one.items == "recordings")
         raise DataError(f"{name} has images, not recordings: give one of {others}")
     defaults = {"batch_size": 1, "seed": 0, "time_steps": 1, "binning": "count", "spatial_pool": 1}
-    given = {"data_dir": data_dir, **dict.fromkeys(found.takes, 0), **defaults}
+    given = {**dict.fromkeys(found.takes, 0), **defaults, "data_dir": data_dir}
     module = make_datamodule(name, given)
     assert isinstance(module, EventDataModule)
     module.partial = True

@@ -25,6 +25,7 @@ from repro.cli.run import parse_known
 from repro.cli.simulate import SimulateArguments
 from repro.cli.sweep import SweepArguments
 from repro.cli.tables import ReportArguments, TablesArguments
+from repro.cli.view import ViewArguments
 from repro.quantise.arguments import QuantiseArguments
 from repro.recipes.shipped import find_recipe
 
@@ -45,6 +46,7 @@ ARGUMENTS = {
     "nir": NirArguments,
     "quantise": QuantiseArguments,
     "simulate": SimulateArguments,
+    "view": ViewArguments,
 }
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON_FILE = re.compile(r"`([\w/]+\.py)`")

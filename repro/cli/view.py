@@ -51,10 +51,11 @@ def command_view(arguments: Sequence[str]) -> int:
         title, viewed = chosen.what, [view_file(Path(chosen.what))]
     words = [one.in_words(chosen.steps) for one in viewed]
     lines = [(one.name, *said.values()) for one, said in zip(viewed, words, strict=True)]
-    table = Table(f"{chosen.steps} frames each", ("recording", *words[0]), tuple(lines), (title,))
+    table = Table(f"In {chosen.steps} frames", ("recording", *words[0]), tuple(lines))
     # A single one always on its side: a line for every word.
-    print(table.to_terminal(shutil.get_terminal_size().columns if len(viewed) > 1 else 1))
+    width = shutil.get_terminal_size().columns if len(viewed) > 1 else 1
+    print(f"{title}\n\n{table.to_terminal(width)}")
     if chosen.figure is not None:
         draw(viewed, chosen.steps, chosen.figure)
-        print(f"{chosen.figure}: frames of {len(viewed)} of them, brighter orange, darker blue")
+        print(f"Drawn in {chosen.figure}: orange where it grew brighter, blue where darker")
     return 0
