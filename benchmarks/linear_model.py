@@ -52,6 +52,7 @@ class LinearResult:
         accuracy_val: Fraction, 0 to 1.
         accuracy_test: Fraction, 0 to 1.
         data_checksum: sha256 of the images and labels, as in a row.
+        by_frame: Whether it sees every frame of events apart, not their sum.
     """
 
     dataset: str
@@ -63,6 +64,7 @@ class LinearResult:
     accuracy_val: float
     accuracy_test: float
     data_checksum: str
+    by_frame: bool = False
 
 
 def make_datamodule(data: str, data_dir: str | None, **counts: int) -> DataModule:
@@ -81,25 +83,31 @@ def make_datamodule(data: str, data_dir: str | None, **counts: int) -> DataModul
 
 
 def flatten(
-    data: DataModule, part: PartName
+    data: DataModule, part: PartName, by_frame: bool = False
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return pixels ``[N, 3072]``, or events by polarity and pixel ``[N, 2*H*W]``, and labels."""
+    """Return features and labels.
+
+    These are pixels ``[N, 3072]``, or events by polarity and pixel ``[N, 2*H*W]``, of every frame
+    apart ``[N, T*2*H*W]`` where asked for.
+    """
     if isinstance(data, EventDataModule):
         found = data.parts[part]
+        if by_frame:
+            return found.frames.reshape(len(found.labels), -1).astype(np.float32), found.labels
         counts = np.stack([frames.sum(0, dtype=np.float32) for frames in found.frames])
         return counts.reshape(len(counts), -1), found.labels
     images: Part = getattr(data, part)
     return images.images.flatten(1).numpy().astype(np.float32), images.labels.numpy()
 
 
-def fit_linear(dataset: str, datamodule: DataModule) -> LinearResult:
+def fit_linear(dataset: str, datamodule: DataModule, by_frame: bool = False) -> LinearResult:
     """Return the best linear model of the grid, by validation accuracy; a tie goes to the lower C.
 
     Pixels, or counts of events, are standardised by mean and standard deviation of the training
     images. Every fit starts from the one with the next stronger penalty.
     """
     datamodule.setup()
-    parts = [flatten(datamodule, part) for part in PART_NAMES]
+    parts = [flatten(datamodule, part, by_frame) for part in PART_NAMES]
     scaler = StandardScaler().fit(parts[0][0])
     train, val, test = ((scaler.transform(x), y) for x, y in parts)
     model = LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
@@ -119,6 +127,7 @@ def fit_linear(dataset: str, datamodule: DataModule) -> LinearResult:
         accuracy_val=accuracy_val,
         accuracy_test=accuracy_test,
         data_checksum=datamodule.checksum,
+        by_frame=by_frame,
     )
 
 
@@ -139,13 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--{part}-images", type=int, default=0, metavar="N", help="first N; 0 (default): all"
         )
     parser.add_argument("--data-dir", help="folder of the data set; default: CBP_DATA, then data")
+    parser.add_argument("--by-frame", action="store_true", help="see every frame of events apart")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     given = parser.parse_args(arguments)
     counts = {
         f"{part}_images": getattr(given, f"{part}_images") for part in ("train", "val", "test")
     }
     try:
-        result = fit_linear(given.data, make_datamodule(given.data, given.data_dir, **counts))
+        data = make_datamodule(given.data, given.data_dir, **counts)
+        result = fit_linear(given.data, data, given.by_frame)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -26,6 +26,7 @@ class LinearModel:
         accuracy_val: Fraction of the validation images, 0 to 1.
         accuracy_test: Fraction of the test images, 0 to 1.
         data_checksum: Checksum of all images and labels, as in a row.
+        by_frame: Whether it sees every frame of events apart, not their sum.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class LinearModel:
     accuracy_val: Fraction
     accuracy_test: Fraction
     data_checksum: str
+    by_frame: bool = False
 
     @property
     def prefix(self) -> str:
@@ -49,7 +51,8 @@ class LinearModel:
     def note(self, rows: Iterable[Row]) -> str:
         """Return the line below the accuracy table; ``≠`` marks other images than the rows'."""
         recorded = self.dataset in DATA_SETS and DATA_SETS[self.dataset].items == "recordings"
-        seen = "events by pixel and polarity" if recorded else "pixels"
+        by = "frame, pixel and polarity" if self.by_frame else "pixel and polarity"
+        seen = f"events by {by}" if recorded else "pixels"
         name = f"linear model (logistic regression on the {seen} of {self.dataset})"
         has = (
             f"{100 * self.accuracy_test:.2f} % of {self.test_images:,} test images, "
