@@ -55,13 +55,15 @@ class FieldsReader:
             raise DamagedRecordingError(
                 f"its fields are {', '.join(events.dtype.names)}: x, y, t and p are needed"
             )
-        columns = [
-            (name, events[field])
-            for name, field in zip("xytp", ("x", "y", "t", polarity[0]), strict=True)
-        ]
-        found = np.empty(len(events), [(name, column.dtype) for name, column in columns])
-        for name, column in columns:
-            found[name] = column
+        columns = dict(zip("xytp", ("x", "y", "t", polarity[0]), strict=True))
+        for field in columns.values():
+            if events.dtype[field].kind not in "iub":
+                raise DamagedRecordingError(
+                    f"its field {field} is {events.dtype[field]}: whole numbers are needed, t in us"
+                )
+        found = np.empty(len(events), [(name, events.dtype[of]) for name, of in columns.items()])
+        for name, of in columns.items():
+            found[name] = events[of]
         return found, label
 
 
@@ -111,7 +113,7 @@ class Viewed:
         Raises:
             DataError: No picture is so large.
         """
-        side = self.sensor_side or int(self.rows[:, :2].max()) + 1
+        side = self.sensor_side or max(1, int(self.rows[:, :2].max()) + 1)
         if side > LARGEST_SIDE:
             raise DataError(f"{self.name} has a pixel at {side - 1}: too large for a picture")
         return side
@@ -123,6 +125,8 @@ class Viewed:
         """
         ordered = self.rows[np.argsort(self.rows[:, 3], kind="stable")]
         inside = ((ordered[:, :2] >= 0) & (ordered[:, :2] < self.side)).all(1)
+        if not inside.any():
+            return np.zeros((steps, self.side, self.side), np.int64)
         return bin_events(ordered[inside], steps, self.side)
 
     def in_words(self, steps: int) -> dict[str, str]:

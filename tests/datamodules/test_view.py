@@ -102,6 +102,8 @@ def test_what_is_odd_is_said(change: Any, word: str, said: str) -> None:
 def test_one_time_for_all_events_and_pixels_of_no_sensor() -> None:
     rows = np.zeros((10, 4), np.int64)
     assert Viewed("at once", rows).in_words(2)["rate"] == "all at once"
+    rows[:, 0] = -1
+    assert not Viewed("beside the sensor", rows).frames(2).any()
     rows[3, 1] = 30_000
     with pytest.raises(DataError, match="huge has a pixel at 30000: too large for a picture"):
         Viewed("huge", rows).frames(2)
@@ -183,6 +185,7 @@ def test_what_is_there_of_a_real_data_set_is_enough(tmp_path: Path) -> None:
         (["{tmp}/text.npy"], "text.npy is damaged: it cannot be read"),
         (["{tmp}/shape.npy"], "shape.npy is damaged: its shape is (3, 2), not [N, 4]"),
         (["{tmp}/fields.npy"], "its fields are x, y: x, y, t and p are needed"),
+        (["{tmp}/floats.npy"], "its field t is float64: whole numbers are needed, t in us"),
         (["{tmp}/text.aedat"], "does not begin with #!AER-DAT2.0"),
         (["{tmp}/text.aedat4"], "text.aedat4 is damaged: its header is cut"),
         (["{tmp}/text.dat"], "text.dat is damaged: it"),
@@ -205,6 +208,8 @@ def test_bad_input_is_one_clear_line(
     for ending in ("npy", "aedat", "aedat4", "dat"):
         (tmp_path / f"text.{ending}").write_text("no events")
     np.save(tmp_path / "shape.npy", np.zeros((3, 2), np.int32))
+    floats = [(name, "<f8" if name == "t" else "<i8") for name in "xytp"]
+    np.save(tmp_path / "floats.npy", np.zeros(3, floats))
     np.save(tmp_path / "fields.npy", np.zeros(3, [("x", "<i8"), ("y", "<i8")]))
     assert main(["view", *(word.format(tmp=tmp_path) for word in words)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
