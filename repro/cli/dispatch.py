@@ -18,6 +18,7 @@ from repro.cli.packed import (
     command_export,
     command_infer,
     command_inspect,
+    command_models,
     command_nir,
 )
 from repro.cli.quantise import command_quantise
@@ -37,6 +38,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "tables": command_tables,
     "report": command_report,
     "export": command_export,
+    "models": command_models,
     "inspect": command_inspect,
     "infer": command_infer,
     "costs": command_costs,

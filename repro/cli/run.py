@@ -38,6 +38,7 @@ class RunArguments:
             processes. A conversion takes one.
         ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
             --rows, away from the tables; the parent is still the one of the tables.
+        parent: model:NAME of `python -m repro models`, where the parent has not been trained here.
     """
 
     method: Annotated[str, arg(help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]}.")]
@@ -54,6 +55,7 @@ class RunArguments:
     wandb_project: str = "cbp-qsnn"
     devices: int = 1
     ablation: str | None = None
+    parent: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse an ablation that is not a plain folder name, and fewer devices than one."""
@@ -90,6 +92,10 @@ def command_run(arguments: Sequence[str]) -> int:
         skip_damaged=chosen.skip_damaged,
         devices=chosen.devices,
     )
+    if chosen.parent is not None:
+        from repro.run.models import place_parent
+
+        place_parent(chosen.parent, spec, places)
     if is_helper(chosen.devices):
         return help_out(lambda: assist(spec, places))
     if chosen.devices > 1 and sys.argv[1:] != ["run", *arguments]:
