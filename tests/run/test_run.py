@@ -449,6 +449,24 @@ def test_a_cell_without_an_ann_refuses_it(capsys: pytest.CaptureFixture[str]) ->
     assert "stbp/cifar10 has no precision ann: one of fp32, fp32_control" in bad(words, capsys)
 
 
+def test_a_conversion_with_activations_trained_for_few_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = find_cell("snn_calibration", "cifar100")
+    more = ["--conversion.pipeline=qcfs", "--conversion.qcfs-epochs=2", "--cbp.epochs=1"]
+    for precision in ("ann", "fp32", "binary"):
+        assert main(command(tmp_path, precision, *more, cell=cell)) == 0
+    assert "QCFS epoch 2/2" in capsys.readouterr().out
+    row = only_row(tmp_path, "fp32")
+    assert row.conversion is not None
+    assert set(row.conversion) == {"ann", "uncalibrated", "light", "qcfs"}
+    assert row.conversion["qcfs"] == row.accuracy_file
+    assert row.recipe["conversion"]["qcfs_epochs"] == 2
+    assert "weight_steps" not in row.recipe["conversion"]
+    wrong = [*command(tmp_path, "fp32", cell=cell), "--conversion.qcfs-lr=0"]
+    assert "qcfs_lr is 0.0: give a number above 0" in bad(wrong, capsys)
+
+
 def test_a_conversion_has_a_row_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
