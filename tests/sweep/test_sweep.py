@@ -334,6 +334,7 @@ def test_bad_arguments_are_one_line(words: list[str], capsys: pytest.CaptureFixt
 def test_two_runs_parent_first_then_nothing_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And an ablation, which has folders of its own and the parent of the tables."""
     words = sweep_words(tmp_path, write(tmp_path))
     assert main([*words, "--dry-run"]) == 0
     planned = capsys.readouterr().out.splitlines()
@@ -349,6 +350,18 @@ def test_two_runs_parent_first_then_nothing_to_do(
     assert {str(row.key) for row in read_rows(tmp_path / "rows")} == {PARENT, CHILD}
     assert "images right" in (tmp_path / "runs" / CHILD / "log.txt").read_text()
 
+    grid = parameters(precision="binary", cbp__window=False)
+    command = [*TWO_RUNS["command"], "--ablation=window"]
+    window = write(tmp_path, "window.yaml", parameters=grid, command=command)
+    assert main(sweep_words(tmp_path, window)) == 0
+    assert {str(row.key) for row in read_rows(tmp_path / "rows")} == {PARENT, CHILD}
+    (apart,) = (tmp_path / "rows" / "window").iterdir()
+    (ablated,) = read_rows(apart)
+    assert ablated.recipe_hash == apart.name
+    assert ablated.parent == PARENT
+    assert (tmp_path / "runs" / "window" / apart.name / CHILD / "model.safetensors").exists()
+
+    capsys.readouterr()
     monkeypatch.setattr(subprocess, "Popen", None)  # nothing is started now
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 runs: 2 there already"
@@ -539,7 +552,9 @@ def wait_for_checkpoint(sweep: "subprocess.Popen[str]", folder: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_stops_the_runs_and_the_sweep_goes_on_later(
     endless: "subprocess.Popen[str]",
     tmp_path: Path,
@@ -571,19 +586,3 @@ def test_a_killed_sweep_takes_its_run_along(
     monkeypatch.setattr(run_folder, "RELEASE", 60)
     with RunFolder(folder).locked():  # a run has its folder for as long as it lives
         assert (folder / "last.ckpt").exists()
-
-
-def test_an_ablation_has_folders_of_its_own_and_the_parent_of_the_tables(tmp_path: Path) -> None:
-    places = [f"--runs={tmp_path / 'runs'}", f"--rows={tmp_path / 'rows'}"]
-    grid = parameters(precision="binary", cbp__window=False)
-    command = [*TWO_RUNS["command"], "--ablation=window"]
-    window = write(tmp_path, "window.yaml", parameters=grid, command=command)
-    parent = write(tmp_path, "parent.yaml", parameters=parameters(precision="fp32"))
-    assert main(["sweep", str(window), str(parent), "--tier=smoke", *places]) == 0
-    (row,) = read_rows(tmp_path / "rows")
-    assert str(row.key) == PARENT
-    (apart,) = (tmp_path / "rows" / "window").iterdir()
-    (ablated,) = read_rows(apart)
-    assert ablated.recipe_hash == apart.name
-    assert ablated.parent == PARENT
-    assert (tmp_path / "runs" / "window" / apart.name / CHILD / "model.safetensors").exists()
