@@ -39,7 +39,8 @@ FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 FIRST, *_ = FILES  # for a new user: no part of the tables
 TABLES = [path for path in FILES if "10" <= path.name < "40"]
 ABLATIONS = [path for path in FILES if "40" <= path.name < "50"]
-SIMULATED_EVENTS = [path for path in FILES if path.name >= "50"]
+SIMULATED_EVENTS = [path for path in FILES if "50" <= path.name < "52"]
+HEADLINE = [path for path in FILES if "58" <= path.name < "61"]
 GOLDEN = json.loads((ROOT / "tests/golden/sweep_expansion.json").read_text("utf-8"))
 # One FP32 run and the binary run that starts from it, the child named first.
 TWO_RUNS: dict[str, Any] = {
@@ -122,6 +123,16 @@ def test_ablations_repeat_no_run_of_the_tables_and_start_from_those() -> None:
     in_tables = {run.place for run in tables}
     assert {run.parent for run in ablations} <= in_tables
     assert not {run.place for run in ablations} & in_tables
+
+
+def test_the_headline_has_five_parents_of_one_ann() -> None:
+    runs = plan(map(load, reversed(HEADLINE)), {}, resolve)
+    assert len(runs) == 3 * (1 + 5 + 5 * 2)  # seeds; ANN, parents, control and binary
+    assert all(run.name.startswith("headline/") for run in runs)
+    assert len({run.place.path for run in runs}) == len(runs)
+    children = Counter(run.parent.path for run in runs if run.parent)
+    assert sorted(children.values()) == [2] * 15 + [5] * 3
+    assert "--ablation=headline --chain=ablation" in runs[-1].parent_command
 
 
 def test_the_first_sweep_is_three_runs_of_the_smoke_tier() -> None:
