@@ -252,6 +252,23 @@ def potential(network: SpikingVgg) -> Correction:
     return correct
 
 
+def charged(network: SpikingVgg) -> Correction:
+    """Return what QCFS asks for: half a threshold before the first step, not spread over all steps.
+
+    The bias gives back the neuron's shift. Both charge a neuron with half a threshold, but one that
+    has to wait for it fires late, and the layers behind it see other inputs in few steps.
+    """
+
+    def correct(layer: int, inputs: list[Tensor], target: Tensor) -> None:
+        bias = network.features[layer].bias
+        assert isinstance(bias, Tensor)
+        bias -= network.neuron.shift(network.time_steps)
+        half = torch.full_like(target[:1], network.neuron.threshold / 2)
+        network.register_buffer(f"potential{layer}", half)
+
+    return correct
+
+
 def weights(network: SpikingVgg, thresholds: Sequence[float], steps: int, lr: float) -> Correction:
     """Return the weight calibration: Adam on a layer's squared difference to the ANN.
 
@@ -319,7 +336,7 @@ def convert(
         time_steps: T.
         pipeline: ``none`` has thresholds only; ``light`` corrects biases; ``potential`` does so and
             then sets initial potentials; ``weights`` fits weights and then sets initial potentials
-            (the advanced pipeline); ``qcfs``, of an ANN with QCFS, has nothing to correct.
+            (the advanced pipeline); ``qcfs``, of an ANN with QCFS, charges the neurons.
         weight_steps: Of Adam per layer; only for ``weights``.
         weight_lr: Of Adam, in units of the ANN's weights; only for ``weights``.
 
@@ -331,7 +348,7 @@ def convert(
     network = rescaled(layers, ann.classifier, thresholds, time_steps)
     steps: dict[Pipeline, list[Correction]] = {
         "none": [],
-        "qcfs": [],
+        "qcfs": [charged(network)],
         "light": [light(network)],
         "potential": [light(network), potential(network)],
         "weights": [weights(network, thresholds, weight_steps, weight_lr), potential(network)],

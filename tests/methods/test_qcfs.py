@@ -60,6 +60,31 @@ def test_the_conversion_takes_the_trained_thresholds() -> None:
     assert len(folded_layers(trained.features)) == LAYERS
 
 
+@torch.no_grad()
+def test_neurons_are_charged_at_the_start_which_changes_when_they_fire_not_how_often() -> None:
+    """Layer by layer at a constant current: as many spikes as with the shift, and earlier ones."""
+    torch.manual_seed(0)
+    ann = vgg16(10, width=1 / 16, batch_norm=True, dropout=0.0).eval()
+    images = torch.rand(2, 3, 32, 32)
+    trained = with_qcfs(ann, [0.5] * LAYERS, STEPS).eval()
+    charged, plain = (
+        convert(trained, [images], time_steps=STEPS, pipeline=pipeline).network
+        for pipeline in ("qcfs", "none")
+    )
+    maps = images
+    steps = torch.arange(STEPS)[:, None, None, None, None]
+    earlier = []
+    for layer in range(LAYERS):
+        fired, late = (
+            network.fire(layer, network.features[layer](maps)[None]) for network in (charged, plain)
+        )
+        assert (fired.sum(0) != late.sum(0)).float().mean() < 1e-3, "rounding alone"
+        earlier.append(float((steps * (late - fired)).sum()))
+        maps = fired.mean(0)
+    assert min(earlier) >= 0
+    assert sum(earlier) > 0
+
+
 def test_training_learns_thresholds_and_repeats() -> None:
     torch.manual_seed(0)
     ann = with_qcfs(vgg16(10, width=1 / 16, batch_norm=True, dropout=0.0), [1.0] * LAYERS, STEPS)
