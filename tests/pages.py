@@ -16,6 +16,7 @@ from repro.cli.packed import (
     ExportArguments,
     InferArguments,
     InspectArguments,
+    ModelsArguments,
     NirArguments,
 )
 from repro.cli.parsing import parse as parse_words
@@ -24,7 +25,7 @@ from repro.cli.reproduce import ReproduceArguments
 from repro.cli.run import parse_known
 from repro.cli.simulate import SimulateArguments
 from repro.cli.sweep import SweepArguments
-from repro.cli.tables import ReportArguments, TablesArguments
+from repro.cli.tables import DiffArguments, ReportArguments, TablesArguments
 from repro.cli.view import ViewArguments
 from repro.quantise.arguments import QuantiseArguments
 from repro.recipes.shipped import find_recipe
@@ -39,8 +40,10 @@ ARGUMENTS = {
     "campaign": CampaignArguments,
     "tables": TablesArguments,
     "report": ReportArguments,
+    "diff": DiffArguments,
     "export": ExportArguments,
     "inspect": InspectArguments,
+    "models": ModelsArguments,
     "infer": InferArguments,
     "costs": CostsArguments,
     "nir": NirArguments,

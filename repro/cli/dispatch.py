@@ -18,6 +18,7 @@ from repro.cli.packed import (
     command_export,
     command_infer,
     command_inspect,
+    command_models,
     command_nir,
 )
 from repro.cli.quantise import command_quantise
@@ -25,7 +26,7 @@ from repro.cli.reproduce import command_reproduce
 from repro.cli.run import command_run
 from repro.cli.simulate import command_simulate
 from repro.cli.sweep import command_sweep
-from repro.cli.tables import command_report, command_tables
+from repro.cli.tables import command_diff, command_report, command_tables
 from repro.cli.view import command_view
 from repro.errors import UserError, one_line
 from repro.interrupts import INTERRUPTED
@@ -37,7 +38,9 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "campaign": command_campaign,
     "tables": command_tables,
     "report": command_report,
+    "diff": command_diff,
     "export": command_export,
+    "models": command_models,
     "inspect": command_inspect,
     "infer": command_infer,
     "costs": command_costs,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from repro.cli.parsing import BATCH, DATA, FILE, parse
+from repro.cli.parsing import BATCH, DATA, FILE, ROWS, RUNS, parse
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class InspectArguments:
     """Print layers, levels, bytes and ratio of a packed weight file, its checksum verified.
 
     Attributes:
-        file: A file written by export.
+        file: A file written by export, or model:NAME, one of `python -m repro models`.
     """
 
     file: Annotated[Path, tyro.conf.Positional]
@@ -84,6 +84,35 @@ class NirArguments:
     out: Path | None = None
 
 
+@dataclass(frozen=True)
+class ModelsArguments:
+    """List the models to take home: accuracy of their row, and bytes.
+
+    Attributes:
+        keep: First copy models and logs of finished runs of --runs into results/models and
+            results/logs.
+    """
+
+    keep: bool = False
+    runs: Annotated[Path, RUNS] = Path("runs")
+    rows: Annotated[Path, ROWS] = Path("results/rows")
+
+
+def command_models(arguments: Sequence[str]) -> int:
+    """List the models to take home; keep those of finished runs."""
+    chosen = parse(ModelsArguments, arguments)
+    from repro.results.rows import read_rows
+    from repro.run.models import in_words, keep
+
+    rows = read_rows(chosen.rows)
+    if chosen.keep:
+        results = (row for row in rows if row.tier != "smoke")
+        for name in keep(results, chosen.runs):
+            print(f"kept {name}")
+    print(in_words(rows))
+    return 0
+
+
 def command_export(arguments: Sequence[str]) -> int:
     """Write a packed file and print what is in it."""
     chosen = parse(ExportArguments, arguments)
@@ -99,8 +128,9 @@ def command_inspect(arguments: Sequence[str]) -> int:
     """Print what is in a packed file."""
     chosen = parse(InspectArguments, arguments)
     from repro.packing.describe import describe
+    from repro.run.models import located
 
-    print(describe(chosen.file))
+    print(describe(located(chosen.file)))
     return 0
 
 

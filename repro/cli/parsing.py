@@ -23,7 +23,10 @@ TIER: Final = arg(
     "cores, smoke in seconds."
 )
 WANDB: Final = arg(help="Tell Weights & Biases: online, offline (synchronise later) or off.")
-FILE: Final = (Positional, arg(help="A file written by export, or the folder of a finished run."))
+FILE: Final = (
+    Positional,
+    arg(help="A file written by export, the folder of a finished run, or model:NAME."),
+)
 BATCH: Final = arg(help="Images at a time; by default the recipe's.")
 
 

@@ -15,6 +15,7 @@ from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
 from repro.packing import metadata
 from repro.recipes.spec import RunSpec, spec_of
+from repro.run.models import located
 from repro.run_folder import RunFolder
 
 
@@ -55,7 +56,7 @@ def open_cell(path: Path, images: int, batch_size: int | None, data_dir: Path | 
     """Return what a packed file of a cell needs to run; the test images are read.
 
     Args:
-        path: Packed file, or the folder of a run that is finished.
+        path: Packed file, the folder of a run that is finished, or ``model:NAME``.
         images: First test images used; 0 for as many as the recipe says.
         batch_size: Images at a time; None for the recipe's.
         data_dir: Data sets; None for CBP_DATA, else ``data``.
@@ -81,11 +82,12 @@ def origin_of(path: Path) -> tuple[Path, RunSpec]:
     """Return the packed file of a path, and the run that wrote it with its numbers.
 
     Args:
-        path: Packed file, or the folder of a run that is finished.
+        path: Packed file, the folder of a run that is finished, or ``model:NAME``.
 
     Raises:
         UserError: As in `open_cell`.
     """
+    path = located(path)
     file = RunFolder(path).model if path.is_dir() else path
     said = metadata(file)
     if "run" not in said or "recipe_hash" not in said:

@@ -20,11 +20,11 @@ STBP_DIGITS: Final = replace(
     **DIGITS,
     time_steps=4,
     gain=2.0,
-    epochs=5,
+    epochs=4,
     optimiser="adam",
     lr=1e-3,
-    lr_step=4,
-    cbp=replace(STBP_CBP, epochs=5, lr=2e-2, multiplier_lr=2e-3, p_max=2),
+    lr_step=3,
+    cbp=replace(STBP_CBP, epochs=4, lr=2e-2, multiplier_lr=2e-3, p_max=2),
 )
 TSSL_BP_DIGITS: Final = replace(
     TSSL_BP_CIFAR10,
@@ -49,7 +49,7 @@ SNN_CALIBRATION_DIGITS: Final = replace(
     conversion=ConversionRecipe(pipeline="light", batches=2, batch_size=100),
     cbp=replace(
         SNN_CALIBRATION_CIFAR10.cbp,
-        epochs=3,
+        epochs=2,
         optimiser="adam",
         weight_decay=0.0,
         lr=1e-3,
@@ -68,7 +68,15 @@ SURROGATE_DIGITS_DVS: Final = replace(
     batch_size=10,
     optimiser="adam",
     lr=5e-3,
-    cbp=replace(SURROGATE_CBP, epochs=3, optimiser="adam", lr=5e-3, multiplier_lr=2e-3, p_max=2),
+    cbp=replace(
+        SURROGATE_CBP,
+        epochs=3,
+        optimiser="adam",
+        lr=5e-3,
+        multiplier_lr=2e-3,
+        p_max=2,
+        weight_bound=None,  # so narrow networks have weights beyond the published bound, 1
+    ),
 )
 SURROGATE_NMNIST_SMOKE: Final = replace(
     SURROGATE_DIGITS_DVS, width=1 / 2, time_steps=10, train_steps=0

@@ -70,9 +70,9 @@ class Part:
 def write_page(
     tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, runs: Path, out: Path
 ) -> Path:
-    """Write the page; it reads ``linear_*.json`` in ``results`` and run folders in ``runs``."""
+    """Write the page; it reads ``linear_*.json`` and ``logs`` in ``results``, and run folders."""
     rows = [row for tier in tiers for row in tier.rows]
-    traces = {str(row.key): read_trace(row, runs) for row in rows}
+    traces = {str(row.key): read_trace(row, runs, results / "logs") for row in rows}
     parts = [
         _part(
             tier, tier_tables(tier, published, linear_models(results, tier.tier)), published, traces
@@ -165,7 +165,7 @@ def _facts(
         ("Cells of the paper", f"{len(real)} of {len(CELLS)}", "run, the smoke tier left out"),
         ("Stale", str(stale), "the recipe has changed since †"),
         ("Dirty", str(dirty), "changes that were not committed ‡"),
-        ("Run folders", f"{here} of {trained}", "of trained runs here, for their curves"),
+        ("Curves", f"{here} of {trained}", "trained runs whose epochs are here"),
     ]
 
 

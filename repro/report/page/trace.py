@@ -9,6 +9,7 @@ from typing import Final
 from repro.errors import reading
 from repro.results.row import Row
 from repro.run.latent_histograms import Latent, read_latent
+from repro.run_folder import RunFolder
 
 METRICS: Final = (
     *("epoch", "train_loss", "val_accuracy", "test_accuracy", "lr", "lagrangian", "cfs", "g"),
@@ -34,20 +35,21 @@ class Trace:
     missing: str = ""
 
 
-def read_trace(row: Row, runs: Path) -> Trace:
-    """Return what the run folder of a row holds.
+def read_trace(row: Row, *folders: Path) -> Trace:
+    """Return what the run folder of a row holds; the first of the folders that has one counts.
 
     A folder whose epochs end otherwise than the row says holds another run, and is not used.
     """
-    folder = runs / str(row.key)
     if row.key.is_conversion:
         return Trace(missing="n/a: a conversion trains no epochs")
-    epochs = read_epochs(folder / "metrics.csv")
+    places = [RunFolder(folder / str(row.key)) for folder in folders]
+    place = next((place for place in places if place.metrics.exists()), places[0])
+    epochs = read_epochs(place.metrics)
     if not epochs:
         return Trace(missing=ABSENT)
     if len(epochs) != row.epochs_done or epochs[-1]["test_accuracy"] != row.accuracy_last:
         return Trace(missing=ANOTHER)
-    latent = read_latent(folder)
+    latent = read_latent(place.path)
     whole = latent is not None and latent.epochs[-1] == len(epochs)
     return Trace(epochs, latent if whole else None)
 
