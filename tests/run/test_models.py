@@ -12,6 +12,7 @@ from test_run import CELL, TINY, bad, command, run_folder
 from repro.cells import RunKey
 from repro.cli import main
 from repro.deploy.packed_run import open_cell
+from repro.methods.base import predictions
 from repro.report.page.trace import read_trace
 from repro.results.row import unpack_correct
 from repro.results.rows import read_row, read_rows
@@ -116,6 +117,6 @@ def test_a_kept_model_answers_as_its_row_says(path: Path) -> None:
     network, _ = cell.load()
     torch.set_flush_denormal(True)
     with torch.no_grad():
-        right = [network(images).argmax(1) == labels for images, labels in cell.batches()]
+        right = [predictions(network(images)) == labels for images, labels in cell.batches()]
     stated = unpack_correct(row.correct, row.test_images)[:200]
     assert torch.equal(torch.cat(right), torch.from_numpy(stated))
