@@ -17,7 +17,7 @@ from paths import ROOT
 
 from datamodules.errors import DataError
 from repro import packing
-from repro.cells import CELLS, QUANTISED, Cell, Precision, RunKey, find_cell
+from repro.cells import ALL_CELLS, CELLS, QUANTISED, Cell, Precision, RunKey, find_cell
 from repro.cli import main
 from repro.recipes.fields import StbpRecipe
 from repro.recipes.shipped import RECIPES, find_recipe
@@ -648,9 +648,10 @@ def test_reproduce_goes_on_without_a_cell_that_has_no_data(
     (tmp_path / "results").mkdir()
     shutil.copy(ROOT / "results" / "paper.csv", tmp_path / "results")
     assert main([*words, f"--results={tmp_path / 'results'}"]) == 1
-    assert tried == [str(cell) for cell in CELLS]  # each once: its other runs have no data either
+    cells = [cell for cell in ALL_CELLS if (cell, "paper") in RECIPES]
+    assert tried == [str(cell) for cell in cells]  # each once: its other runs have no data either
     told = capsys.readouterr().err
-    for cell in CELLS:
+    for cell in cells:
         assert f"cbp-qsnn: {cell} was not run: {cell.dataset} is absent" in told
 
 

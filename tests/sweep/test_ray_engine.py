@@ -50,6 +50,7 @@ sys.exit("bad" in sys.argv and "it is bad")
 def job(tmp_path: Path) -> Job:
     """A job for the stand-in, in a folder that looks like the checkout to ``python -m``."""
     (tmp_path / "repro").mkdir()
+    (tmp_path / "repro/__init__.py").touch()
     (tmp_path / "repro/__main__.py").write_text(STAND_IN)
     variables = {"OMP_NUM_THREADS": "3"}
     return Job(("good", "word"), tmp_path, Path("runs/one"), code_checksum(ROOT), variables)
