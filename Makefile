@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reproduce test torture tables bench sweep-smoke
+.PHONY: help install reproduce test test-slow torture tables bench sweep-smoke dist
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3)
@@ -28,6 +28,9 @@ test: $(INSTALLED) ## Check style and types, run the tests
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q -n 2 --dist worksteal
 
+test-slow: $(INSTALLED) ## Run the tests that `make test` leaves out for their time, an hour or two
+	$(RUN) -m pytest -q -n 2 --dist worksteal -m "slow and not gpu and not data and not torture"
+
 torture: $(INSTALLED) ## A hundred kills and 500 bad inputs, for the night; docs/reliability.md
 	$(RUN) -m pytest -q -s -m torture tests/torture
 
@@ -36,6 +39,10 @@ tables: $(INSTALLED) ## Regenerate tables and figures from results/rows
 
 sweep-smoke: $(INSTALLED) ## Launch W&B sweeps with two agents against a stand-in of the server, offline
 	$(RUN) tests/sweep_smoke.py
+
+# The time of the last commit in all files, so that the same sources make the same bytes.
+dist: $(INSTALLED) ## Build wheel and source archive into dist/, twice the same bytes
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RUN) -m build --outdir dist
 
 bench: $(INSTALLED) ## Time and memory of full-size training steps (minutes, gigabytes); a linear baseline
 	$(RUN) -m benchmarks.train_step --network stbp

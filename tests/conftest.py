@@ -1,6 +1,7 @@
 """Settings of the whole test session, made before torch is loaded; the stand-in of W&B's server."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from wandb_standin import Standin
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
 for threads in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # networks of tests are tiny: threads would only wait
+
+# A shell's background process ignores Ctrl-C, and what it starts does too; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from repro.cli.packed import (
     ExportArguments,
     InferArguments,
     InspectArguments,
+    ModelsArguments,
     NirArguments,
 )
 from repro.cli.parsing import parse as parse_words
@@ -40,6 +41,7 @@ ARGUMENTS = {
     "report": ReportArguments,
     "export": ExportArguments,
     "inspect": InspectArguments,
+    "models": ModelsArguments,
     "infer": InferArguments,
     "costs": CostsArguments,
     "nir": NirArguments,

@@ -38,6 +38,7 @@ class RunArguments:
             processes. A conversion takes one.
         ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
             --rows, away from the tables; the parent is still the one of the tables.
+        chain: What a run of an ablation starts from: a run of the tables, or of the ablation.
         parent: model:NAME of `python -m repro models`, where the parent has not been trained here.
     """
 
@@ -55,6 +56,7 @@ class RunArguments:
     wandb_project: str = "cbp-qsnn"
     devices: int = 1
     ablation: str | None = None
+    chain: Literal["tables", "ablation"] = "tables"
     parent: str | None = None
 
     def __post_init__(self) -> None:
@@ -81,13 +83,14 @@ def command_run(arguments: Sequence[str]) -> int:
     from repro.run.lifecycle import assist, run
     from repro.run.places import Places
 
+    parent_runs, parent_rows = folders_of_parent(chosen, spec)
     places = Places(
         *folders(chosen, spec),
         chosen.data_dir,
         chosen.wandb,
         chosen.wandb_project,
-        parent_runs=chosen.runs,
-        parent_rows=chosen.rows,
+        parent_runs=parent_runs,
+        parent_rows=parent_rows,
         ablation=chosen.ablation,
         skip_damaged=chosen.skip_damaged,
         devices=chosen.devices,
@@ -120,11 +123,11 @@ def parent_command(words: Sequence[str], precision: Precision) -> str:
     """
     kept: list[str] = []
     dropping = False
+    apart = () if "--chain=ablation" in words else ("--ablation", "--chain")
+    of_child = ("--precision", "--cbp.", "--no-cbp.", "--parent", *apart, *OF_WANDB)
     for word in words:
         if word.startswith("--"):
-            dropping = word.startswith(
-                ("--precision", "--cbp.", "--no-cbp.", "--ablation", *OF_WANDB)
-            )
+            dropping = word.startswith(of_child)
         if not dropping:
             kept.append(word)
     return shlex.join(["python", "-m", "repro", "run", *kept, "--precision", precision])
@@ -157,6 +160,13 @@ def folders(chosen: RunArguments, spec: "RunSpec") -> tuple[Path, Path]:
         return chosen.runs, chosen.rows
     apart = Path(chosen.ablation, spec.hash)
     return chosen.runs / apart, chosen.rows / apart
+
+
+def folders_of_parent(chosen: RunArguments, spec: "RunSpec") -> tuple[Path, Path]:
+    """Return the folder of run folders and that of rows that the parent is in."""
+    if chosen.chain == "ablation" and spec.parent is not None:
+        return folders(chosen, spec.parent)
+    return chosen.runs, chosen.rows
 
 
 def parse_known(arguments: Sequence[str]) -> tuple[RunArguments, list[str]]:

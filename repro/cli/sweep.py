@@ -10,7 +10,7 @@ import tyro
 
 from repro.cells import Tier
 from repro.cli.parsing import DATA, ROWS, RUNS, TIER, WANDB, parse
-from repro.cli.run import folders, parent_command, parse_run
+from repro.cli.run import folders, folders_of_parent, parent_command, parse_run
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,5 +110,5 @@ def resolve(words: Sequence[str]) -> "Run":
     run = Run(name, tuple(words), spec.hash, RunFolder.of(spec.key, runs, rows))
     if (parent := spec.key.parent()) is None:
         return run
-    place = RunFolder.of(parent, chosen.runs, chosen.rows)
+    place = RunFolder.of(parent, *folders_of_parent(chosen, spec))
     return replace(run, parent=place, parent_command=parent_command(words[1:], parent.precision))

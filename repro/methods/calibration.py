@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.errors import UserError
+from repro.methods.qcfs import Qcfs, thresholds_of
 from repro.networks.vgg import AveragePool, SpikingVgg, Vgg
 from repro.recipes.fields import Pipeline
 
@@ -88,7 +89,7 @@ def folded_layers(features: Iterable[nn.Module]) -> list[AnnLayer]:
         elif isinstance(module, AveragePool):
             layers.append(AveragePool(channels).to(module.factor))
             layers[-1].load_state_dict(module.state_dict(), strict=False)
-        elif not isinstance(module, nn.ReLU | nn.Dropout):
+        elif not isinstance(module, nn.ReLU | nn.Dropout | Qcfs):
             raise UserError(f"{type(module).__name__} cannot be converted: {module}")
     return layers
 
@@ -251,6 +252,23 @@ def potential(network: SpikingVgg) -> Correction:
     return correct
 
 
+def charged(network: SpikingVgg) -> Correction:
+    """Return what QCFS asks for: half a threshold before the first step, not spread over all steps.
+
+    The bias gives back the neuron's shift. Both charge a neuron with half a threshold, but one that
+    has to wait for it fires late, and the layers behind it see other inputs in few steps.
+    """
+
+    def correct(layer: int, inputs: list[Tensor], target: Tensor) -> None:
+        bias = network.features[layer].bias
+        assert isinstance(bias, Tensor)
+        bias -= network.neuron.shift(network.time_steps)
+        half = torch.full_like(target[:1], network.neuron.threshold / 2)
+        network.register_buffer(f"potential{layer}", half)
+
+    return correct
+
+
 def weights(network: SpikingVgg, thresholds: Sequence[float], steps: int, lr: float) -> Correction:
     """Return the weight calibration: Adam on a layer's squared difference to the ANN.
 
@@ -312,13 +330,13 @@ def convert(
     """Return the spiking network of a trained ANN, which stays as it is.
 
     Args:
-        ann: Trained; evaluation mode is not needed.
+        ann: Trained; evaluation mode is not needed. One with QCFS has thresholds of its own.
         batches: Training images ``[B, C, H, W]``, normalised; all of them serve the thresholds, the
             first one the calibration.
         time_steps: T.
         pipeline: ``none`` has thresholds only; ``light`` corrects biases; ``potential`` does so and
             then sets initial potentials; ``weights`` fits weights and then sets initial potentials
-            (the advanced pipeline).
+            (the advanced pipeline); ``qcfs``, of an ANN with QCFS, charges the neurons.
         weight_steps: Of Adam per layer; only for ``weights``.
         weight_lr: Of Adam, in units of the ANN's weights; only for ``weights``.
 
@@ -326,10 +344,11 @@ def convert(
         UserError: No batch, a silent layer, or a module that cannot be converted.
     """
     layers = folded_layers(ann.features)
-    thresholds = find_thresholds(layers, batches, time_steps)
+    thresholds = thresholds_of(ann) or find_thresholds(layers, batches, time_steps)
     network = rescaled(layers, ann.classifier, thresholds, time_steps)
-    steps = {
+    steps: dict[Pipeline, list[Correction]] = {
         "none": [],
+        "qcfs": [charged(network)],
         "light": [light(network)],
         "potential": [light(network), potential(network)],
         "weights": [weights(network, thresholds, weight_steps, weight_lr), potential(network)],

@@ -29,7 +29,7 @@ class SnnCalibration(SpikingModule):
                 classes,
                 time_steps=recipe.time_steps,
                 width=recipe.width,
-                potentials=recipe.conversion.pipeline in ("potential", "weights"),
+                potentials=recipe.conversion.pipeline in ("potential", "weights", "qcfs"),
                 dropout=recipe.spike_dropout,
             )
         super().__init__(recipe, network, phase)

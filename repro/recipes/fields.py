@@ -9,7 +9,7 @@ from repro.errors import UserError
 
 Optimiser = Literal["sgd", "adam", "adamw"]
 Matmul = Literal["float32", "tf32", "bf16", "events"]
-Pipeline = Literal["none", "light", "potential", "weights"]
+Pipeline = Literal["none", "light", "potential", "weights", "qcfs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,8 @@ class ConversionRecipe:
 
     Attributes:
         pipeline: Calibration: ``none``; ``light`` (biases); ``potential`` (that, then initial
-            membrane potentials); ``weights`` (the advanced pipeline: weights, then potentials).
+            membrane potentials); ``weights`` (the advanced pipeline: weights, then potentials);
+            ``qcfs`` (the ANN trained on with activations of T levels, Bu et al., ICLR 2022).
         batches: Batches of training images that the thresholds are searched on; the first of them
             calibrates.
         batch_size: Images of such a batch.
@@ -196,6 +197,8 @@ class ConversionRecipe:
             ``augmented`` as in training, as the reference does.
         weight_steps: Steps of Adam a layer, of the ``weights`` pipeline alone.
         weight_lr: Their learning rate, in units of the ANN's weights.
+        qcfs_epochs: Epochs of training with those activations, of the ``qcfs`` pipeline alone.
+        qcfs_lr: Their learning rate at the start; it falls as a cosine.
     """
 
     pipeline: Pipeline = "light"
@@ -204,10 +207,13 @@ class ConversionRecipe:
     images: Literal["first", "augmented"] = "first"
     weight_steps: int = 5000
     weight_lr: float = 1e-5
+    qcfs_epochs: int = 10
+    qcfs_lr: float = 1e-2
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         require_positive(self, "batches", "batch_size", "weight_steps", "weight_lr")
+        require_positive(self, "qcfs_epochs", "qcfs_lr")
 
 
 @dataclass(frozen=True, kw_only=True)

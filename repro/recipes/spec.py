@@ -9,13 +9,22 @@ from typing import Any, Final
 from repro.cells import Phase, Precision, RunKey
 from repro.errors import UserError
 from repro.files import checksum
-from repro.recipes.fields import Recipe
+from repro.recipes.fields import Pipeline, Recipe, SnnCalibrationRecipe
 from repro.recipes.shipped import RECIPES, find_recipe
 
 # Parts of a recipe that make no difference to a run, and so not to its name and hash either.
 UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
     "ann": ("cbp", "conversion", "time_steps", "spike_dropout"),
     "fp32": ("cbp", "spike_dropout"),
+}
+OF_WEIGHTS: Final = ("weight_steps", "weight_lr")
+OF_QCFS: Final = ("qcfs_epochs", "qcfs_lr")
+OF_OTHER_PIPELINES: Final[dict[Pipeline, tuple[str, ...]]] = {
+    "none": OF_WEIGHTS + OF_QCFS,
+    "light": OF_WEIGHTS + OF_QCFS,
+    "potential": OF_WEIGHTS + OF_QCFS,
+    "weights": OF_QCFS,
+    "qcfs": OF_WEIGHTS,
 }
 # Choices that came later, at what was before them: rows from then keep their hash.
 LATER: Final[dict[str, Any]] = {
@@ -49,9 +58,9 @@ class RunSpec:
     def values(self) -> dict[str, Any]:
         """The numbers that the run uses, as nested plain values for JSON."""
         fields = _without(dataclasses.asdict(self.recipe), LATER)
-        if "conversion" in fields and fields["conversion"]["pipeline"] != "weights":
-            fields["conversion"].pop("weight_steps")
-            fields["conversion"].pop("weight_lr")
+        if isinstance(self.recipe, SnnCalibrationRecipe):
+            for name in OF_OTHER_PIPELINES[self.recipe.conversion.pipeline]:
+                fields["conversion"].pop(name)
         left_out = UNUSED.get(self.key.precision, ())
         return {k: v for k, v in fields.items() if k not in left_out}
 

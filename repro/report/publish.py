@@ -21,9 +21,10 @@ from repro.report.claims import claims_table
 from repro.report.comparison import comparison_table
 from repro.report.control import control_table
 from repro.report.conversion import conversion_table
+from repro.report.headline import STUDY, headline_figure, headline_table, read_headline
 from repro.report.linear_model import LinearModel, linear_models
 from repro.report.missing_runs import missing_in_words
-from repro.report.page.figure import in_one_file
+from repro.report.page.figure import alone, in_one_file
 from repro.report.page.memory_panels import memory_figure
 from repro.report.runs_csv import runs_csv
 from repro.report.saved_files import file_table
@@ -89,9 +90,16 @@ def write_results(
     pages = {"memory": memory}
     if (rivals := results / "rivals.csv").exists():
         pages["state_of_the_art"] = state_of_the_art_table(tiers, rivals)
+    if study := read_headline(results / "rows"):
+        pages[STUDY] = headline_table(study)
+        drawn = headline_figure(study)
+        paths.append(write_atomically(results / f"{STUDY}.svg", alone(drawn)))
     for name, table in pages.items():
         page = results / f"{name}.md"
-        paths.append(write_atomically(page, table.to_markdown().removeprefix("#")))
+        text = table.to_markdown().removeprefix("#")
+        if name == STUDY:
+            text += f"\n![{table.title}]({STUDY}.svg)\n"
+        paths.append(write_atomically(page, text))
         paths += _write_table(table, results, name)
     return paths
 

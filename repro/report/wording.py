@@ -28,6 +28,7 @@ STEP_NAMES: Final[Mapping[str, str]] = {
     "uncalibrated": "without calibration",
     "light": "light",
     "potential": "potential",
+    "qcfs": "QCFS",
     "weights": "weights",
 }
 SIMULATION: Final = (

@@ -23,6 +23,7 @@ STEPS_TAKEN: Final = {
     "light": ("ann", "uncalibrated", "light"),
     "potential": ("ann", "uncalibrated", "light", "potential"),
     "weights": ("ann", "uncalibrated", "light", "weights"),
+    "qcfs": ("ann", "uncalibrated", "light", "qcfs"),
 }
 ROUNDING: Final = 1e-9  # of fractions
 T = TypeVar("T")

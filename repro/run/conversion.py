@@ -1,7 +1,7 @@
 """A run that converts a trained ANN into a spiking network instead of training one."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from datamodules.base import DataModule, ImageDataModule
+from datamodules.loaders import TrainingLoader
 from repro import packing
 from repro.errors import UserError
-from repro.methods.calibration import convert
+from repro.methods.calibration import convert, find_thresholds, folded_layers
+from repro.methods.qcfs import train_qcfs_, with_qcfs
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import Vgg
 from repro.provenance import commit_in_words
@@ -63,6 +65,23 @@ def calibration_batches(data: DataModule, recipe: Recipe) -> Sequence[Tensor]:
     return [data.on_after_batch_transfer((batch, labels), 0)[0] for batch in images]
 
 
+def trained_with_qcfs(
+    ann: Vgg, batches: Sequence[Tensor], recipe: SnnCalibrationRecipe, data: DataModule
+) -> Vgg:
+    """Return the ANN trained on with QCFS of T levels, which starts from the thresholds found."""
+    found = find_thresholds(folded_layers(ann.features), batches, recipe.time_steps)
+    trained = with_qcfs(ann, found, recipe.time_steps)
+    loader = data.training_batches()
+    assert isinstance(loader, TrainingLoader)
+
+    def epoch_of(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        loader.sampler.set_epoch(epoch)
+        return (data.on_after_batch_transfer(batch, 0) for batch in loader)
+
+    train_qcfs_(trained, epoch_of, recipe.conversion.qcfs_epochs, recipe.conversion.qcfs_lr)
+    return trained
+
+
 def convert_to_file(
     ann: Vgg,
     batches: Sequence[Tensor],
@@ -77,7 +96,7 @@ def convert_to_file(
     for step in STEPS_TAKEN[recipe.conversion.pipeline][1:]:
         pipeline = cast(Pipeline, "none" if step == "uncalibrated" else step)
         conversion = convert(
-            ann,
+            trained_with_qcfs(ann, batches, recipe, data) if pipeline == "qcfs" else ann,
             batches,
             time_steps=recipe.time_steps,
             pipeline=pipeline,

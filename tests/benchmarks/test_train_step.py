@@ -128,7 +128,10 @@ def in_this_process(target: str, kwargs: Mapping[str, object]) -> int:
     return max(1, growth_of_call(target, json.loads(json.dumps(kwargs))))
 
 
-@every_network
+@pytest.mark.parametrize(
+    "network",
+    ["stbp", *(pytest.param(name, marks=pytest.mark.slow) for name in CASES if name != "stbp")],
+)
 def test_the_benchmark_runs_and_writes_its_figures(
     network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

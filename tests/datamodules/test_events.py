@@ -400,6 +400,7 @@ print(*load_frames(root / "cache", recordings, Reader(), root, shape, False).dig
 """
 
 
+@pytest.mark.slow
 def test_two_processes_bin_once(tmp_path: Path) -> None:
     data = SavedEvents(batch_size=1, seed=0, time_steps=1, data_dir=tmp_path)
     data.obtain(())

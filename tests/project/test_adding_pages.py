@@ -27,7 +27,10 @@ for line in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    ["docs/adding_a_data_set.md", pytest.param("docs/adding_a_method.md", marks=pytest.mark.slow)],
+)
 def test_a_newcomer_follows_the_page(page: str, tmp_path: Path) -> None:
     cell, count = PAGES[page]
     half_written = shutil.ignore_patterns("*.pyc.*", "*.tmp.*")  # by tests beside this one

@@ -98,6 +98,7 @@ def test_plain_loops_need_no_lightning() -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
     (command,) = re.findall(r"`(torchrun .*?\.py)`", read("docs/your_own_network.md"))
     words = shlex.split(command)[1:]

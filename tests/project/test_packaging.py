@@ -1,11 +1,15 @@
 """What is installed and how: make, pins, conda, CI; pages are in test_pages.py."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -113,3 +117,124 @@ def test_no_machine_path_or_index_address_in_what_is_installed_and_read() -> Non
         assert not re.search(r"/(?:work|tmp|root|home)/|index-url|https?://\S*pypi", read(name)), (
             name
         )
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def test_workflows_call_make_alone() -> None:
+    assert {path.stem for path in WORKFLOWS} == {"tests", "slow", "wheel"}
+    for path in WORKFLOWS:
+        content = yaml.safe_load(path.read_text("utf-8"))
+        assert content["permissions"] == {"contents": "read"}
+        run = [
+            step["run"]
+            for job in content["jobs"].values()
+            for step in job["steps"]
+            if "run" in step
+        ]
+        assert run, path
+        assert {line.split()[0] for line in run} == {"make"}
+        assert {line.split()[1] for line in run} <= targets(MAKEFILE)
+
+
+def test_forms_and_hooks_are_yaml_and_name_what_is_there() -> None:
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").iterdir():
+        assert {"name", "description", "body"} <= yaml.safe_load(path.read_text("utf-8")).keys()
+    hooks = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
+    local = next(repo["hooks"] for repo in hooks if repo["repo"] == "local")
+    planned = make("--dry-run", "test")
+    for hook in local:
+        called = hook["entry"].removeprefix(".venv/bin/python -m ").removesuffix(" --force-exclude")
+        assert f"-m {called}" in planned
+
+
+def test_the_changelog_has_this_version() -> None:
+    versions = re.findall(r"^## \[([\w.]+)\]", read("CHANGELOG.md"), re.MULTILINE)
+    assert versions[0] == "Unreleased"
+    assert PROJECT["version"] in versions
+
+
+def test_the_image_runs_the_command_line_and_not_as_root() -> None:
+    """Checked without a daemon: order and words of what a build would do."""
+    lines = [line.split() for line in read("Dockerfile").splitlines() if line and line[0].isupper()]
+    words = [line[0] for line in lines]
+    assert words.index("COPY") < words.index("USER") < words.index("ENTRYPOINT")
+    assert next(line for line in lines if line[0] == "USER")[1] != "root"
+    entry = next(" ".join(line[1:]) for line in lines if line[0] == "ENTRYPOINT")
+    assert json.loads(entry) == ["python", "-m", "repro"]
+    assert ".venv" in read(".dockerignore").splitlines()
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two folders, each with a wheel and a source archive of this checkout."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    for folder in folders:
+        words = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
+        subprocess.run(words, env=os.environ | {"SOURCE_DATE_EPOCH": "1700000000"}, check=True)
+    return folders
+
+
+@pytest.mark.slow
+def test_the_same_sources_make_the_same_bytes(wheels: list[Path]) -> None:
+    one, two = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in wheels)
+    assert len(one) == 2
+    assert one == two
+
+
+@pytest.fixture(scope="module")
+def target(wheels: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the wheel is installed into, without what it depends on."""
+    (wheel,) = wheels[0].glob("*.whl")
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+    subprocess.run([*pip, str(wheel)], check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_runs_outside_the_checkout(target: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(target)}
+    program = "import repro, datamodules; print(repro.__file__); print(datamodules.__file__)"
+    for words in (["-c", program], ["-m", "repro", "cells"], ["-m", "repro", "--help"]):
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        if words[0] == "-c":
+            assert all(line.startswith(str(target)) for line in done.stdout.splitlines())
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    snippet = re.findall(r"```python\n(.*?)```", read("README.md"), re.DOTALL)[0]
+    subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+CLIENT = """
+from pathlib import Path
+
+from pytorch_lightning import LightningModule
+
+from repro import Cbp, convert, pack
+
+
+def quantise(model: LightningModule, out: Path) -> list[str]:
+    callback: Cbp = Cbp("binary")
+    levels = convert(model)
+    pack(out, model, levels)
+    return sorted(levels)
+"""
+
+
+@pytest.mark.slow
+def test_a_typed_client_passes_mypy_strict(target: Path, tmp_path: Path) -> None:
+    assert (target / "repro" / "py.typed").is_file()
+    options = {"cwd": tmp_path, "env": os.environ | {"MYPYPATH": str(target)}}
+    (tmp_path / "client.py").write_text(CLIENT)
+    words = [sys.executable, "-m", "mypy", "--strict", "--no-incremental"]
+    words += ["--follow-imports=silent", "client.py"]
+    done = subprocess.run(words, **options, capture_output=True, text=True)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "client.py").write_text(CLIENT.replace('Cbp("binary")', "Cbp(7)"))
+    done = subprocess.run(words, **options, capture_output=True, text=True)  # type: ignore[call-overload]
+    assert "arg-type" in done.stdout, "a wrong type is found, so types are there"

@@ -38,6 +38,7 @@ TINY += ["--cbp.weight-bound=None"]  # so narrow networks have weights beyond th
 TINY_EVENTS = ["--train-images=120", "--val-images=30", "--test-images=40", "--train-steps=1"]
 TINY_CONVERSION = ["--conversion.batches=2", "--conversion.batch-size=30"]
 READY = [cell for cell in CELLS if (cell, "smoke") in RECIPES]
+PARENTS_MADE = ("tssl_bp/cifar10", "snn_calibration/cifar100")  # by one command, and by two
 # One cell of those whose code is the same but for the network: these tests take long, and
 # `make reproduce` runs all.
 TWINS = ("surrogate/dvs128_gesture", "stbp/cifar100")
@@ -97,7 +98,7 @@ def run_folder(folder: Path, precision: Precision, cell: Cell = CELL) -> Path:
 
 
 @OF_EVERY_CELL
-@pytest.mark.parametrize("precision", QUANTISED)
+@pytest.mark.parametrize("precision", ["binary", pytest.param("ternary", marks=pytest.mark.slow)])
 def test_a_run_ends_in_levels_a_file_and_a_row(
     parents: tuple[Cell, Path],
     tmp_path: Path,
@@ -206,14 +207,8 @@ def flattened(value: object, name: str = "") -> dict[str, object]:
 
 
 # Every method and every precision once; the weekly tests kill all pairs.
-KILLED_ALWAYS = (
-    *(
-        ("tssl_bp/cifar10", "ternary"),
-        ("stbp/cifar10", "binary"),
-        ("surrogate/cifar10_dvs", "fp32"),
-    ),
-    *(("snn_calibration/cifar10", "fp32_control"), ("snn_calibration/cifar100", "ann")),
-)
+# Images and events, CBP and what goes before it; the others take as long and differ less.
+KILLED_ALWAYS = (("tssl_bp/cifar10", "ternary"), ("surrogate/cifar10_dvs", "fp32"))
 
 
 @pytest.mark.parametrize(
@@ -353,7 +348,15 @@ def test_bad_value_of_one_method(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("cell", APART, ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    [
+        pytest.param(
+            cell, id=str(cell), marks=[] if str(cell) in PARENTS_MADE else pytest.mark.slow
+        )
+        for cell in APART
+    ],
+)
 def test_missing_parent_prints_the_command_that_makes_it(
     cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -447,6 +450,24 @@ def test_smoke_recipes_train(cell: Cell, tmp_path: Path) -> None:
 def test_a_cell_without_an_ann_refuses_it(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["run", "--method=stbp", "--dataset=cifar10", "--precision=ann"]
     assert "stbp/cifar10 has no precision ann: one of fp32, fp32_control" in bad(words, capsys)
+
+
+def test_a_conversion_with_activations_trained_for_few_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = find_cell("snn_calibration", "cifar100")
+    more = ["--conversion.pipeline=qcfs", "--conversion.qcfs-epochs=2", "--cbp.epochs=1"]
+    for precision in ("ann", "fp32", "binary"):
+        assert main(command(tmp_path, precision, *more, cell=cell)) == 0
+    assert "QCFS epoch 2/2" in capsys.readouterr().out
+    row = only_row(tmp_path, "fp32")
+    assert row.conversion is not None
+    assert set(row.conversion) == {"ann", "uncalibrated", "light", "qcfs"}
+    assert row.conversion["qcfs"] == row.accuracy_file
+    assert row.recipe["conversion"]["qcfs_epochs"] == 2
+    assert "weight_steps" not in row.recipe["conversion"]
+    wrong = [*command(tmp_path, "fp32", cell=cell), "--conversion.qcfs-lr=0"]
+    assert "qcfs_lr is 0.0: give a number above 0" in bad(wrong, capsys)
 
 
 def test_a_conversion_has_a_row_of_its_own(

@@ -39,7 +39,8 @@ FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 FIRST, *_ = FILES  # for a new user: no part of the tables
 TABLES = [path for path in FILES if "10" <= path.name < "40"]
 ABLATIONS = [path for path in FILES if "40" <= path.name < "50"]
-SIMULATED_EVENTS = [path for path in FILES if path.name >= "50"]
+SIMULATED_EVENTS = [path for path in FILES if "50" <= path.name < "52"]
+HEADLINE = [path for path in FILES if "58" <= path.name < "61"]
 GOLDEN = json.loads((ROOT / "tests/golden/sweep_expansion.json").read_text("utf-8"))
 # One FP32 run and the binary run that starts from it, the child named first.
 TWO_RUNS: dict[str, Any] = {
@@ -122,6 +123,16 @@ def test_ablations_repeat_no_run_of_the_tables_and_start_from_those() -> None:
     in_tables = {run.place for run in tables}
     assert {run.parent for run in ablations} <= in_tables
     assert not {run.place for run in ablations} & in_tables
+
+
+def test_the_headline_has_five_parents_of_one_ann() -> None:
+    runs = plan(map(load, reversed(HEADLINE)), {}, resolve)
+    assert len(runs) == 3 * (1 + 5 + 5 * 2)  # seeds; ANN, parents, control and binary
+    assert all(run.name.startswith("headline/") for run in runs)
+    assert len({run.place.path for run in runs}) == len(runs)
+    children = Counter(run.parent.path for run in runs if run.parent)
+    assert sorted(children.values()) == [2] * 15 + [5] * 3
+    assert "--ablation=headline --chain=ablation" in runs[-1].parent_command
 
 
 def test_the_first_sweep_is_three_runs_of_the_smoke_tier() -> None:
@@ -334,6 +345,7 @@ def test_bad_arguments_are_one_line(words: list[str], capsys: pytest.CaptureFixt
 def test_two_runs_parent_first_then_nothing_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And an ablation, which has folders of its own and the parent of the tables."""
     words = sweep_words(tmp_path, write(tmp_path))
     assert main([*words, "--dry-run"]) == 0
     planned = capsys.readouterr().out.splitlines()
@@ -349,6 +361,18 @@ def test_two_runs_parent_first_then_nothing_to_do(
     assert {str(row.key) for row in read_rows(tmp_path / "rows")} == {PARENT, CHILD}
     assert "images right" in (tmp_path / "runs" / CHILD / "log.txt").read_text()
 
+    grid = parameters(precision="binary", cbp__window=False)
+    command = [*TWO_RUNS["command"], "--ablation=window"]
+    window = write(tmp_path, "window.yaml", parameters=grid, command=command)
+    assert main(sweep_words(tmp_path, window)) == 0
+    assert {str(row.key) for row in read_rows(tmp_path / "rows")} == {PARENT, CHILD}
+    (apart,) = (tmp_path / "rows" / "window").iterdir()
+    (ablated,) = read_rows(apart)
+    assert ablated.recipe_hash == apart.name
+    assert ablated.parent == PARENT
+    assert (tmp_path / "runs" / "window" / apart.name / CHILD / "model.safetensors").exists()
+
+    capsys.readouterr()
     monkeypatch.setattr(subprocess, "Popen", None)  # nothing is started now
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 runs: 2 there already"
@@ -539,7 +563,9 @@ def wait_for_checkpoint(sweep: "subprocess.Popen[str]", folder: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_stops_the_runs_and_the_sweep_goes_on_later(
     endless: "subprocess.Popen[str]",
     tmp_path: Path,
@@ -571,19 +597,3 @@ def test_a_killed_sweep_takes_its_run_along(
     monkeypatch.setattr(run_folder, "RELEASE", 60)
     with RunFolder(folder).locked():  # a run has its folder for as long as it lives
         assert (folder / "last.ckpt").exists()
-
-
-def test_an_ablation_has_folders_of_its_own_and_the_parent_of_the_tables(tmp_path: Path) -> None:
-    places = [f"--runs={tmp_path / 'runs'}", f"--rows={tmp_path / 'rows'}"]
-    grid = parameters(precision="binary", cbp__window=False)
-    command = [*TWO_RUNS["command"], "--ablation=window"]
-    window = write(tmp_path, "window.yaml", parameters=grid, command=command)
-    parent = write(tmp_path, "parent.yaml", parameters=parameters(precision="fp32"))
-    assert main(["sweep", str(window), str(parent), "--tier=smoke", *places]) == 0
-    (row,) = read_rows(tmp_path / "rows")
-    assert str(row.key) == PARENT
-    (apart,) = (tmp_path / "rows" / "window").iterdir()
-    (ablated,) = read_rows(apart)
-    assert ablated.recipe_hash == apart.name
-    assert ablated.parent == PARENT
-    assert (tmp_path / "runs" / "window" / apart.name / CHILD / "model.safetensors").exists()

@@ -1,6 +1,5 @@
 """The real ``wandb sweep``, ``wandb agent`` and ``wandb sync`` against a stand-in of the server."""
 
-import itertools
 import os
 import re
 import signal
@@ -73,15 +72,15 @@ def is_training(cli: WandbCli) -> bool:
 
 def test_two_agents_make_every_run_of_a_grid_once(server: Standin, cli: WandbCli) -> None:
     assert main(words(cli, PARENTS)) == 0  # of seed 0; seed 2 has no parent
-    path = cli.sweep(CHILDREN)
+    path = cli.sweep(changed(CHILDREN, cli.folder, precision="binary"))
     printed = [agent.finish() for agent in cli.agents(path)]  # with 0, whatever became of its runs
     assert all("Agent received command: run" in text for text in printed)
 
     sweep, rows = the_sweep(server, path), rows_of(cli)
     assert sweep.state == "FINISHED"
     points = [tuple(run.config[n]["value"] for n in ("precision", "seed")) for run in sweep.runs]
-    assert sorted(points) == list(itertools.product(("binary", "ternary"), (0, 2)))
-    assert [(run.given, run.starts) for run in sweep.runs] == [(1, 1)] * 4
+    assert sorted(points) == [("binary", 0), ("binary", 2)]
+    assert [(run.given, run.starts) for run in sweep.runs] == [(1, 1)] * 2
     for run in sweep.runs:
         if run.config["seed"]["value"] == 2:
             assert (run.state, run.exit_code, epochs(run)) == ("failed", 2, [])

@@ -1,5 +1,6 @@
 """A figure of the report: panels, what they show in words, and their data as CSV."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,9 +55,22 @@ def in_one_file(figure: Figure, columns: int = 2) -> str:
     for number, panel in enumerate(panels):
         x, y = 10 + number % columns * WIDE[0], 70 + number // columns * WIDE[1]
         placed.append(panel.replace("<svg ", f'<svg x="{x}" y="{y}" ', 1))
-    size = {"width": columns * WIDE[0], "height": 70 + -(-len(panels) // columns) * WIDE[1]}
+    height = 70 + -(-len(panels) // columns) * WIDE[1]
+    return _file("\n".join(placed), columns * WIDE[0], height)
+
+
+def alone(figure: Figure) -> str:
+    """Return a figure of one panel as SVG that needs no page."""
+    (panel,) = figure.panels
+    width, height = (int(re.findall(rf' {name}="(\d+)"', panel)[0]) for name in ("width", "height"))
+    return _file(panel.replace("<svg ", '<svg x="10" y="10" ', 1), width + 20, height + 20)
+
+
+def _file(content: str, width: int, height: int) -> str:
+    """Return drawings on paper as one SVG, in the light colours."""
     colours = "; ".join(f"--{name}: {colour}" for name, colour in LIGHT.items())
     style = tag("style", f":root {{ {colours} }}\n{CHART.read_text('utf-8')}")
     paper = tag("rect", width="100%", height="100%", fill=LIGHT["paper"])
-    content = "\n".join([style, paper, *placed])
-    return tag("svg", content, xmlns="http://www.w3.org/2000/svg", **size) + "\n"
+    size = {"width": width, "height": height}
+    whole = "\n".join([style, paper, content])
+    return tag("svg", whole, xmlns="http://www.w3.org/2000/svg", **size) + "\n"

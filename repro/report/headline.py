@@ -1,0 +1,162 @@
+"""The headline as a curve: the gain of CBP over its parent against the parent's own accuracy.
+
+The parents are spiking networks of one ANN, converted in several ways, so that they differ in
+accuracy alone. Where a parent is weak, training of any kind gains much; the control says how much.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from repro.cells import Tier
+from repro.report.page.figure import Figure
+from repro.report.page.panel import Panel, linear
+from repro.report.parts import Parts
+from repro.report.tier_rows import TierRows
+from repro.report.wording import STEP_NAMES, mean_percent, with_interval
+from repro.results.rows import read_rows
+from repro.table import Table, csv_text
+
+STUDY: Final = "headline"  # name of the ablation in the sweep files 58 to 60
+TIER: Final[Tier] = "desk"
+PIPELINES: Final = ("none", "light", "potential", "weights", "qcfs")
+NAMES: Final = {**STEP_NAMES, "none": STEP_NAMES["uncalibrated"]}
+SHOWN: Final = {"binary": "CBP, binary", "fp32_control": "control, FP32"}
+
+
+def read_headline(rows: Path) -> dict[str, TierRows]:
+    """Return the rows of each pipeline that has any, weakest pipeline first.
+
+    Args:
+        rows: Folder of rows; those of the study lie in a folder of each recipe below it.
+    """
+    folders = sorted(path for path in (rows / STUDY).glob("*") if path.is_dir())
+    found = [row for folder in folders for row in read_rows(folder)]
+    anns = [row for row in found if row.precision == "ann"]
+    by_pipeline = {
+        name: [*anns, *(r for r in found if _pipeline(r.recipe) == name)] for name in PIPELINES
+    }
+    tiers = {n: TierRows(r, TIER) for n, r in by_pipeline.items() if r != anns}
+    return {name: tier for name, tier in tiers.items() if tier.rows}
+
+
+def _pipeline(recipe: dict[str, object]) -> str | None:
+    conversion = recipe.get("conversion")
+    return conversion.get("pipeline") if isinstance(conversion, dict) else None
+
+
+def curve(tiers: dict[str, TierRows]) -> list[tuple[str, float, Parts]]:
+    """Return pipeline, mean accuracy of its parents in percent, and what CBP does, by accuracy."""
+    found = []
+    for name, tier in tiers.items():
+        for parts in tier.parts.values():
+            parents = [r for r in tier.of(parts.cell, "fp32") if r.seed in parts.seeds]
+            accuracy = 100 * sum(row.accuracy_selected for row in parents) / len(parents)
+            found.append((name, accuracy, parts))
+    return sorted(found, key=lambda point: point[1])
+
+
+def zero(points: Sequence[tuple[float, float]]) -> float | None:
+    """Return where a line through points crosses 0 downwards, None where it does not.
+
+    >>> zero([(10.0, 4.0), (20.0, 2.0), (30.0, -2.0)])
+    25.0
+    """
+    for (x, y), (next_x, next_y) in pairwise(points):
+        if y > 0 >= next_y:
+            return x + (next_x - x) * y / (y - next_y)
+    return None
+
+
+def headline_in_words(points: Sequence[tuple[str, float, Parts]]) -> str:
+    """Return one sentence: at which accuracy of the parent the gain is zero."""
+    if len(points) < 2:
+        return "Two parents or more would tell where the gain is zero."
+    gains = [(accuracy, 100 * parts.whole.mean) for _, accuracy, parts in points]
+    seeds = min(len(parts.seeds) for _, _, parts in points)
+    if (crossing := zero(gains)) is not None:
+        return (
+            f"The gain of binary weights over the parent is zero at a parent's accuracy of about "
+            f"{crossing:.1f} % (line between the means of two parents, {seeds} seeds or more)."
+        )
+    sign = "above" if gains[0][1] > 0 else "below"
+    return (
+        f"The gain of binary weights over the parent is {sign} zero for all parents, from "
+        f"{gains[0][0]:.1f} to {gains[-1][0]:.1f} %."
+    )
+
+
+def headline_table(tiers: dict[str, TierRows]) -> Table:
+    """Return gain against the parent's accuracy, a line a parent."""
+    points = curve(tiers)
+    lines = []
+    for name, _, parts in points:
+        group = [r for r in tiers[name].of(parts.cell, "fp32") if r.seed in parts.seeds]
+        marks = tiers[name].marks(group, tiers[name].of(parts.cell, parts.precision))
+        lines.append(
+            (
+                NAMES[name],
+                parts.precision,
+                f"{len(parts.seeds)}{marks}",
+                mean_percent([row.accuracy_selected for row in group]),
+                *(
+                    with_interval(found) if found else "n/a"
+                    for found in (parts.training, parts.whole, parts.cbp)
+                ),
+            )
+        )
+    header = (
+        *("conversion", "weights", "n", "parent %"),
+        *("control minus parent, points [95 %]", "CBP minus parent, points [95 %]"),
+        "CBP minus control, points [95 %]",
+    )
+    notes = (
+        headline_in_words(points),
+        "Parents are converted from one ANN of each seed. The control trains on with FP32 weights "
+        "for the epochs of CBP: what it gains is training, what differs from it is CBP.",
+    )
+    return Table(
+        "Gain of CBP over its parent, by the parent's accuracy", header, tuple(lines), notes
+    )
+
+
+def headline_figure(tiers: dict[str, TierRows]) -> Figure:
+    """Return gain against the parent's accuracy: CBP, and the control beside it."""
+    points = curve(tiers)
+    drawn = [
+        (name, accuracy, look, found)
+        for name, accuracy, parts in points
+        for look, found in (("binary", parts.whole), ("fp32_control", parts.training))
+        if found is not None
+    ]
+    values = [100 * found.mean for *_, found in drawn]
+    panel = Panel(
+        "gain over the parent, points",
+        linear([accuracy for _, accuracy, *_ in drawn]),
+        linear(values, from_zero=True),
+        width=520,
+        height=300,
+        x_title="accuracy of the parent, %",
+    )
+    for look, words in SHOWN.items():
+        mine = [(accuracy, 100 * found.mean) for _, accuracy, of, found in drawn if of == look]
+        panel.line(mine, look, words)
+        panel.key(look, words)
+    for name, accuracy, look, found in drawn:
+        low, high = (100 * end for end in (found.low, found.high))
+        panel.error(accuracy, low, high, look)
+        words = f"{NAMES[name]}, {SHOWN[look]}: {100 * found.mean:+.2f} [{low:.2f}, {high:.2f}]"
+        panel.dot((accuracy, 100 * found.mean), look, words)
+    lines = [
+        {"conversion": name, "parent": f"{a:.2f}", "of": look, "gain": f"{100 * found.mean:.2f}"}
+        for name, a, look, found in drawn
+    ]
+    return Figure(
+        STUDY,
+        "Gain of CBP over its parent",
+        "Accuracy after CBP minus the parent's, against the parent's own accuracy; bars are 95 % "
+        f"intervals. {headline_in_words(points)}",
+        (panel.svg(f"gain over the parent at {len(points)} parents"),),
+        csv_text(("conversion", "parent", "of", "gain"), lines),
+    )
