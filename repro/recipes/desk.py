@@ -51,7 +51,8 @@ TSSL_BP_CIFAR10_DESK: Final = replace(
 )
 
 # Batch norm, which the conversion folds into the convolutions: without it thirteen narrow layers
-# do not leave chance on 100 classes in so few epochs.
+# do not leave chance on 100 classes in so few epochs. QCFS, since SNN-Calibration's own pipelines
+# lose nine tenths of the ANN's accuracy at T 4 in so narrow a network (docs/desk_tier.md).
 SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
     SNN_CALIBRATION_CIFAR10,
     width=1 / 4,
@@ -65,20 +66,23 @@ SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
     weight_decay=5e-4,
     autoaugment=False,
     cutout=0,
-    conversion=ConversionRecipe(pipeline="light", batches=4, batch_size=128),
-    # g reaches 20 in epoch 10 of 12 at the latest: 4 decisions an epoch, each of 3 periods at most.
+    conversion=ConversionRecipe(
+        pipeline="qcfs", batches=4, batch_size=128, qcfs_epochs=6, qcfs_lr=2e-2
+    ),
+    # Five decisions an epoch, of which every second raises the multipliers at the latest: g passes 20
+    # in epoch 8 of 10.
     cbp=replace(
         SNN_CALIBRATION_CIFAR10.cbp,
-        epochs=12,
+        epochs=10,
         batch_size=64,
         optimiser="adam",
         lr=5e-4,
         weight_decay=0.0,
         schedule="cosine",
         warmup_steps=100,
-        multiplier_lr=1e-4,
-        p_max=3,
-        period=176,
+        multiplier_lr=1e-3,
+        p_max=2,
+        period=140,
         arithmetic="spikes_bf16",
     ),
 )
