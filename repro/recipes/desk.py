@@ -69,8 +69,8 @@ SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
     conversion=ConversionRecipe(
         pipeline="qcfs", batches=4, batch_size=128, qcfs_epochs=6, qcfs_lr=2e-2
     ),
-    # Five decisions an epoch, of which every second raises the multipliers at the latest: g passes 20
-    # in epoch 8 of 10.
+    # Five decisions an epoch, every second of which raises the multipliers at the latest: g passes
+    # 20 in epoch 8 of 10.
     cbp=replace(
         SNN_CALIBRATION_CIFAR10.cbp,
         epochs=10,
