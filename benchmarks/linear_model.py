@@ -22,11 +22,15 @@ from datamodules.errors import DataError
 from datamodules.events import EventDataModule
 from datamodules.loaders import Part
 from repro.build import make_data
-from repro.cells import SIMULATED, find_cell
-from repro.recipes.shipped import find_recipe
+from repro.cells import BEYOND, SIMULATED
+from repro.recipes.shipped import RECIPES
 
-SIMULATED_DATA: Final = tuple(cell.dataset for cell in SIMULATED)
-DATA: Final = (*get_args(CifarName), "digits", *SIMULATED_DATA)
+OF_EVENTS: Final = {
+    recipe.data: recipe
+    for (cell, tier), recipe in RECIPES.items()
+    if tier == "desk" and cell in (*SIMULATED, *BEYOND)
+}
+DATA: Final = (*get_args(CifarName), "digits", *OF_EVENTS)
 C_GRID: Final = (1e-4, 1e-3, 1e-2)  # inverse strength of the L2 penalty, ascending
 MAX_ITERATIONS: Final = 2_000  # of L-BFGS; sklearn warns of a fit that needs more
 # Largest gradient at which L-BFGS stops. On 10,000 CIFAR-10 images the default, 1e-4, takes about
@@ -48,6 +52,7 @@ class LinearResult:
         accuracy_val: Fraction, 0 to 1.
         accuracy_test: Fraction, 0 to 1.
         data_checksum: sha256 of the images and labels, as in a row.
+        by_frame: Whether it sees every frame of events apart, not their sum.
     """
 
     dataset: str
@@ -59,6 +64,7 @@ class LinearResult:
     accuracy_val: float
     accuracy_test: float
     data_checksum: str
+    by_frame: bool = False
 
 
 def make_datamodule(data: str, data_dir: str | None, **counts: int) -> DataModule:
@@ -66,8 +72,8 @@ def make_datamodule(data: str, data_dir: str | None, **counts: int) -> DataModul
 
     Recordings become frames as in the desk recipe of their cell.
     """
-    if data in SIMULATED_DATA:
-        recipe = replace(find_recipe(find_cell("surrogate", data), "desk"), **counts)
+    if data in OF_EVENTS:
+        recipe = replace(OF_EVENTS[data], **counts)
         return make_data(recipe, seed=0, data_dir=Path(data_dir) if data_dir else None)
     base: ImageArguments = {"batch_size": 1, "seed": 0, "augment": False}
     base.update(counts)  # type: ignore[typeddict-item]
@@ -77,25 +83,31 @@ def make_datamodule(data: str, data_dir: str | None, **counts: int) -> DataModul
 
 
 def flatten(
-    data: DataModule, part: PartName
+    data: DataModule, part: PartName, by_frame: bool = False
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return pixels ``[N, 3072]``, or events by polarity and pixel ``[N, 2*H*W]``, and labels."""
+    """Return features and labels.
+
+    These are pixels ``[N, 3072]``, or events by polarity and pixel ``[N, 2*H*W]``, of every frame
+    apart ``[N, T*2*H*W]`` where asked for.
+    """
     if isinstance(data, EventDataModule):
         found = data.parts[part]
+        if by_frame:
+            return found.frames.reshape(len(found.labels), -1).astype(np.float32), found.labels
         counts = np.stack([frames.sum(0, dtype=np.float32) for frames in found.frames])
         return counts.reshape(len(counts), -1), found.labels
     images: Part = getattr(data, part)
     return images.images.flatten(1).numpy().astype(np.float32), images.labels.numpy()
 
 
-def fit_linear(dataset: str, datamodule: DataModule) -> LinearResult:
+def fit_linear(dataset: str, datamodule: DataModule, by_frame: bool = False) -> LinearResult:
     """Return the best linear model of the grid, by validation accuracy; a tie goes to the lower C.
 
     Pixels, or counts of events, are standardised by mean and standard deviation of the training
     images. Every fit starts from the one with the next stronger penalty.
     """
     datamodule.setup()
-    parts = [flatten(datamodule, part) for part in PART_NAMES]
+    parts = [flatten(datamodule, part, by_frame) for part in PART_NAMES]
     scaler = StandardScaler().fit(parts[0][0])
     train, val, test = ((scaler.transform(x), y) for x, y in parts)
     model = LogisticRegression(tol=TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
@@ -115,6 +127,7 @@ def fit_linear(dataset: str, datamodule: DataModule) -> LinearResult:
         accuracy_val=accuracy_val,
         accuracy_test=accuracy_test,
         data_checksum=datamodule.checksum,
+        by_frame=by_frame,
     )
 
 
@@ -135,13 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--{part}-images", type=int, default=0, metavar="N", help="first N; 0 (default): all"
         )
     parser.add_argument("--data-dir", help="folder of the data set; default: CBP_DATA, then data")
+    parser.add_argument("--by-frame", action="store_true", help="see every frame of events apart")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     given = parser.parse_args(arguments)
     counts = {
         f"{part}_images": getattr(given, f"{part}_images") for part in ("train", "val", "test")
     }
     try:
-        result = fit_linear(given.data, make_datamodule(given.data, given.data_dir, **counts))
+        data = make_datamodule(given.data, given.data_dir, **counts)
+        result = fit_linear(given.data, data, given.by_frame)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -32,6 +32,7 @@ class DataSet:
         fixed: Further arguments of the datamodule.
         items: What it has many of: ``images`` or ``recordings``.
         needs: What it takes to have it beside a call of this program; empty for nothing.
+        about: What must be known beside a number on it, a sentence; empty for nothing.
         simulated: Whether it is made here, by the simulated camera.
         cells: Cells that it has beside the paper's: method, network, T.
     """
@@ -42,6 +43,7 @@ class DataSet:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     items: str = "images"
     needs: str = ""
+    about: str = ""
     simulated: bool = False
     cells: tuple[tuple[str, str, int], ...] = ()
 
@@ -54,6 +56,14 @@ GESTURES: Final = partial(
 )
 CLASS_FOLDERS: Final = partial(
     DataSet, "datamodules.cifar10_dvs:Cifar10DvsDataModule", 10, FRAMES, items="recordings"
+)
+NMNIST: Final = partial(
+    DataSet, "datamodules.nmnist:NmnistDataModule", 10, FRAMES, items="recordings"
+)
+NMNIST_SUBSET: Final = partial(
+    NMNIST,
+    about="A subset of N-MNIST: 1,100 of its 70,000 recordings (list ed20da834d3f8947), drawn from "
+    "both official parts, in a split of its own; not comparable with the whole data set",
 )
 DOWNLOAD: Final = "the recordings must be downloaded, and the paper's tier takes a GPU"
 
@@ -69,6 +79,10 @@ DATA_SETS: Final[dict[str, DataSet]] = {
     "digits": DataSet("datamodules.digits:DigitsDataModule", classes=10, takes=IMAGES),
     "dvs128_gesture": GESTURES(needs=DOWNLOAD),
     "cifar10_dvs": CLASS_FOLDERS(needs=DOWNLOAD),
+    "nmnist": NMNIST(needs=DOWNLOAD, cells=(("surrogate", "sew_5b", 10),)),
+    "nmnist_first_saccade": NMNIST(needs=DOWNLOAD),
+    "nmnist_subset": NMNIST_SUBSET(),
+    "nmnist_subset_first_saccade": NMNIST_SUBSET(),
     "dvs128_gesture_sim": GESTURES(simulated=True, cells=(("surrogate", "sew_7b", 16),)),
     "cifar10_dvs_sim": CLASS_FOLDERS(simulated=True, cells=(("surrogate", "sew_wide_7b", 16),)),
     "digits_dvs_sim": CLASS_FOLDERS(simulated=True),

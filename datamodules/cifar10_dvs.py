@@ -1,4 +1,7 @@
-"""CIFAR10-DVS through tonic, with committed splits; simulated data of the same layout."""
+"""CIFAR10-DVS, with committed splits; simulated data of the same layout.
+
+AEDAT4, as tonic hands it out, and AEDAT 2.0, as its authors do, hold the same events.
+"""
 
 import os
 import re
@@ -10,6 +13,7 @@ from typing import Any, ClassVar, Final
 from filelock import FileLock
 from tonic.datasets import CIFAR10DVS
 
+from datamodules import aedat2
 from datamodules.archives import Archive, extract, extracted, fetch, figshare
 from datamodules.base import PartName, Recording
 from datamodules.binning import DamagedRecordingError, Events
@@ -26,14 +30,14 @@ SPLITS: Final[dict[PartName, Path]] = {
     "val": _FOLDER / "cifar10_dvs-validation.txt",
     "test": _FOLDER / "cifar10_dvs-test.txt",
 }
-SUFFIX: Final = ".aedat4"
+SUFFIXES: Final = (".aedat4", aedat2.SUFFIX)
 # Of AEDAT4: bytes before its header, the header's field dataTablePosition, and how the description
 # of the streams begins in it.
 _BEFORE, _TABLE_FIELD, _DESCRIPTION = 18, 1, b"<dv"
 
 
 class SortedCifar10Dvs(Listed, CIFAR10DVS):  # type: ignore[misc]
-    """tonic's reader over a given list of files."""
+    """tonic's reader over a given list of files, some of them AEDAT 2.0."""
 
     def __getitem__(self, index: int) -> tuple[Events, int]:
         """Return events and label.
@@ -42,7 +46,9 @@ class SortedCifar10Dvs(Listed, CIFAR10DVS):  # type: ignore[misc]
             DamagedRecordingError: It has no events; it is damaged in a way that makes the reader
                 panic; or it is cut, which the reader misses between two packets.
         """
-        require_whole(Path(self.data[index]))
+        if (path := Path(self.data[index])).suffix == aedat2.SUFFIX:
+            return aedat2.read_aedat2(path), self.targets[index]
+        require_whole(path)
         try:
             sample: Any = super().__getitem__(index)
         except ValueError as error:  # tonic joins no packets
@@ -99,7 +105,8 @@ def table_position(head: bytes) -> int:
 
 def recordings_below(folder: Path) -> list[Path]:
     """Return the recordings in a folder and those below, sorted, without what macOS adds."""
-    return sorted(path for path in folder.rglob(f"*{SUFFIX}") if not path.name.startswith("."))
+    found = (path for suffix in SUFFIXES for path in folder.rglob(f"*{suffix}"))
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def number_of(path: Path) -> int:
@@ -145,8 +152,9 @@ class Cifar10DvsDataModule(EventDataModule):
     """CIFAR10-DVS: 8,100 training, 900 validation and 1,000 test recordings, 128x128 pixels.
 
     ``<data folder>/CIFAR10DVS/<class>/cifar10_<class>_<number>.aedat4``, downloaded and extracted
-    where absent. Test are the last 100 recordings of every class by file name, as in the paper's
-    code; validation are 90 of the other 900. Both are listed under ``datamodules/splits``.
+    where absent; or ``.aedat``, as their authors hand them out. Test are the last 100 recordings of
+    every class by file name, as in the paper's code; validation are 90 of the other 900. Both are
+    listed under ``datamodules/splits``.
 
     Under another ``name``, a simulated data set ``<data folder>/<name>/<class>/<any>_<number>
     .aedat4``: its classes are its folders, sorted, and the same rule splits what is there.

@@ -111,7 +111,6 @@ class Dvs128GestureDataModule(EventDataModule):
     real_folder: ClassVar[str] = "DVSGesture"
     flip: ClassVar[bool] = False
     archives: ClassVar[dict[Folder, Archive]] = ARCHIVES
-    partial: bool = False  # set it to read some recordings of the real data set, for a look
     classes = len(CLASSES)
 
     def obtain(self, parts: Sequence[PartName]) -> None:

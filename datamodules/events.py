@@ -185,6 +185,7 @@ class EventDataModule(DataModule):
         shape: How recordings become frames, after `setup`.
         parts: Frames and labels of every part that `setup` loaded.
         checksum: sha256 of frames and labels in use and of their shape, after `setup`.
+        partial: Set it to list what is there of the real data set, for a look.
 
     Raises:
         DataError: A number is out of range.
@@ -194,6 +195,7 @@ class EventDataModule(DataModule):
     real_folder: ClassVar[str]
     real_side: ClassVar[int] = 128
     flip: ClassVar[bool] = True
+    partial: bool = False
     name: str
     shape: FrameShape
 

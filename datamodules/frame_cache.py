@@ -148,15 +148,24 @@ def read_frames(reader: Reader, number: int, shape: FrameShape) -> Frames:
     Raises:
         DamagedRecordingError: It cannot be read, or `check_events` refuses it.
     """
+    events = read_events(reader, number)
+    check_events(events, shape)
+    return bin_events(events, shape)
+
+
+def read_events(reader: Reader, number: int) -> Events:
+    """Return the events of recording ``number``, unchecked.
+
+    Raises:
+        DamagedRecordingError: It cannot be read.
+    """
     try:
-        events, _ = reader[number]
+        return reader[number][0]
     except (DamagedRecordingError, MemoryError):
         raise
     except Exception as error:  # tonic and its readers raise every kind, Exception itself, too
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedRecordingError(f"it cannot be read ({reason})") from error
-    check_events(events, shape)
-    return bin_events(events, shape)
 
 
 def _open(entry: Path, shape: FrameShape) -> CachedFrames:

@@ -17,6 +17,7 @@ WRITTEN: Final = {
     **{"†": r"\dag{}", "‡": r"\ddag{}", "◇": r"\ensuremath{\diamond}"},
     **{
         "△": r"\ensuremath{\triangle}",
+        "▽": r"\ensuremath{\bigtriangledown}",
         "µ": r"\ensuremath{\mu}",
         "[": "{[}",
         "]": "{]}",

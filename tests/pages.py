@@ -25,7 +25,8 @@ from repro.cli.reproduce import ReproduceArguments
 from repro.cli.run import parse_known
 from repro.cli.simulate import SimulateArguments
 from repro.cli.sweep import SweepArguments
-from repro.cli.tables import ReportArguments, TablesArguments
+from repro.cli.tables import DiffArguments, ReportArguments, TablesArguments
+from repro.cli.view import ViewArguments
 from repro.quantise.arguments import QuantiseArguments
 from repro.recipes.shipped import find_recipe
 
@@ -39,6 +40,7 @@ ARGUMENTS = {
     "campaign": CampaignArguments,
     "tables": TablesArguments,
     "report": ReportArguments,
+    "diff": DiffArguments,
     "export": ExportArguments,
     "inspect": InspectArguments,
     "models": ModelsArguments,
@@ -47,6 +49,7 @@ ARGUMENTS = {
     "nir": NirArguments,
     "quantise": QuantiseArguments,
     "simulate": SimulateArguments,
+    "view": ViewArguments,
 }
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON_FILE = re.compile(r"`([\w/]+\.py)`")

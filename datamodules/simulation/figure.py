@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from datamodules.simulation.datasets import DESCRIPTION
 from datamodules.simulation.gestures import NAMES
 
 if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[Any]
@@ -27,7 +28,10 @@ SATURATED: Final = 99.0  # percentile of the events at a pixel that gets the ful
 WIDTH: Final = 8.0  # inches
 LABEL: Final = 1.5  # inches of it for the name of the class
 FOOT: Final = 0.35  # inches of the height for the caption
-CAPTION: Final = f"time in {TIME_STEPS} equal steps; orange: brighter, blue: darker"
+SMALLEST: Final = 240  # pixels of an animation, at least
+GAP: Final = 4  # pixels between its recordings
+ACROSS: Final = 5  # of its recordings
+LASTS: Final = 2_000  # ms, once through
 
 
 def frames_figure(folder: Path, out: Path, *, number: int = 0, span_us: int | None = None) -> Path:
@@ -49,22 +53,76 @@ def frames_figure(folder: Path, out: Path, *, number: int = 0, span_us: int | No
     frames = {
         name: bin_events(read(path), TIME_STEPS, side, span_us) for name, path in paths.items()
     }
+    draw_frames(frames, out)
+    return out
+
+
+def draw_frames(frames: Mapping[str, Array], out: Path) -> None:
+    """Draw a row of frames for every recording.
+
+    Args:
+        frames: Of every recording, see `bin_events`, by its name; the same number of each.
+        out: PNG or SVG, replaced if it exists.
+    """
     from matplotlib import style
 
     # As matplotlib draws without a matplotlibrc: a figure is the same everywhere.
     with style.context("default"), style.context({"svg.hashsalt": "frames"}):
         figure = _draw(frames)
         metadata = {"Date": None} if out.suffix.lower() == ".svg" else {}
-        _save(figure, out, dpi=150, metadata=metadata)
-    return out
+        kind = out.suffix[1:].lower()
+        _save(lambda path: figure.savefig(path, format=kind, dpi=150, metadata=metadata), out)
 
 
-def _save(figure: "Figure", out: Path, **options: Any) -> None:  # noqa: ANN401
+def animate_frames(frames: Mapping[str, Array], out: Path) -> None:
+    """Show the recordings beside each other, five across, frame after frame.
+
+    Args:
+        frames: As in `draw_frames`.
+        out: GIF, replaced if it exists.
+    """
+    from PIL import Image
+
+    films = [_in_colour(steps) for steps in frames.values()]
+    side = max(film.shape[1] for film in films)
+    scale = max(1, round(SMALLEST / side / (1 if len(films) == 1 else 2)))
+    across = min(ACROSS, len(films))
+    pitch = side * scale + GAP
+    shape = -(-len(films) // across) * pitch - GAP, across * pitch - GAP
+    pictures = []
+    for step in range(len(films[0])):
+        picture = np.full((*shape, 3), 224, np.uint8)
+        for number, film in enumerate(films):
+            row, column = number // across * pitch, number % across * pitch
+            large = film[step].repeat(scale, 0).repeat(scale, 1)
+            picture[row : row + len(large), column : column + large.shape[1]] = large
+        pictures.append(Image.fromarray(picture))
+    _save(
+        lambda path: pictures[0].save(
+            path,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=LASTS // len(pictures),
+            loop=0,
+        ),
+        out,
+    )
+
+
+def _in_colour(steps: Array) -> Array:
+    """Return frames ``[steps, side, side]`` as ``[steps, side, side, 3]`` uint8, in our colours."""
+    full = _full_colour(steps)
+    colours = np.asarray(_colours()((steps / full + 1) / 2, bytes=True))
+    return colours[..., :3]
+
+
+def _save(write: Callable[[Path], object], out: Path) -> None:
     """Write the picture, whole or not at all; raise DataError where that fails."""
     temporary = out.with_name(f".{out.name}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format=out.suffix[1:].lower(), **options)
+        write(temporary)
         os.replace(temporary, out)
     except OSError as error:
         raise DataError(
@@ -74,14 +132,14 @@ def _save(figure: "Figure", out: Path, **options: Any) -> None:  # noqa: ANN401
         temporary.unlink(missing_ok=True)
 
 
-def require_format(out: Path) -> None:
+def require_format(out: Path, formats: Sequence[str] = FORMATS) -> None:
     """Refuse a file name of another format.
 
     Raises:
-        DataError: It is neither PNG nor SVG.
+        DataError: It is none of these.
     """
-    if out.suffix.lower() not in FORMATS:
-        raise DataError(f"invalid picture {out}: give a name that ends in {' or '.join(FORMATS)}")
+    if out.suffix.lower() not in formats:
+        raise DataError(f"invalid picture {out}: give a name that ends in {' or '.join(formats)}")
 
 
 def recordings(folder: Path, number: int) -> dict[str, Path]:
@@ -141,18 +199,31 @@ def bin_events(rows: Array, steps: int, side: int, span_us: int | None = None) -
     return frames
 
 
+def _colours() -> "Colormap":
+    """Return the colours from darker over nothing to brighter."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("polarity", [OFF_COLOUR, "white", ON_COLOUR])
+
+
+def _full_colour(steps: Array) -> float:
+    """Return how many events of a pixel get the full colour, 1 or more."""
+    active = np.abs(steps[steps != 0])
+    return max(1.0, float(np.percentile(active, SATURATED))) if active.size else 1.0
+
+
 def _draw(frames: Mapping[str, Array]) -> "Figure":
     """Return the figure: a row per class, a column per time step."""
-    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
 
-    colours = LinearSegmentedColormap.from_list("polarity", [OFF_COLOUR, "white", ON_COLOUR])
-    height = (WIDTH - LABEL) / TIME_STEPS * len(frames) + FOOT
+    columns = len(next(iter(frames.values())))
+    height = (WIDTH - LABEL) / columns * len(frames) + FOOT
     figure = Figure(figsize=(WIDTH, height))
-    figure.text(0.5, 0.1 / height, CAPTION, ha="center", size=8)
+    caption = f"time in {columns} equal steps; orange: brighter, blue: darker"
+    figure.text(0.5, 0.1 / height, caption, ha="center", size=8)
     panels = figure.subplots(
         len(frames),
-        TIME_STEPS,
+        columns,
         squeeze=False,
         gridspec_kw={
             **{"left": LABEL / WIDTH, "right": 0.99, "bottom": FOOT / height, "top": 0.995},
@@ -160,12 +231,11 @@ def _draw(frames: Mapping[str, Array]) -> "Figure":
         },
     )
     for row, (name, steps) in zip(panels, frames.items(), strict=True):
-        active = np.abs(steps[steps != 0])
-        full = max(1.0, float(np.percentile(active, SATURATED))) if active.size else 1.0
+        full = _full_colour(steps)
         row[0].set_ylabel(
             name.replace(" counter", "\ncounter"), rotation=0, ha="right", va="center", size=8
         )
         for axes, step in zip(row, steps, strict=True):
-            axes.imshow(step, cmap=colours, vmin=-full, vmax=full, interpolation="nearest")
+            axes.imshow(step, cmap=_colours(), vmin=-full, vmax=full, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
     return figure

@@ -26,7 +26,8 @@ from repro.cli.reproduce import command_reproduce
 from repro.cli.run import command_run
 from repro.cli.simulate import command_simulate
 from repro.cli.sweep import command_sweep
-from repro.cli.tables import command_report, command_tables
+from repro.cli.tables import command_diff, command_report, command_tables
+from repro.cli.view import command_view
 from repro.errors import UserError, one_line
 from repro.interrupts import INTERRUPTED
 
@@ -37,6 +38,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "campaign": command_campaign,
     "tables": command_tables,
     "report": command_report,
+    "diff": command_diff,
     "export": command_export,
     "models": command_models,
     "inspect": command_inspect,
@@ -45,6 +47,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "nir": command_nir,
     "quantise": command_quantise,
     "simulate": command_simulate,
+    "view": command_view,
     "cells": command_cells,
 }
 

@@ -49,6 +49,55 @@ class ReportArguments(TablesArguments):
     out: Path | None = None
 
 
+@dataclass(frozen=True)
+class DiffArguments:
+    """Say what differs between two runs: recipe, code, versions, data, figures, answers.
+
+    Attributes:
+        first: Name of a run, or the file of its row.
+        second: The other one.
+        source: Where rows are that are given by name: ``rows``, the folder of that argument, or
+            ``wandb:<entity>/<project>``.
+    """
+
+    first: Annotated[str, tyro.conf.Positional]
+    second: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.arg(name="from")] = "rows"
+    rows: Annotated[Path, ROWS] = Path("results/rows")
+
+    def __post_init__(self) -> None:
+        """Refuse a source of another kind."""
+        TablesArguments(self.source)
+
+
+def command_diff(arguments: Sequence[str]) -> int:
+    """Say what differs between two runs."""
+    chosen = parse(DiffArguments, arguments)
+    from repro.report.run_difference import differences_in_words
+
+    print(differences_in_words(*find_rows(chosen, chosen.first, chosen.second)))
+    return 0
+
+
+def find_rows(chosen: DiffArguments, *names: str) -> "list[Row]":
+    """Return the rows of these names or files."""
+    from repro.results.rows import read_row
+
+    by_name = {}
+    if chosen.source != "rows":
+        by_name = {str(row.key): row for row in read_rows_of(TablesArguments(chosen.source))}
+    found = []
+    for name in names:
+        file = Path(name) if name.endswith(".json") else chosen.rows / f"{name}.json"
+        if name not in by_name and not file.is_file():
+            where = chosen.rows if chosen.source == "rows" else chosen.source
+            raise UserError(
+                f"{name}: no such run in {where}: give its name, or the file of its row"
+            )
+        found.append(by_name[name] if name in by_name else read_row(file))
+    return found
+
+
 def command_tables(arguments: Sequence[str]) -> int:
     """Regenerate all tables."""
     write_tables(parse(TablesArguments, arguments), None)

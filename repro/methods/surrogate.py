@@ -1,13 +1,17 @@
 """Surrogate gradient on SEW-ResNet (Fang et al., NeurIPS 2021), for events and images."""
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from repro.cells import Phase
 from repro.methods.base import SpikingModule
-from repro.networks.sew_resnet import sew_net, sew_resnet, zero_init_residual_
+from repro.networks.sew_resnet import (
+    EventNetwork,
+    ImageNetwork,
+    sew_net,
+    sew_resnet,
+    zero_init_residual_,
+)
 from repro.recipes.fields import SurrogateRecipe
 
 
@@ -21,12 +25,12 @@ class Surrogate(SpikingModule):
         recipe: SurrogateRecipe,
         classes: int,
         phase: Phase,
-        network: Literal["sew_7b", "sew_wide_7b", "sew_resnet18", "sew_resnet34"],
+        network: EventNetwork | ImageNetwork,
     ) -> None:
-        """Build the network for K classes; the first two take events, the others images."""
+        """Build the network for K classes; those for events take frames, the others images."""
         tau = recipe.tau if recipe.neuron == "plif" else None
         built: nn.Module
-        if network == "sew_7b" or network == "sew_wide_7b":
+        if network == "sew_7b" or network == "sew_wide_7b" or network == "sew_5b":
             built = sew_net(
                 network, classes, width=recipe.width, connection=recipe.connection, tau=tau
             )

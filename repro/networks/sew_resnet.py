@@ -2,7 +2,8 @@
 
 References: Fang et al., *Deep residual learning in spiking neural networks*, NeurIPS 2021. 7B-Net
 is its network for DVS128 Gesture, Wide-7B-Net that for CIFAR10-DVS, both with PLIF neurons;
-SEW-ResNet18 and 34 are those for ImageNet, with IF neurons.
+SEW-ResNet18 and 34 are those for ImageNet, with IF neurons. 5B-Net is ours, for N-MNIST: 7B-Net
+without the two blocks that would only see one pixel of a 34x34 sensor.
 """
 
 from collections.abc import Sequence
@@ -15,15 +16,16 @@ from torch.nn.functional import max_pool2d
 from repro.neurons.layer import HardResetLayer
 from repro.neurons.normed_plif import Connection
 
-EventNetwork = Literal["sew_7b", "sew_wide_7b"]
+EventNetwork = Literal["sew_7b", "sew_wide_7b", "sew_5b"]
 ImageNetwork = Literal["sew_resnet18", "sew_resnet34"]
-# Channels of the seven blocks; each is followed by a max-pool that halves the side.
+# Channels of the blocks; each is followed by a max-pool that halves the side.
 BLOCKS: Final[dict[EventNetwork, tuple[int, ...]]] = {
     "sew_7b": (32,) * 7,
     "sew_wide_7b": (64,) * 4 + (128,) * 3,
+    "sew_5b": (32,) * 5,
 }
-# Kernel of the convolution that changes the channels; the stem's is 3 in both.
-CHANGE_KERNEL: Final[dict[EventNetwork, int]] = {"sew_7b": 1, "sew_wide_7b": 3}
+# Kernel of the convolution that changes the channels; the stem's is 3 in all.
+CHANGE_KERNEL: Final[dict[EventNetwork, int]] = {"sew_7b": 1, "sew_wide_7b": 3, "sew_5b": 1}
 # Blocks of the four stages, of 64 to 512 channels.
 STAGES: Final[dict[ImageNetwork, tuple[int, ...]]] = {
     "sew_resnet18": (2, 2, 2, 2),
@@ -204,10 +206,11 @@ def sew_net(
     connection: Connection = "add",
     tau: float | None = 2.0,
 ) -> SewNet:
-    """Return 7B-Net or Wide-7B-Net for events ``[B, T, 2, H, W]``, H and W at most 128.
+    """Return 7B-Net, Wide-7B-Net or 5B-Net for events ``[B, T, 2, H, W]``.
 
-    Seven blocks, each followed by a max-pool of 2 while the map is larger than a pixel, so that one
-    pixel is left for the classifier. Weights are initialised as PyTorch does.
+    H and W are at most 128, of 5B-Net at most 63. Seven or five blocks, each followed by a max-pool
+    of 2 while the map is larger than a pixel, so that one pixel is left for the classifier. Weights
+    are initialised as PyTorch does.
 
     Args:
         name: Which.

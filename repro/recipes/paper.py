@@ -110,6 +110,10 @@ SURROGATE_CIFAR10_DVS: Final = SurrogateRecipe(
     amp=True,
     cbp=replace(SURROGATE_CBP, epochs=64),
 )
+# No published recipe: that of DVS128 Gesture, with T 10 and all frames in training.
+SURROGATE_NMNIST: Final = replace(
+    SURROGATE_DVS128_GESTURE, data="nmnist", time_steps=10, train_steps=0
+)
 # FP32: the command in SEW-ResNet's README, 8 GPUs with 32 images each (P). CBP: its script on
 # ImageNet, 2 GPUs with 32 images each (P).
 SURROGATE_IMAGENET: Final = SurrogateRecipe(

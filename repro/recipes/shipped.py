@@ -35,6 +35,9 @@ RECIPES: Final[dict[tuple[Cell, Tier], Recipe]] = {
     (find_cell("surrogate", "imagenet", "sew_resnet34"), "smoke"): replace(
         smoke.SURROGATE_DIGITS, train_images=200
     ),
+    (find_cell("surrogate", "nmnist"), "paper"): paper.SURROGATE_NMNIST,
+    (find_cell("surrogate", "nmnist"), "desk"): desk.SURROGATE_NMNIST_DESK,
+    (find_cell("surrogate", "nmnist"), "smoke"): smoke.SURROGATE_NMNIST_SMOKE,
     (find_cell("surrogate", "dvs128_gesture_sim"), "desk"): desk.SURROGATE_DVS128_GESTURE_DESK,
     (find_cell("surrogate", "cifar10_dvs_sim"), "desk"): desk.SURROGATE_CIFAR10_DVS_DESK,
     (find_cell("snn_calibration", "cifar10"), "paper"): paper.SNN_CALIBRATION_CIFAR10,

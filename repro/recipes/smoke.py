@@ -78,6 +78,9 @@ SURROGATE_DIGITS_DVS: Final = replace(
         weight_bound=None,  # so narrow networks have weights beyond the published bound, 1
     ),
 )
+SURROGATE_NMNIST_SMOKE: Final = replace(
+    SURROGATE_DIGITS_DVS, width=1 / 2, time_steps=10, train_steps=0
+)
 SURROGATE_GESTURES_SMOKE: Final = replace(
     SURROGATE_DIGITS_DVS,
     data="gesture_smoke_sim",

@@ -120,4 +120,6 @@ def _data_notes(tier: TierRows) -> list[str]:
         skipped = f"; {row.skipped} damaged ones were left out" if row.skipped else ""
         counts = f"{counts} training / validation / test {noun}"
         said.append(f"{row.key.cell} read {row.data}: {counts}{skipped}.")
+        if row.data in DATA_SETS and (about := DATA_SETS[row.data].about):
+            said.append(f"{row.data}: {about}.")
     return list(dict.fromkeys(said))

@@ -6,8 +6,10 @@ from pathlib import Path
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from datamodules.catalogue import DATA_SETS
 from repro.cells import CELLS_BY_PREFIX, Tier
 from repro.errors import reading
+from repro.recipes.shipped import RECIPES
 from repro.results.row import Row
 from repro.schema import STRICT, Count, Fraction, parse
 
@@ -24,6 +26,7 @@ class LinearModel:
         accuracy_val: Fraction of the validation images, 0 to 1.
         accuracy_test: Fraction of the test images, 0 to 1.
         data_checksum: Checksum of all images and labels, as in a row.
+        by_frame: Whether it sees every frame of events apart, not their sum.
     """
 
     dataset: str
@@ -33,18 +36,23 @@ class LinearModel:
     accuracy_val: Fraction
     accuracy_test: Fraction
     data_checksum: str
+    by_frame: bool = False
 
     @property
     def prefix(self) -> str:
-        """With which cells it shares tables, see `CELLS_BY_PREFIX`; digits: with the paper's."""
+        """With which cells it shares tables, see `CELLS_BY_PREFIX`: those that read its data."""
         for prefix, cells in CELLS_BY_PREFIX.items():
-            if self.dataset in {cell.dataset for cell in cells}:
+            if self.dataset in {
+                recipe.data for (cell, _), recipe in RECIPES.items() if cell in cells
+            }:
                 return prefix
         return ""
 
     def note(self, rows: Iterable[Row]) -> str:
         """Return the line below the accuracy table; ``≠`` marks other images than the rows'."""
-        seen = "events by pixel and polarity" if self.prefix == "simulated_" else "pixels"
+        recorded = self.dataset in DATA_SETS and DATA_SETS[self.dataset].items == "recordings"
+        by = "frame, pixel and polarity" if self.by_frame else "pixel and polarity"
+        seen = f"events by {by}" if recorded else "pixels"
         name = f"linear model (logistic regression on the {seen} of {self.dataset})"
         has = (
             f"{100 * self.accuracy_test:.2f} % of {self.test_images:,} test images, "

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from repro.cells import ALL_CELLS, RunKey, Tier
+from repro.cells import CELLS_BY_PREFIX, RunKey, Tier
 from repro.recipes.shipped import RECIPES
 from repro.results.row import Row
 
@@ -11,20 +11,23 @@ SHOWN: Final = 3  # missing runs that are named
 
 
 def missing_runs(rows: Iterable[Row], tier: Tier) -> list[RunKey]:
-    """Return the runs of a tier without a row, for the seeds that some row of the tier has.
+    """Return the runs of a tier without a row, for the seeds that some row of its tables has.
 
-    Cells without a recipe for the tier are left out.
+    Cells without a recipe for the tier are left out. Tables without a row have the seeds of all.
 
     Returns:
         Keys in the order of the tables, parents before children; none if the tier has no row.
     """
     mine = [row for row in rows if row.tier == tier]
-    seeds, there = sorted({row.seed for row in mine}), {row.key for row in mine}
+    there = {row.key for row in mine}
     wanted = [
         RunKey(cell, precision, seed, tier)
-        for cell in ALL_CELLS
+        for cells in CELLS_BY_PREFIX.values()
+        for cell in cells
         if (cell, tier) in RECIPES
-        for seed in seeds
+        for seed in sorted(
+            {key.seed for key in there if key.cell in cells} or {k.seed for k in there}
+        )
         for precision in cell.precisions
     ]
     return [key for key in wanted if key not in there]

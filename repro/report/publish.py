@@ -46,6 +46,7 @@ TABLES: Final[Mapping[str, Callable[[TierRows], Table]]] = {
 }
 OF_THE_PAPER: Final = ("claims", "conversion")  # the other groups have no such table
 HEADINGS: Final = {"": "", "simulated_": " on simulated events", "beyond_": " beyond the paper"}
+REAL_EVENTS: Final = " on real event recordings,"
 
 
 def tier_tables(
@@ -120,7 +121,8 @@ def _write_page(
     Without a point of ours an old figure is removed.
     """
     name, prefix = tier.tier, tier.prefix
-    parts = [f"# Results{HEADINGS[prefix]}, {name} tier\n"]
+    heading = REAL_EVENTS if tier.real_events else ""
+    parts = [f"# Results{heading}{HEADINGS[prefix]}, {name} tier\n"]
     if not prefix:
         parts.append(" ".join(summary(tier)) + "\n")
     parts += [table.to_markdown() for table in tables.values()]

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.catalogue import DATA_SETS
 from repro.cells import CELLS, CELLS_BY_PREFIX, PRECISIONS, QUANTISED, TIERS, Cell, Precision, Tier
 from repro.recipes.spec import shipped_hash
 from repro.report.parts import Parts
@@ -24,9 +25,11 @@ MARKS: Final[Mapping[str, str]] = {
     "‡": "the tree had changes that were not committed",
     "◇": "the seeds were run with different recipes",
     "¶": "the row of its parent, or of the ANN above that, is missing or has changed since",
+    "▽": "the seeds read different data",
     "△": "the learning rate fell at another epoch than in the control, or in one of the two only",
 }
 SCOPES: Final = {"": "", "simulated_": "simulated events, ", "beyond_": "beyond the paper, "}
+REAL_EVENTS: Final = "real event recordings, "
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,15 @@ class TierRows:
         return next(name for name, cells in CELLS_BY_PREFIX.items() if cells == self.cells)
 
     @property
+    def real_events(self) -> bool:
+        """Whether all of these cells, beyond the paper, are on recordings of a real camera."""
+        beyond = self.prefix == "beyond_"
+        return beyond and all(DATA_SETS[c.dataset].items == "recordings" for c in self.cells)
+
+    @property
     def scope(self) -> str:
         """What a table of these rows is about, for its title."""
-        return f"{SCOPES[self.prefix]}{self.tier} tier"
+        return f"{REAL_EVENTS * self.real_events}{SCOPES[self.prefix]}{self.tier} tier"
 
     @property
     def scale(self) -> str:
@@ -156,6 +165,8 @@ class TierRows:
                 found.add("¶")
             if len({row.recipe_hash for row in group}) > 1:
                 found.add("◇")
+            if len({(row.data, row.data_checksum) for row in group}) > 1:
+                found.add("▽")
         return " " * bool(found) + "".join(mark for mark in MARKS if mark in found)
 
     def _has_parent(self, row: Row) -> bool:

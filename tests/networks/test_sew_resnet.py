@@ -25,13 +25,13 @@ def frames(steps: int = 8, side: int = 32, seed: int = 0) -> Tensor:
     return torch.randint(0, 3, (3, steps, 2, side, side), generator=generator).float()
 
 
-@pytest.mark.parametrize("name", ["sew_7b", "sew_wide_7b"])
-def test_layers_are_those_of_the_reference(name: Any) -> None:
-    """Stem 3x3; seven blocks of two 3x3; the change of channels, if any; a classifier."""
+@pytest.mark.parametrize(("name", "blocks"), [("sew_7b", 7), ("sew_wide_7b", 7), ("sew_5b", 5)])
+def test_layers_are_those_of_the_reference(name: Any, blocks: int) -> None:
+    """Stem 3x3; the blocks of two 3x3; the change of channels, if any; a classifier."""
     net = sew_net(name, 11)
     convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     changes = len(set(BLOCKS[name])) - 1
-    assert len(convs) == 1 + 2 * 7 + changes
+    assert len(convs) == 1 + 2 * blocks + changes
     assert all(conv.bias is None and conv.kernel_size == (3, 3) for conv in convs)
     assert net.classifier.in_features == BLOCKS[name][-1]
     assert len(choose_layers(net)) == len(convs) - 1
@@ -41,6 +41,11 @@ def test_layers_are_those_of_the_reference(name: Any) -> None:
 def test_any_side_up_to_128(side: int) -> None:
     net = sew_net("sew_7b", 11, width=1 / 8)
     assert net(frames(side=side)).shape == (1, 3, 11)
+
+
+@pytest.mark.parametrize("side", [34, 17, 32, 63])
+def test_five_blocks_take_n_mnist_to_one_pixel(side: int) -> None:
+    assert sew_net("sew_5b", 10, width=1 / 8)(frames(side=side)).shape == (1, 3, 10)
 
 
 def test_training_may_see_fewer_frames_than_evaluation() -> None:

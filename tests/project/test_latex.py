@@ -16,7 +16,8 @@ NASTY = "".join(WRITTEN) + " a--b -> 10^6 \\input{x} 50% $x_1$ [h] #1 & ~"
 KNOWN = (
     *("begin", "end", "centering", "caption", "label", "resizebox", "ifdim", "width", "linewidth"),
     *("else", "fi", "toprule", "midrule", "bottomrule", "par", "smallskip", "raggedright"),
-    *("scriptsize", "shortstack", "ensuremath", "pm", "neq", "diamond", "triangle", "mu"),
+    *("scriptsize", "shortstack", "ensuremath", "pm", "neq", "diamond", "triangle"),
+    *("bigtriangledown", "mu"),
     *("rightarrow", "textbackslash", "textasciicircum", "textasciitilde", "textasciigrave"),
     *("textbar", "dag", "ddag", "S", "P"),
 )

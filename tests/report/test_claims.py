@@ -260,7 +260,7 @@ def test_what_is_not_compared_says_why_and_has_no_p() -> None:
         replace(row, data_checksum="4d") if row.precision == "fp32" and row.seed else row
         for row in rows
     ]
-    ours = line(claims_table(desk(other)), STBP_NAME, "binary")
+    ours = line(claims_table(desk(other)), STBP_NAME, "binary ▽")
     assert (ours["n"], ours["McNemar p per seed"].count(",")) == ("1 of 3", 0)
     assert line(claims_table(desk(rows)), STBP_NAME, "binary")["McNemar p per seed"].count(",")
     none = [replace(row, data_checksum="4d") if row.precision == "fp32" else row for row in rows]

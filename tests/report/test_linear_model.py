@@ -32,6 +32,18 @@ def test_the_linear_model_is_comparable_only_on_the_same_images(tmp_path: Path) 
     assert tier_tables(desk(rows), {}, [LINEAR])["accuracy"].notes[-1] == same
 
 
+def test_it_stands_below_the_tables_of_the_cells_that_read_its_data() -> None:
+    prefixes = {"cifar10": "", "digits": "", "cifar10_dvs_sim": "simulated_"}
+    prefixes |= {"nmnist_subset": "beyond_", "nmnist": "beyond_"}
+    for dataset, prefix in prefixes.items():
+        model = replace(LINEAR, dataset=dataset)
+        assert model.prefix == prefix
+        of_events = dataset not in ("cifar10", "digits")
+        assert ("events by pixel and polarity" in model.note([])) == of_events
+        by_frame = replace(model, by_frame=True).note([])
+        assert ("events by frame, pixel and polarity" in by_frame) == of_events
+
+
 @pytest.mark.parametrize(
     "change", [{"C": "a"}, {"data_checksum": 1}, {"dataset": "digits"}, {"accuracy_val": None}]
 )

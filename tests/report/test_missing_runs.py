@@ -6,7 +6,7 @@ from pathlib import Path
 from made_rows import make_row, right
 
 from repro.campaign.campaign import Campaign
-from repro.cells import CELLS, RunKey, find_cell
+from repro.cells import BEYOND, CELLS, RunKey, find_cell
 from repro.cli.campaign import CampaignArguments
 from repro.cli.parsing import parse
 from repro.cli.run import parse_run
@@ -30,6 +30,16 @@ def test_every_run_of_the_grid_is_there_or_missing() -> None:
     assert set(missing) | {row.key for row in ROWS} == wanted
     assert len(missing) == len(wanted) - len(ROWS)
     assert not {row.key for row in ROWS} & set(missing)
+
+
+def test_a_seed_of_other_tables_is_not_missed() -> None:
+    beyond = [make_row(right(15), cell=BEYOND[0], seed=seed) for seed in (0, 4)]
+    seeds = {key.cell: set[int]() for key in missing_runs([*ROWS, *beyond], "desk")}
+    for key in missing_runs([*ROWS, *beyond], "desk"):
+        seeds[key.cell].add(key.seed)
+    assert seeds[BEYOND[0]] == {0, 4}
+    assert seeds[STBP] == {0, 2}
+    assert seeds[find_cell("surrogate", "cifar10_dvs_sim")] == {0, 2, 4}  # no row yet
 
 
 def test_parents_come_before_children() -> None:

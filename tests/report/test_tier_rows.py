@@ -6,7 +6,7 @@ import pytest
 from made_rows import family, make_row, other_recipe, right
 from reading import desk
 
-from repro.cells import CELLS, SIMULATED
+from repro.cells import BEYOND, CELLS, SIMULATED
 from repro.recipes.shipped import RECIPES
 from repro.recipes.spec import shipped_hash
 from repro.report.tier_rows import MARKS, TierRows, all_tiers, current_hashes
@@ -56,11 +56,18 @@ def test_every_mark_appears_with_its_reason_only() -> None:
     assert (
         found(parent, later, current={str(r.key): r.recipe_hash for r in (parent, later)}) == " ◇"
     )
-    assert set(MARKS) == set("†‡◇¶△")
+    assert set(MARKS) == set("†‡◇¶▽△")
     other = replace(child, **other_recipe(time_steps=9))  # of another precision: no "◇"
     dirty = replace(parent, git_dirty=True)
     assert desk([parent, child], {}).marks([other], [dirty]) == " †‡"
     assert desk([parent, child]).marks([child], [parent]) == ""
+
+
+def test_seeds_that_read_different_data_are_marked() -> None:
+    rows = [make_row(right(15), seed=seed) for seed in (0, 1)]
+    assert desk(rows).marks(rows) == ""
+    for other in ({"data_checksum": "4d"}, {"data": "digits"}):
+        assert desk(rows).marks([rows[0], replace(rows[1], **other)]) == " ▽"
 
 
 def test_an_ann_that_has_changed_marks_what_was_quantised_below_its_conversion() -> None:
@@ -81,11 +88,13 @@ def test_an_ann_that_has_changed_marks_what_was_quantised_below_its_conversion()
 
 def test_tiers_and_simulated_events_share_no_row() -> None:
     rows = [make_row(right(1)), make_row(right(1), tier="paper"), make_row(right(1), cell=SIM)]
+    rows.append(make_row(right(1), cell=BEYOND[0]))
     found = {tier.scope: tier.rows for tier in all_tiers(rows) if tier.rows}
     assert found == {
         "paper tier": (rows[1],),
         "desk tier": (rows[0],),
         "simulated events, desk tier": (rows[2],),
+        "real event recordings, beyond the paper, desk tier": (rows[3],),
     }
     assert TierRows(rows, "desk", SIMULATED).prefix == "simulated_"
 

@@ -408,6 +408,7 @@ def test_unwritable_folder(capsys: pytest.CaptureFixture[str]) -> None:
 FAR_ABOVE_CHANCE = {
     "sew_7b": 0.4,
     "sew_wide_7b": 0.3,
+    "sew_5b": 0.3,
     "sew_resnet18": 0.3,
 }
 
@@ -419,7 +420,7 @@ QUICK = ("surrogate/dvs128_gesture",)  # `make reproduce` trains all of them
     "cell",
     [
         pytest.param(cell, id=str(cell), marks=[] if str(cell) in QUICK else pytest.mark.slow)
-        for cell in READY
+        for cell in (*READY, find_cell("surrogate", "nmnist"))
         if cell.network != "sew_resnet34"
     ],
 )

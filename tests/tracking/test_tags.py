@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from made_rows import family
 
-from repro.cells import CELLS, SIMULATED, Cell, RunKey, find_cell
+from repro.cells import BEYOND, CELLS, SIMULATED, Cell, RunKey, find_cell
 from repro.recipes.spec import RunSpec
 from repro.report.publish import tier_tables
 from repro.report.tier_rows import TierRows
@@ -17,7 +17,7 @@ STBP = find_cell("stbp", "cifar10")
 
 
 def tables(rows: list[Row]) -> dict[str, Table]:
-    tiers = [TierRows(rows, "desk", cells) for cells in (CELLS, SIMULATED)]
+    tiers = [TierRows(rows, "desk", cells) for cells in (CELLS, SIMULATED, BEYOND)]
     made = [tier_tables(tier, {}) for tier in tiers if tier.rows or not tier.prefix]
     return {name: table for each in made for name, table in each.items()}
 
@@ -27,7 +27,7 @@ def shown(rows: list[Row]) -> dict[str, str]:
     return {name: str([list(line) for line in t.lines]) for name, t in tables(rows).items()}
 
 
-@pytest.mark.parametrize("cell", [*CELLS, *SIMULATED], ids=str)
+@pytest.mark.parametrize("cell", [*CELLS, *SIMULATED, *BEYOND], ids=str)
 def test_a_table_that_is_not_among_the_tags_does_not_change_with_the_row(cell: Cell) -> None:
     numbers = {"ann": 17, "fp32": 16, "fp32_control": 15, "binary": 14, "ternary": 13}
     rows = family(cell, **{name: numbers[name] for name in cell.precisions})
