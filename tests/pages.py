@@ -12,6 +12,7 @@ from paths import ROOT
 from repro.cells import find_cell
 from repro.cli.campaign import CampaignArguments
 from repro.cli.packed import (
+    CArguments,
     CostsArguments,
     ExportArguments,
     InferArguments,
@@ -43,6 +44,7 @@ ARGUMENTS = {
     "infer": InferArguments,
     "costs": CostsArguments,
     "nir": NirArguments,
+    "c": CArguments,
     "quantise": QuantiseArguments,
     "simulate": SimulateArguments,
 }
