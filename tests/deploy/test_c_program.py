@@ -1,7 +1,9 @@
 """The C program: compiled here, equal to the packed network bit for bit, calm on damaged files."""
 
+import functools
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -149,6 +151,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     folder, made = tmp_path_factory.mktemp("c"), dict[tuple[str, ...], Path]()
 
     def compiled(*flags: str) -> Path:
+        require(*flags)
         if flags not in made:
             program = folder / f"cbp_net{len(made)}"
             compile_(*flags, str(SOURCES / "cbp_net.c"), "-o", str(program), "-lm")
@@ -156,6 +159,17 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[flags]
 
     return compiled
+
+
+@functools.cache
+def require(*flags: str) -> None:
+    """Skip where the compiler lacks what flags ask for: the sanitizers' libraries, for example."""
+    words = [str(COMPILER), *flags, "-x", "c", "-", "-o", os.devnull]
+    done = subprocess.run(
+        words, input="int main(void) { return 0; }", capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"{COMPILER} does not take {' '.join(flags)}")
 
 
 def compile_(*words: str) -> None:
@@ -230,7 +244,7 @@ def assert_equal(made: Made, lines: list[str]) -> int:
     assert sum(spikes) > 0
     agreeing = sum(a == b for a, b in zip(classes, by_class, strict=True))
     print(f"{agreeing} of {count} classes are those of PyTorch's order of summation")
-    assert agreeing >= 0.98 * count
+    assert count - agreeing <= max(1, count // 50)  # on another machine other sums may round
     return len({tuple(row) for row in outputs.tolist()})
 
 
@@ -311,6 +325,7 @@ def test_the_header_runs_without_a_file_system(
     (tmp_path / "device.c").write_text(DEVICE.replace("ARRAYS", sizes))
     program = tmp_path / "device"
     given = [str(tmp_path / "device.c"), str(tmp_path / "cbp_net.c"), "-DCBP_NO_MAIN"]
+    require(*SANITIZED)
     compile_(*SANITIZED, *given, "-o", str(program))  # nothing but libc: not even -lm
     with made.images.open("rb") as images:
         done = subprocess.run([program], stdin=images, capture_output=True, text=True)

@@ -4,7 +4,7 @@
 #include <float.h>
 #include <string.h>
 
-#if FLT_EVAL_METHOD != 0
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
 #error "float arithmetic must round to float: on 32-bit x86, compile with -msse2 -mfpmath=sse"
 #endif
 
