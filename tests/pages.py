@@ -12,6 +12,7 @@ from paths import ROOT
 from repro.cells import find_cell
 from repro.cli.campaign import CampaignArguments
 from repro.cli.packed import (
+    CArguments,
     CostsArguments,
     ExportArguments,
     InferArguments,
@@ -47,6 +48,7 @@ ARGUMENTS = {
     "infer": InferArguments,
     "costs": CostsArguments,
     "nir": NirArguments,
+    "c": CArguments,
     "quantise": QuantiseArguments,
     "simulate": SimulateArguments,
     "view": ViewArguments,

@@ -14,6 +14,7 @@ from datamodules.errors import DataError
 from repro.cli.campaign import command_campaign
 from repro.cli.cells import command_cells
 from repro.cli.packed import (
+    command_c,
     command_costs,
     command_export,
     command_infer,
@@ -45,6 +46,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "infer": command_infer,
     "costs": command_costs,
     "nir": command_nir,
+    "c": command_c,
     "quantise": command_quantise,
     "simulate": command_simulate,
     "view": command_view,

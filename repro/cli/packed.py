@@ -1,4 +1,4 @@
-"""Commands on packed files: ``export``, ``inspect``, ``infer``, ``costs``, ``nir``."""
+"""Commands on packed files: ``export``, ``inspect``, ``infer``, ``costs``, ``nir``, ``c``."""
 
 import shutil
 from collections.abc import Sequence
@@ -85,6 +85,26 @@ class NirArguments:
 
 
 @dataclass(frozen=True)
+class CArguments:
+    """Write a network for the C program, and as a C header for a microcontroller.
+
+    Into the folder go network.safetensors, a packed file that cbp_net runs; network.h, the network
+    as constants; and the sources of cbp_net.
+
+    Attributes:
+        out: Folder to write into.
+        images: So many test images are written, too, as images.f32, and their classes.
+        shape: Of an image or a frame, C H W; by default that of the test images.
+    """
+
+    file: Annotated[Path, *FILE]
+    out: Path
+    images: int = 0
+    shape: tuple[int, ...] = ()
+    data_dir: Annotated[Path | None, DATA] = None
+
+
+@dataclass(frozen=True)
 class ModelsArguments:
     """List the models to take home: accuracy of their row, and bytes.
 
@@ -166,4 +186,14 @@ def command_nir(arguments: Sequence[str]) -> int:
     from repro.deploy.nir_export import export_nir
 
     print(export_nir(chosen.file, chosen.out))
+    return 0
+
+
+def command_c(arguments: Sequence[str]) -> int:
+    """Write a network for the C program and as a C header; say what memory it needs."""
+    chosen = parse(CArguments, arguments)
+    from repro.deploy.c_export import export_c
+
+    given = (chosen.file, chosen.out, chosen.images, chosen.shape, chosen.data_dir)
+    print(export_c(*given))
     return 0

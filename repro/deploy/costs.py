@@ -1,4 +1,4 @@
-"""What an inference costs: spikes, synaptic operations, an energy estimate, memory.
+"""What an inference costs: spikes, synaptic operations, memory traffic, energy estimates, memory.
 
 A *synaptic operation* is one nonzero input value meeting one weight: an input is counted once for
 every output that it reaches, at every time step at which the layer runs. Zero padding reaches
@@ -7,11 +7,17 @@ is made of 0 and 1, that is of spikes, and a *multiply-accumulate* (MAC) where i
 frames of events, averages, sums of several spikes, the values of a ReLU. A static image passes the
 first layer once, so its operations count once and not T times.
 
-Not counted: biases, batch normalisation, pooling, the updates of the neurons, and the traffic of
-memory, which on real hardware costs more than the arithmetic.
+*Memory traffic* is what an event-driven machine without caches moves: a weight is read for every
+synaptic operation, with the bits that it has, and each number that a neuron keeps is read and
+written at every time step, in FP32.
+
+Not counted: biases, batch normalisation, pooling, the arithmetic of the neurons, and the traffic of
+inputs, spikes and addresses.
 
 Energies are those of 32-bit floating-point arithmetic in a 45 nm process at 0.9 V: 0.9 pJ an
-addition, 3.7 pJ a multiplication. Weights of 1 or 2 bits need less; no such saving is claimed.
+addition, 3.7 pJ a multiplication; and of its memories: 10 pJ to read 64 bits from a cache of 8 KB,
+1.3 nJ from DRAM, the lower end of the range given. Writing is taken to cost what reading does.
+Arithmetic with weights of 1 or 2 bits needs less than that; no such saving is claimed.
 
 References:
     M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014.
@@ -38,6 +44,8 @@ from repro.products.spikes import PackedSpikes
 
 PICOJOULE_AC: Final = 0.9
 PICOJOULE_MAC: Final = 4.6
+PICOJOULE_CACHE_BIT: Final = 10 / 64  # a cache of 8 KB
+PICOJOULE_DRAM_BIT: Final = 1300 / 64
 STATE_BYTES: Final = 4  # a membrane potential in FP32
 
 
@@ -82,6 +90,11 @@ class LayerCost:
     def multiply_accumulates(self) -> float:
         """Operations that are a multiplication and an addition."""
         return 0.0 if self.spiking else self.operations
+
+    @property
+    def weight_bytes_read(self) -> float:
+        """Bytes of weights read per inference: one weight of its bits for every operation."""
+        return self.operations * self.bits / 8
 
 
 @dataclass(frozen=True)
@@ -159,6 +172,30 @@ class Costs:
     def weight_bytes(self) -> int:
         """Bytes of the Conv and Linear weights, quantised ones packed."""
         return sum(packed_bytes(layer.weights, layer.bits) for layer in self.layers)
+
+    @property
+    def weight_bytes_read(self) -> float:
+        """Bytes of weights read per inference, each with its own bits."""
+        return sum(layer.weight_bytes_read for layer in self.layers)
+
+    def weight_bytes_read_at(self, bits: int) -> float:
+        """Return bytes of weights read per inference if all weights had so many bits."""
+        return sum(layer.operations for layer in self.layers) * bits / 8
+
+    @property
+    def potential_bytes_moved(self) -> int:
+        """Bytes of what neurons keep, read and written at every time step of an inference."""
+        return 2 * self.membrane_bytes * (self.time_steps or 0)
+
+    @property
+    def cache_picojoules(self) -> float:
+        """Energy estimate of the memory traffic if all of it were with caches of 8 KB, pJ."""
+        return 8 * PICOJOULE_CACHE_BIT * (self.weight_bytes_read + self.potential_bytes_moved)
+
+    @property
+    def dram_picojoules(self) -> float:
+        """Energy estimate of the memory traffic if all of it were with DRAM, pJ."""
+        return 8 * PICOJOULE_DRAM_BIT * (self.weight_bytes_read + self.potential_bytes_moved)
 
     @property
     def membrane_bytes(self) -> int:

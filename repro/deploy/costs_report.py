@@ -8,7 +8,16 @@ from typing import Any, Final
 
 import torch
 
-from repro.deploy.costs import PICOJOULE_AC, PICOJOULE_MAC, Costs, LayerCost, NeuronCost, measure
+from repro.deploy.costs import (
+    PICOJOULE_AC,
+    PICOJOULE_CACHE_BIT,
+    PICOJOULE_DRAM_BIT,
+    PICOJOULE_MAC,
+    Costs,
+    LayerCost,
+    NeuronCost,
+    measure,
+)
 from repro.deploy.packed_run import PackedCell
 from repro.errors import UserError
 from repro.files import write_atomically
@@ -19,7 +28,9 @@ KINDS: Final = (".json", ".csv")
 TOTALS: Final = (
     *("accumulates", "multiply_accumulates", "picojoules", "dense_picojoules", "spikes"),
     *("spikes_per_neuron", "weight_bytes", "membrane_bytes"),
+    *("weight_bytes_read", "potential_bytes_moved", "cache_picojoules", "dram_picojoules"),
 )
+BITS: Final = (1, 2, 32)  # for which the traffic of weights is said
 SOURCE: Final = (
     "45 nm, 0.9 V, 32-bit floating point: 0.9 pJ an addition, 3.7 pJ a multiplication "
     "(Horowitz, ISSCC 2014)"
@@ -74,9 +85,12 @@ def to_json(found: CellCosts) -> str:
         "constants": {
             "picojoules_accumulate": PICOJOULE_AC,
             "picojoules_multiply_accumulate": PICOJOULE_MAC,
+            "picojoules_cache_bit": PICOJOULE_CACHE_BIT,
+            "picojoules_dram_bit": PICOJOULE_DRAM_BIT,
             "source": SOURCE,
         },
         "totals": {name: getattr(costs, name) for name in TOTALS},
+        "weight_bytes_read_at_bits": {str(b): costs.weight_bytes_read_at(b) for b in BITS},
         "layers": [layer_fields(layer) for layer in costs.layers],
         "neurons": [asdict(layer) for layer in costs.neurons],
         "not_counted": costs.not_counted,
@@ -85,8 +99,9 @@ def to_json(found: CellCosts) -> str:
 
 
 def layer_fields(layer: LayerCost) -> dict[str, Any]:
-    """Return the fields of a layer, accumulates and multiply-accumulates included."""
-    split = {name: getattr(layer, name) for name in ("accumulates", "multiply_accumulates")}
+    """Return the fields of a layer, its operations by kind and the weights read included."""
+    more = ("accumulates", "multiply_accumulates", "weight_bytes_read")
+    split = {name: getattr(layer, name) for name in more}
     return {**asdict(layer), **split}
 
 
@@ -153,9 +168,22 @@ def totals(costs: Costs) -> list[str]:
     lines += [
         f"energy estimate {costs.picojoules / 1e6:,.4g} uJ; the same layers as an ANN "
         f"{costs.dense_picojoules / 1e6:,.4g} uJ. {SOURCE}; arithmetic of the layers alone, "
-        "without biases, normalisation, neurons and memory traffic",
+        "without biases, normalisation and neurons",
+        traffic(costs),
         f"weights {costs.weight_bytes:,} bytes, {fp32:,} in FP32",
     ]
     if costs.not_counted:
         lines.append(f"not counted: {', '.join(costs.not_counted)}")
     return lines
+
+
+def traffic(costs: Costs) -> str:
+    """Return the memory traffic as text."""
+    others = ", ".join(f"{costs.weight_bytes_read_at(bits):,.0f} at {bits}" for bits in BITS)
+    cache, dram = costs.cache_picojoules / 1e6, costs.dram_picojoules / 1e6
+    return (
+        f"memory traffic without reuse: weights read {costs.weight_bytes_read:,.0f} bytes (all "
+        f"weights alike: {others} bits), potentials read and written "
+        f"{costs.potential_bytes_moved:,} bytes; {cache:,.4g} uJ with caches of 8 KB, "
+        f"{dram:,.4g} uJ with DRAM (10 pJ and 1.3 nJ for 64 bits, the same source)"
+    )

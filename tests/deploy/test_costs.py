@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_packed_inference import cell_file, packed, quantised
+from small_cells import cell_file
+from test_packed_inference import packed, quantised
 from torch import Tensor, nn
 
 from benchmarks.train_step import CASES, batch, our_module
@@ -138,6 +139,27 @@ def test_by_hand_energy_and_kinds() -> None:
     assert (neurons.name, neurons.neurons, neurons.rate) == ("1", 3, 0.5)
     assert (costs.spikes, costs.spikes_per_neuron) == (1.5, 0.5)
     assert (costs.weight_bytes, costs.membrane_bytes) == ((12 + 6) * 4, 3 * 4)
+    assert costs.weight_bytes_read == (3 + 3) * 4  # a weight an operation
+    assert costs.potential_bytes_moved == 2 * 3 * 4  # read and written in a single step
+    bits = 8 * (costs.weight_bytes_read + costs.potential_bytes_moved)
+    assert costs.cache_picojoules == pytest.approx(bits / 64 * 10)
+    assert costs.dram_picojoules == pytest.approx(bits / 64 * 1300)
+    assert [costs.weight_bytes_read_at(n) for n in (1, 2, 32)] == [6 / 8, 6 * 2 / 8, 6 * 4]
+
+
+def test_packed_weights_are_read_as_bits_and_potentials_at_every_step(tmp_path: Path) -> None:
+    network, inputs = whole("tssl_bp")
+    steps = NARROW["tssl_bp"][0]
+    before = measure(network, [inputs])
+    quantised(network, "ternary", tmp_path / "w")
+    after = measure(packed(network, tmp_path / "w")[0], [inputs])
+    assert before.weight_bytes_read == before.weight_bytes_read_at(32)
+    for layer in after.layers:
+        assert layer.weight_bytes_read == layer.operations * layer.bits / 8
+    assert {layer.bits for layer in after.layers} == {2, 32}
+    neurons = sum(layer.neurons for layer in after.neurons)
+    assert after.potential_bytes_moved == neurons * 2 * 4 * 2 * steps  # two numbers a neuron
+    assert measure(nn.Linear(2, 2), [torch.ones(1, 2)]).potential_bytes_moved == 0
 
 
 class Threshold(nn.Module):
@@ -373,3 +395,59 @@ def test_neurobench_counts_the_same(method: str, levels: str, tmp_path: Path) ->
     dense = sum(layer.dense_operations for layer in ours.layers)
     assert dense == pytest.approx(theirs["Dense"], rel=1e-6)
     assert (ours.accumulates > split[True]) is (levels == "ternary")
+
+
+def spikingjelly() -> Any:
+    """The counters of spikingjelly; those of version 2."""
+    pytest.importorskip("spikingjelly")
+    return pytest.importorskip("spikingjelly.activation_based.op_counter")
+
+
+@pytest.mark.filterwarnings("ignore")  # what spikingjelly imports is not ours
+@pytest.mark.parametrize("method", ["stbp", "snn_calibration"])
+def test_spikingjelly_counts_the_same_operations_and_weights(method: str, tmp_path: Path) -> None:
+    counters = spikingjelly()
+    network, inputs = whole(method)
+    quantised(network, "ternary", tmp_path / "w")
+    ours = measure(network, [inputs])
+    synaptic = counters.SynOpCounter()
+    with counters.DispatchCounterMode([synaptic]), torch.no_grad():
+        network(inputs)
+    assert synaptic.get_total() == pytest.approx(ours.accumulates * len(inputs)) != 0
+    reads = counters.NeuromorphicMemoryAccessCounter()
+    with counters.ModuleCounterMode([reads], model=network), torch.no_grad():
+        network(inputs)
+    by_layer = {name.rpartition(".")[2]: found for name, found in reads.get_counts().items()}
+    for layer in ours.layers:
+        theirs = by_layer[layer.name.rpartition(".")[2]]["weight_read_bytes"]
+        same = theirs == pytest.approx(layer.weight_bytes_read * len(inputs))
+        assert same is layer.spiking, layer.name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_spikingjelly_moves_the_same_potentials() -> None:
+    counters = spikingjelly()
+    from spikingjelly.activation_based import neuron
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), neuron.LIFNode(step_mode="m"), nn.Linear(8, 3))
+    frames = 3 * torch.randn(4, 5, 6)  # T, B
+
+    class Once(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: Tensor) -> Tensor:
+            network[1].reset()
+            out: Tensor = self.network(images.transpose(0, 1))
+            return out
+
+    images = frames.transpose(0, 1)
+    ours = measure(Once(), [images], time_steps=4)
+    reads = counters.NeuromorphicMemoryAccessCounter()
+    with counters.ModuleCounterMode([reads], model=network), torch.no_grad():
+        Once()(images)
+    found = reads.get_counts()["Global"]
+    moved = found["neuron_state_read_bytes"] + found["neuron_state_write_bytes"]
+    assert moved == ours.potential_bytes_moved * len(images) > 0

@@ -3,13 +3,13 @@
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_cells import KEY, cell_file
 from torch import Tensor, nn
 
 from benchmarks import inference, speed_page
@@ -18,7 +18,7 @@ from benchmarks.train_step import CASES, batch, our_module
 from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cbp.levels import LEVELS, LayerLevels
-from repro.cells import QUANTISED, RunKey, find_cell
+from repro.cells import QUANTISED
 from repro.cli import main
 from repro.deploy.infer import comparison, evaluate
 from repro.deploy.packed_inference import Loaded, PackedLayer, load_packed_, packed_bits
@@ -28,8 +28,6 @@ from repro.memory import packed_bytes
 from repro.networks.convolution import to_channels_last_
 from repro.packing import bits as packed_kernels
 from repro.packing import pack, unpack
-from repro.recipes.shipped import find_recipe
-from repro.recipes.spec import RunSpec
 from repro.run.evaluation import compute_in_codes_
 
 NARROW = {
@@ -267,30 +265,6 @@ def test_the_peak_is_the_file_and_one_layer(tmp_path: Path) -> None:
     }
     # Kernels and their compiler are counted, too, but on both sides.
     assert grown["unpacked"] - grown["packed"] > 6 * layer
-
-
-KEY = RunKey(find_cell("stbp", "cifar10"), "binary", 0, "smoke")
-
-
-def cell_file(folder: Path, width: float | None = None, seed: int = 0) -> Path:
-    """A file as a run of the smoke tier leaves it, without the training."""
-    recipe = find_recipe(KEY.cell, KEY.tier)
-    recipe = replace(recipe, width=width or recipe.width)
-    torch.manual_seed(seed)
-    network = build_network(KEY.cell, recipe, 10, "cbp")
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(4)  # so that the last layer fires
-    prepare(network, "binary")
-    levels = {f"{name}.weight": layer for name, layer in convert(network).items()}
-    folder.mkdir(exist_ok=True)
-    path = folder / "model.safetensors"
-    spec = RunSpec(KEY, recipe)
-    named = {"run": str(KEY), "recipe_hash": spec.hash}
-    pack(path, network.state_dict(), levels, named)
-    config = {"key": str(KEY), "recipe": spec.values, "recipe_hash": spec.hash, "trained": True}
-    (folder / "config.json").write_text(json.dumps(config))
-    return path
 
 
 def small_cell(path: Path) -> PackedCell:

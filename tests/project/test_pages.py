@@ -63,6 +63,13 @@ def require_conda(command: str) -> None:
     assert environment["name"] == PROJECT["name"]
 
 
+def require_c(command: str) -> None:
+    """The command to compile is the one that ``python -m repro c`` prints; its program runs."""
+    from repro.deploy.c_export import CHECK, COMPILE
+
+    assert command in (CHECK, COMPILE)
+
+
 def require_wandb(command: str) -> None:
     from wandb.cli.cli import cli
 
@@ -83,6 +90,8 @@ KINDS: dict[str, Callable[[str], None]] = {
     "conda ": require_conda,
     "wandb sweep ": require_files,
     "wandb ": require_wandb,
+    "cc ": require_c,
+    "./cbp_net ": require_c,
 }
 
 

@@ -1,0 +1,505 @@
+"""The C program: compiled here, equal to the packed network bit for bit, calm on damaged files."""
+
+import functools
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from paths import ROOT
+from small_cells import cell_file
+from torch import Tensor, nn
+
+from repro import packing
+from repro.cbp.layers import convert, prepare
+from repro.cbp.levels import LayerLevels
+from repro.cli import main
+from repro.deploy.c_export import write_c
+from repro.deploy.c_network import program_of
+from repro.deploy.in_order import in_order_, logits_in_order
+from repro.deploy.packed_inference import load_packed_
+from repro.errors import UserError
+from repro.methods.base import predictions
+from repro.networks.alexnet import alexnet
+from repro.networks.conv7fc3 import conv7fc3
+from repro.networks.sew_resnet import SewNet, sew_net, sew_resnet
+from repro.networks.vgg import AveragePool, spiking_vgg, vgg16
+from repro.neurons.observe import observed
+from repro.neurons.stbp import StbpNeuron
+from repro.neurons.tssl_bp import TsslBpNeuron
+
+COMPILER = shutil.which("gcc") or shutil.which("cc")
+SOURCES = ROOT / "repro" / "deploy" / "c"
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
+SANITIZED = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler: gcc or cc")
+IMAGES = 50
+CALM = {"ASAN_OPTIONS": "detect_leaks=0"}  # memory is the program's until it ends
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network of a method and what it is shown.
+
+    Attributes:
+        make: The network, every layer of which fires.
+        shape: Of an image or a frame.
+        time_steps: T.
+        frames: Whether the input is T frames.
+    """
+
+    make: Callable[[], nn.Module]
+    shape: tuple[int, int, int] = (3, 32, 32)
+    time_steps: int = 4
+    frames: bool = False
+
+    def inputs(self, count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(7)
+        if self.frames:
+            mean = torch.full((count, self.time_steps, *self.shape), 0.5)
+            return torch.poisson(mean, generator=generator)
+        return torch.randn(count, *self.shape, generator=generator)
+
+
+def stbp() -> nn.Module:
+    return conv7fc3(10, time_steps=4, neuron=StbpNeuron(0.25), width=1 / 32, gain=3.0)
+
+
+def tssl_bp() -> nn.Module:
+    neuron = TsslBpNeuron()
+    network = alexnet(10, time_steps=4, neuron=neuron, width=1 / 24, dropout=0.0, conv_gain=9.0)
+    for name, layer in network.named_children():
+        if name.startswith("fc"):
+            layer.weight.data *= 4
+    return network
+
+
+def snn_calibration(potentials: bool) -> nn.Module:
+    network = spiking_vgg(10, time_steps=4, width=1 / 16, potentials=potentials)
+    for layer in network.modules():
+        if isinstance(layer, AveragePool):
+            layer.factor.fill_(1.3)
+            assert layer.bias is not None
+            layer.bias.uniform_(-0.1, 0.3)
+        elif isinstance(layer, nn.Conv2d):
+            layer.weight.data *= 1.7
+    for name, buffer in network.named_buffers():
+        if name.startswith("potential"):
+            buffer.uniform_(-0.3, 0.5)
+    return network
+
+
+def surrogate(make: Callable[..., nn.Module], drive: float = 0.5, **options: Any) -> nn.Module:
+    network = make(classes=10, **options)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.2, 3.0)
+            module.weight.data.uniform_(0.8, 3.0)
+            module.bias.data.uniform_(drive - 1, drive + 1)
+    return network
+
+
+def sew(name: str, **options: Any) -> Callable[[], nn.Module]:
+    return partial(surrogate, partial(sew_net, name), width=1 / 8, **options)
+
+
+def short(**options: Any) -> nn.Module:
+    """Two blocks, before spikes joined by AND have died out; a map of 10x10 is left."""
+    network = sew("sew_7b", **options)()
+    assert isinstance(network, SewNet)
+    network.features = network.features[:4]
+    network.classifier = nn.Linear(4 * 10 * 10, 10)
+    return network
+
+
+def resnet(name: str, **options: Any) -> Callable[[], nn.Module]:
+    return partial(surrogate, partial(sew_resnet, name), width=1 / 16, time_steps=4, **options)
+
+
+FRAMES: dict[str, Any] = {"shape": (2, 20, 20), "frames": True}
+CASES = {
+    "stbp": Case(stbp),
+    "tssl_bp": Case(tssl_bp),
+    "snn_calibration": Case(partial(snn_calibration, False)),
+    "snn_calibration potentials": Case(partial(snn_calibration, True)),
+    "surrogate 7b": Case(sew("sew_7b"), **FRAMES),
+    "surrogate and": Case(partial(short, connection="and", tau=None), **FRAMES),
+    "surrogate wide": Case(sew("sew_wide_7b"), **FRAMES),
+    "surrogate iand": Case(sew("sew_7b", connection="iand", drive=-1.0), **FRAMES),
+    "surrogate resnet18": Case(resnet("sew_resnet18")),
+}
+METHODS = ("stbp", "tssl_bp", "snn_calibration", "surrogate 7b")
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Compiles the C sources, once for all tests of the same flags."""
+    folder, made = tmp_path_factory.mktemp("c"), dict[tuple[str, ...], Path]()
+
+    def compiled(*flags: str) -> Path:
+        require(*flags)
+        if flags not in made:
+            program = folder / f"cbp_net{len(made)}"
+            compile_(*flags, str(SOURCES / "cbp_net.c"), "-o", str(program), "-lm")
+            made[flags] = program
+        return made[flags]
+
+    return compiled
+
+
+@functools.cache
+def require(*flags: str) -> None:
+    """Skip where the compiler lacks what flags ask for: the sanitizers' libraries, for example."""
+    words = [str(COMPILER), *flags, "-x", "c", "-", "-o", os.devnull]
+    done = subprocess.run(
+        words, input="int main(void) { return 0; }", capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"{COMPILER} does not take {' '.join(flags)}")
+
+
+def compile_(*words: str) -> None:
+    done = subprocess.run([str(COMPILER), *STRICT, *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def run(program: Path, *words: str | Path, code: int = 0) -> list[str]:
+    """Lines of standard output; of standard error where it fails."""
+    done = subprocess.run([program, *words], capture_output=True, text=True, timeout=600, env=CALM)
+    assert done.returncode == code, done.stderr
+    assert code == 0 or len(done.stderr.splitlines()) == 1, done.stderr
+    assert code != 0 or done.stderr == ""
+    return (done.stderr if code else done.stdout).splitlines()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A case's files, and its network as Python runs the packed file."""
+
+    folder: Path
+    network: nn.Module
+    inputs: Tensor
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "network.safetensors"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / "images.f32"
+
+
+def make(case: Case, levels: str, folder: Path, count: int, **options: Any) -> Made:
+    torch.manual_seed(1)
+    with torch.no_grad():
+        network = case.make()
+    prepare(network, levels, **options)
+    found = {f"{name}.weight": layer for name, layer in convert(network).items()}
+    network.eval()
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    about = {"run": "a", "note": 'a "quoted" \\ word'}
+    write_c(network, state, found, case.shape, case.time_steps, about, folder)
+    inputs = case.inputs(count)
+    (folder / "images.f32").write_bytes(inputs.numpy().astype("<f4").tobytes())
+    load_packed_(network, folder / "network.safetensors")
+    return Made(folder, network, inputs)
+
+
+def logits_of(network: nn.Module, inputs: Tensor) -> tuple[Tensor, list[int]]:
+    """Logits, summed step after step, and the spikes of each call of neurons."""
+    spikes: list[int] = []
+    with torch.no_grad(), observed(network, lambda _, fired, __: spikes.append(int(fired.sum()))):
+        return logits_in_order(network(inputs)), spikes
+
+
+def logits(line: str) -> list[float]:
+    return [float.fromhex(number) for number in line.split()[1:]]
+
+
+def assert_equal(made: Made, lines: list[str]) -> int:
+    """Classes, logits and spikes are Python's, bit for bit; returns how many logits differ."""
+    count = len(made.inputs)
+    by_class = predictions(logits_of(made.network, made.inputs)[0][None]).tolist()  # torch's sums
+    in_order_(made.network)
+    outputs, spikes = logits_of(made.network, made.inputs)
+    assert torch.tensor([logits(line) for line in lines[:count]]).equal(outputs)
+    classes = [int(line.split()[0]) for line in lines[:count]]
+    assert classes == outputs.argmax(1).tolist()
+    given = [int(line.split()[1]) for line in lines[count:]]
+    assert [number for number in given if number] == [number for number in spikes if number]
+    assert sum(spikes) > 0
+    agreeing = sum(a == b for a, b in zip(classes, by_class, strict=True))
+    print(f"{agreeing} of {count} classes are those of PyTorch's order of summation")
+    assert count - agreeing <= max(1, count // 50)  # on another machine other sums may round
+    return len({tuple(row) for row in outputs.tolist()})
+
+
+@pytest.mark.parametrize("levels", ["binary", "ternary"])
+@pytest.mark.parametrize("name", CASES)
+def test_classes_logits_and_spikes_are_pythons(
+    name: str, levels: str, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = make(CASES[name], levels, tmp_path, IMAGES)
+    lines = run(build("-O2"), made.file, made.images, "-v")
+    classes = [line.split()[0] for line in lines[:IMAGES]]
+    assert run(build("-O2"), made.file, made.images) == classes
+    assert assert_equal(made, lines) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_thousand_images_of_every_method(
+    name: str, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = make(CASES[name], "binary", tmp_path, 1000)
+    assert assert_equal(made, run(build("-O2"), made.file, made.images, "-v")) > 1
+
+
+@pytest.mark.parametrize("name", ["stbp", "surrogate 7b"])
+@pytest.mark.parametrize("options", [{"levels": "shift2"}, {"scale": "channel"}], ids=str)
+def test_other_levels_and_scales_per_channel(
+    options: dict[str, Any], name: str, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = make(CASES[name], **{"levels": "ternary", **options}, folder=tmp_path, count=9)
+    assert assert_equal(made, run(build("-O2"), made.file, made.images, "-v")) > 1
+
+
+def test_another_weight_gives_another_answer(build: Callable[..., Path], tmp_path: Path) -> None:
+    made = make(CASES["snn_calibration"], "binary", tmp_path, 3)
+    before = run(build("-O2"), made.file, made.images, "-v")
+    data = bytearray(made.file.read_bytes())
+    begin, _ = json.loads(data[8 : payload_of(data)])["classifier.bias"]["data_offsets"]
+    data[payload_of(data) + begin + 3] ^= 0x3F  # the exponent of a bias
+    made.file.write_bytes(sealed(data))
+    assert run(build("-O2"), made.file, made.images, "-v") != before
+
+
+DEVICE = """
+#include "network.h"
+#include <stdio.h>
+
+static uint32_t bits[CBP_NETWORK_BITS];
+static float reals[CBP_NETWORK_REALS], logits[CBP_NETWORK_CLASSES], input[CBP_NETWORK_INPUTS];
+static uint64_t spikes[sizeof cbp_ops / sizeof *cbp_ops];
+
+int main(void) {
+    cbp_memory memory = {bits, reals};
+    uint32_t i;
+    while (fread(input, sizeof input, 1, stdin) == 1) {
+        printf("%u", (unsigned)cbp_run(&cbp_network, input, memory, logits, spikes));
+        for (i = 0; i < CBP_NETWORK_CLASSES; i++)
+            printf(" %a", (double)logits[i]);
+        printf("\\n");
+    }
+    for (i = 0; i < cbp_network.op_count; i++)
+        printf("spikes %u\\n", (unsigned)spikes[i]);
+    fprintf(stderr, "%u %u", (unsigned)(ARRAYS), (unsigned)sizeof cbp_maps);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_header_runs_without_a_file_system(
+    name: str, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = make(CASES[name], "ternary", tmp_path, 5)
+    expected = run(build("-O2"), made.file, made.images, "-v")
+    header = (tmp_path / "network.h").read_text()
+    arrays = re.findall(r"static const (?:uint32_t|float) (\w+)\[\]", header)
+    sizes = " + ".join(f"sizeof {array}" for array in arrays)
+    (tmp_path / "device.c").write_text(DEVICE.replace("ARRAYS", sizes))
+    program = tmp_path / "device"
+    given = [str(tmp_path / "device.c"), str(tmp_path / "cbp_net.c"), "-DCBP_NO_MAIN"]
+    require(*SANITIZED)
+    compile_(*SANITIZED, *given, "-o", str(program))  # nothing but libc: not even -lm
+    with made.images.open("rb") as images:
+        done = subprocess.run([program], stdin=images, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()) == (0, expected)
+    of_arrays, of_maps = map(int, done.stderr.split())
+    flash, ram = (int(n.replace(",", "")) for n in re.findall(r"(?:flash|RAM)\): ([\d,]+)", header))
+    instructions = len(re.findall(r"^    \{\.kind", header, re.MULTILINE))
+    assert flash == of_arrays + of_maps + 100 * instructions + 36  # pointers of 4 bytes
+    bits, reals, classes = (
+        int(re.findall(rf"CBP_NETWORK_{part} (\d+)", header)[0])
+        for part in ("BITS", "REALS", "CLASSES")
+    )
+    assert 4 * (bits + reals + classes) - 4 <= ram <= 4 * (bits + reals + classes)
+
+
+def payload_of(data: bytes | bytearray) -> int:
+    return 8 + int.from_bytes(data[:8], "little")
+
+
+def sealed(data: bytes | bytearray) -> bytes:
+    """The file with the checksum that its bytes have."""
+    blank = data[:35] + b"0" * 64 + data[99:]
+    return bytes(data[:35] + hashlib.sha256(blank).hexdigest().encode() + data[99:])
+
+
+STRANGE = ["", "-1", "nan", "inf", "1e308", "4097", "268435457", "0x", "layer", "read", "codes"]
+STRANGE += [*map(str, (0, 1, 2, 3, 5, 8, 33, 64)), "scale 1", "scales 1 0", "add 1", "bias 0"]
+
+
+def damaged(good: bytes, rng: random.Random) -> tuple[bytes, bool]:
+    """A damaged file, and whether its checksum is that of its bytes."""
+    data, kind = bytearray(good), rng.choice(["cut", "flip", "sealed flip", *["words"] * 3])
+    if kind == "cut":
+        return good[: rng.randrange(len(good))], False
+    if kind != "words":
+        end = payload_of(good) if rng.random() < 0.7 else len(good)
+        for _ in range(rng.choice([1, 1, 3])):
+            data[rng.randrange(end)] ^= 1 << rng.randrange(8)
+        return (sealed(data), True) if kind == "sealed flip" else (bytes(data), False)
+    header = json.loads(good[8 : payload_of(good)])
+    about = json.loads(header["__metadata__"]["metadata"])
+    words = about["network"].split(" ")
+    for _ in range(rng.choice([1, 1, 2])):
+        where, change = rng.randrange(len(words)), rng.random()
+        if change < 0.1:
+            del words[where]
+        elif change < 0.2:
+            words.insert(where, rng.choice(words))
+        else:
+            words[where] = rng.choice(STRANGE)
+    about["network"] = " ".join(words)
+    header["__metadata__"]["metadata"] = json.dumps(about, separators=(",", ":"))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return sealed(len(text).to_bytes(8, "little") + text + good[payload_of(good) :]), True
+
+
+def assert_calm(program: Path, made: Made, seed: int, count: int) -> None:
+    """Damaged files end in one line; those with a right checksum may run, nothing else happens."""
+    good, rng, outcomes = made.file.read_bytes(), random.Random(seed), Counter[str]()
+    file = made.folder / "damaged"
+    for number in range(count):
+        data, has_checksum = damaged(good, rng)
+        file.write_bytes(data)
+        done = subprocess.run(
+            [program, file, made.images], capture_output=True, text=True, timeout=120, env=CALM
+        )
+        where = f"seed {seed}, input {number}: {done.stderr[-2000:]}"
+        assert done.returncode == 2 or (done.returncode == 0 and has_checksum), where
+        assert len(done.stderr.splitlines()) == (done.returncode == 2), where
+        outcomes[f"checksum {has_checksum}, code {done.returncode}"] += 1
+    print(outcomes)
+    assert len(outcomes) == 3 or data == good
+
+
+TINY = {
+    "stbp": Case(partial(conv7fc3, 3, time_steps=2, neuron=StbpNeuron(0.25), width=1 / 128)),
+    "surrogate": Case(sew("sew_7b", connection="iand"), shape=(2, 6, 6), time_steps=2, frames=True),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_damaged_files_are_refused_without_a_crash(
+    name: str, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = make(TINY[name], "ternary", tmp_path, 1)
+    run(build(*SANITIZED), made.file, made.images)
+    assert_calm(build(*SANITIZED), made, seed=0, count=100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_many_damaged_files_are_refused_without_a_crash(
+    name: str, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = make(TINY[name], "ternary", tmp_path, 1)
+    assert_calm(build(*SANITIZED), made, seed=1, count=2000)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_sanitizers_find_nothing(name: str, build: Callable[..., Path], tmp_path: Path) -> None:
+    made = make(CASES[name], "binary", tmp_path, 1)
+    plain = run(build("-O2"), made.file, made.images, "-v")
+    done = subprocess.run(
+        [build(*SANITIZED), made.file, made.images, "-v"], capture_output=True, text=True, env=CALM
+    )
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, plain, "")
+
+
+def test_what_does_not_fit_is_one_line(build: Callable[..., Path], tmp_path: Path) -> None:
+    made, program = make(TINY["stbp"], "binary", tmp_path, 2), build("-O2")
+    state, levels = packing.unpack(made.file)
+    packing.pack(tmp_path / "old", state, levels, {"run": "a"})
+    (line,) = run(program, tmp_path / "old", made.images, code=2)
+    assert "write a file with them by python -m repro c FILE --out DIR" in line
+    (tmp_path / "part").write_bytes(made.images.read_bytes()[:-1])
+    assert "not whole" in run(program, made.file, tmp_path / "part", code=2)[0]
+    (tmp_path / "other").write_bytes(bytes(500))
+    assert "not a cbp-qsnn-packed file" in run(program, tmp_path / "other", made.images, code=2)[0]
+    assert "cannot be opened" in run(program, tmp_path / "none", made.images, code=2)[0]
+    assert "usage" in run(program, made.file, code=2)[0]
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**28 + 1)  # takes no place on the disk
+    assert "too large" in run(program, tmp_path / "large", made.images, code=2)[0]
+
+
+def test_the_sources_are_short_and_need_libc_alone() -> None:
+    lines = [(SOURCES / name).read_text().splitlines() for name in ("cbp_net.c", "cbp_net.h")]
+    assert sum(map(len, lines)) <= 600
+    included = re.findall(r"#include [<\"](\S+)[>\"]", "\n".join([*lines[0], *lines[1]]))
+    assert set(included) == {
+        *("cbp_net.h", "float.h", "math.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h"),
+        "string.h",
+    }
+
+
+def test_networks_that_c_lacks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Vgg is not a spiking network"):
+        program_of(vgg16(10, width=1 / 32), (3, 32, 32), 4)
+    network = stbp()
+    network.conv2.dilation = (2, 2)  # type: ignore[union-attr, assignment]
+    with pytest.raises(UserError, match="conv2: the C program has no groups"):
+        program_of(network, (3, 32, 32), 4)
+    with pytest.raises(UserError, match="conv: a map of 0x0"):
+        program_of(sew("sew_7b")(), (2, 0, 0), 4)
+    state = {name: tensor.double() for name, tensor in stbp().state_dict().items()}
+    with pytest.raises(UserError, match="computes in float32"):
+        write_c(stbp(), state, {}, (3, 32, 32), 4, {}, tmp_path)
+    levels = LayerLevels((-1.0, 0.3, 1.0), 0.5)
+    state = dict(stbp().state_dict())
+    state["conv2.weight"] = torch.full_like(state["conv2.weight"], 0.5)
+    with pytest.raises(UserError, match="not whole numbers"):
+        write_c(stbp(), state, {"conv2.weight": levels}, (3, 32, 32), 4, {}, tmp_path)
+
+
+def test_command_writes_program_header_images_and_classes(
+    build: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = cell_file(tmp_path / "run", width=1 / 32), tmp_path / "c"
+    assert main(["c", str(path), f"--out={out}", "--images=12"]) == 0
+    printed = capsys.readouterr().out
+    names = {"cbp_net.c", "cbp_net.h", "classes.txt", "images.f32", "network.h"}
+    assert {file.name for file in out.iterdir()} == names | {"network.safetensors"}
+    assert "working memory (RAM)" in printed
+    assert "cbp_net network.safetensors images.f32 | diff - classes.txt" in printed
+    classes = run(build("-O2"), out / "network.safetensors", out / "images.f32")
+    assert classes == (out / "classes.txt").read_text().splitlines()
+    assert re.search(r"1[012] of 12 are those of PyTorch's own order of summation", printed)
+    assert len(classes) == 12
+    header = (out / "network.h").read_bytes()
+    again = ["c", str(out / "network.safetensors"), f"--out={out}", "--shape", "3", "32", "32"]
+    (out / "config.json").write_bytes((tmp_path / "run" / "config.json").read_bytes())
+    assert main(again) == 0  # without the data, from its own file: the same
+    assert (out / "network.h").read_bytes() == header
+    assert main(["infer", str(out / "network.safetensors"), "--images=3"]) == 0
+    capsys.readouterr()
+    assert main(["c", str(path), f"--out={out}", "--images=-1"]) == 2
+    assert "give 0 or more" in capsys.readouterr().err
