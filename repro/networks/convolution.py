@@ -9,8 +9,9 @@ class UnfoldedConv2d(nn.Conv2d):
     """``nn.Conv2d`` on the CPU as unfolded patches times the weight matrix; same parameters.
 
     oneDNN's gradients of a wide strided convolution on a small map are slow (1024 to 2048 channels,
-    stride 2, 8x8: 2.6 times the time of this form, forward and backward). Patches cost ``kernel
-    area / stride^2`` times the input's memory, little on such maps.
+    stride 2, 8x8: 2.6 times the time of this form, forward and backward), and those of a narrow
+    strided one of 1x1 are wrong (its issue 6035). Patches cost ``kernel area / stride^2`` times the
+    input's memory, little in either place.
     """
 
     computes_as_torch = True

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from repro.networks.convolution import UnfoldedConv2d
 from repro.neurons.layer import HardResetLayer
 from repro.neurons.normed_plif import Connection
 
@@ -120,7 +121,10 @@ class SewBlock(nn.Module):
 
 
 def _layer(inputs: int, outputs: int, kernel: int, kind: NeuronKind, stride: int = 1) -> Layer:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    # oneDNN gives a wrong gradient, or writes past its memory, where a 1x1 layer of few channels
+    # takes steps over maps that lie channels-last (its issue 6035).
+    convolution = UnfoldedConv2d if kernel == 1 and stride > 1 else nn.Conv2d
+    conv = convolution(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
     return Layer(conv, kind.layer())
 
 
