@@ -18,6 +18,7 @@ DIGITS: Final[Any] = {"data": "digits", "width": 1 / 16, "batch_size": 20, "augm
 STBP_DIGITS: Final = replace(
     STBP_CIFAR10,
     **DIGITS,
+    train_images=600,
     time_steps=4,
     gain=2.0,
     epochs=4,
@@ -29,6 +30,7 @@ STBP_DIGITS: Final = replace(
 TSSL_BP_DIGITS: Final = replace(
     TSSL_BP_CIFAR10,
     **DIGITS,
+    train_images=800,
     linear_gain=2.0,
     dropout=0.0,
     epochs=4,
@@ -38,7 +40,7 @@ TSSL_BP_DIGITS: Final = replace(
 SNN_CALIBRATION_DIGITS: Final = replace(
     SNN_CALIBRATION_CIFAR10,
     **DIGITS,
-    time_steps=16,
+    time_steps=8,
     epochs=8,
     optimiser="adam",
     lr=2e-3,
@@ -78,9 +80,7 @@ SURROGATE_DIGITS_DVS: Final = replace(
         weight_bound=None,  # so narrow networks have weights beyond the published bound, 1
     ),
 )
-SURROGATE_NMNIST_SMOKE: Final = replace(
-    SURROGATE_DIGITS_DVS, width=1 / 2, time_steps=10, train_steps=0
-)
+SURROGATE_NMNIST_SMOKE: Final = replace(SURROGATE_DIGITS_DVS, width=1 / 2, train_steps=0)
 SURROGATE_GESTURES_SMOKE: Final = replace(
     SURROGATE_DIGITS_DVS,
     data="gesture_smoke_sim",
