@@ -40,6 +40,7 @@ TSSL_BP_DIGITS: Final = replace(
 SNN_CALIBRATION_DIGITS: Final = replace(
     SNN_CALIBRATION_CIFAR10,
     **DIGITS,
+    train_images=800,
     time_steps=8,
     epochs=8,
     optimiser="adam",
@@ -63,6 +64,7 @@ SNN_CALIBRATION_DIGITS: Final = replace(
 SURROGATE_DIGITS_DVS: Final = replace(
     SURROGATE_CIFAR10_DVS,
     data="digits_dvs_sim",
+    train_images=300,
     width=1 / 4,
     time_steps=5,
     train_steps=4,
@@ -84,6 +86,7 @@ SURROGATE_NMNIST_SMOKE: Final = replace(SURROGATE_DIGITS_DVS, width=1 / 2, train
 SURROGATE_GESTURES_SMOKE: Final = replace(
     SURROGATE_DIGITS_DVS,
     data="gesture_smoke_sim",
+    train_images=0,
     width=1 / 2,
     time_steps=6,
     train_steps=5,
