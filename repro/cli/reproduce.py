@@ -52,6 +52,10 @@ def command_reproduce(arguments: Sequence[str]) -> int:
 
     require_published(chosen.results)
     ready = [cell for cell in ALL_CELLS if (cell, chosen.tier) in RECIPES]
+    # Cells of one method start apart: on a new machine the second finds its kernels compiled.
+    methods = [cell.method for cell in ready]
+    of_method = {cell: methods[:place].count(cell.method) for place, cell in enumerate(ready)}
+    ready.sort(key=of_method.__getitem__)
     chains = [
         [RunKey(cell, precision, seed, chosen.tier) for precision in cell.precisions]
         for cell in ready

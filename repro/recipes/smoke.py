@@ -25,7 +25,7 @@ STBP_DIGITS: Final = replace(
     optimiser="adam",
     lr=1e-3,
     lr_step=3,
-    cbp=replace(STBP_CBP, epochs=4, lr=2e-2, multiplier_lr=2e-3, p_max=2),
+    cbp=replace(STBP_CBP, epochs=3, lr=2e-2, multiplier_lr=2e-3, p_max=2),
 )
 TSSL_BP_DIGITS: Final = replace(
     TSSL_BP_CIFAR10,
@@ -40,7 +40,6 @@ TSSL_BP_DIGITS: Final = replace(
 SNN_CALIBRATION_DIGITS: Final = replace(
     SNN_CALIBRATION_CIFAR10,
     **DIGITS,
-    train_images=800,
     time_steps=8,
     epochs=8,
     optimiser="adam",
@@ -107,6 +106,7 @@ SURROGATE_DIGITS: Final = replace(
 SNN_CALIBRATION_DIGITS_NORM: Final = replace(
     SNN_CALIBRATION_DIGITS,
     batch_norm=True,
+    train_images=800,
     epochs=4,
     conversion=replace(SNN_CALIBRATION_DIGITS.conversion, pipeline="potential"),
 )

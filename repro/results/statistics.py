@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 from typing import Final, Literal
 
@@ -176,23 +177,29 @@ def difference_interval(counts: Paired, confidence: float = CONFIDENCE) -> tuple
         Newcombe, Statistics in Medicine 17, 2635-2650, 1998, method 10;
         Wilson, J. Am. Stat. Assoc. 22, 209-212, 1927.
     """
-    from scipy.stats import binomtest  # takes a second to import
-
     both, parent_only = counts.both_right, counts.parent_only_right
     child_only, neither, n = counts.child_only_right, counts.both_wrong, counts.n
     child, parent = (both + child_only) / n, (both + parent_only) / n
-    of_child, of_parent = (
-        binomtest(right, n).proportion_ci(confidence, method="wilson")
-        for right in (both + child_only, both + parent_only)
+    (child_low, child_high), (parent_low, parent_high) = (
+        _wilson(right, n, confidence) for right in (both + child_only, both + parent_only)
     )
     phi = _correlation(both, parent_only, child_only, neither)
 
     def joined(one: float, other: float) -> float:
         return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
 
-    down = joined(child - of_child.low, of_parent.high - parent)
-    up = joined(of_child.high - child, parent - of_parent.low)
+    down = joined(child - child_low, parent_high - parent)
+    up = joined(child_high - child, parent - parent_low)
     return counts.difference - down, counts.difference + up
+
+
+@cache
+def _wilson(right: int, n: int, confidence: float) -> tuple[float, float]:
+    """Return Wilson's interval of a proportion; kept, as tables ask for few again and again."""
+    from scipy.stats import binomtest  # takes a second to import
+
+    found = binomtest(right, n).proportion_ci(confidence, method="wilson")
+    return found.low, found.high
 
 
 def _correlation(a: int, b: int, c: int, d: int) -> float:
