@@ -25,7 +25,7 @@ STBP_DIGITS: Final = replace(
     optimiser="adam",
     lr=1e-3,
     lr_step=3,
-    cbp=replace(STBP_CBP, epochs=3, lr=2e-2, multiplier_lr=2e-3, p_max=2),
+    cbp=replace(STBP_CBP, epochs=4, lr=2e-2, multiplier_lr=2e-3, p_max=2),
 )
 TSSL_BP_DIGITS: Final = replace(
     TSSL_BP_CIFAR10,
@@ -39,7 +39,7 @@ TSSL_BP_DIGITS: Final = replace(
 )
 SNN_CALIBRATION_DIGITS: Final = replace(
     SNN_CALIBRATION_CIFAR10,
-    **DIGITS,
+    **{**DIGITS, "batch_size": 40},
     time_steps=8,
     epochs=8,
     optimiser="adam",
