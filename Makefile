@@ -25,8 +25,9 @@ reproduce: $(INSTALLED) ## Run every cell of the smoke tier from data to packed 
 test: $(INSTALLED) ## Check style and types, run the tests
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
-	$(RUN) -m mypy
-	$(RUN) -m pytest -q -n 2 --dist worksteal
+	$(RUN) -m mypy & types=$$!; \
+	$(RUN) -m pytest -q -n 2 --dist worksteal; tests=$$?; \
+	wait $$types && exit $$tests
 
 test-slow: $(INSTALLED) ## Run the tests that `make test` leaves out for their time, an hour or two
 	$(RUN) -m pytest -q -n 2 --dist worksteal -m "slow and not gpu and not data and not torture"

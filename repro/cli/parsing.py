@@ -61,6 +61,8 @@ def at_home(word: str) -> str:
 
 def parse_override(recipe: T, words: Sequence[str], title: str) -> T:
     """Return the recipe with the fields changed that the words name."""
+    if not words:
+        return recipe
     words = [plain_flag(word) for word in words]
     about = {"prog": "python -m repro run", "description": f"Recipe of the {title}."}
     return parse(type(recipe), words, default=recipe, **about)

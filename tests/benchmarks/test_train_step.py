@@ -153,6 +153,7 @@ def test_the_benchmark_runs_and_writes_its_figures(
     assert "1 rounds: CBP adds" in speed_page.figures(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_step_is_measured_in_a_process_of_its_own() -> None:
     narrow = {"network": "tssl_bp", "time_steps": 2, "width": 1 / 32, "size": 2}
     assert peak_memory("benchmarks.train_step:our_steps", {**narrow, "arithmetic": "float32"}) > 0

@@ -38,7 +38,7 @@ TINY += ["--cbp.weight-bound=None"]  # so narrow networks have weights beyond th
 TINY_EVENTS = ["--train-images=120", "--val-images=30", "--test-images=40", "--train-steps=1"]
 TINY_CONVERSION = ["--conversion.batches=2", "--conversion.batch-size=30"]
 READY = [cell for cell in CELLS if (cell, "smoke") in RECIPES]
-PARENTS_MADE = ("tssl_bp/cifar10", "snn_calibration/cifar100")  # by one command, and by two
+PARENTS_MADE = ("snn_calibration/cifar100",)  # by two commands; the others by one
 # One cell of those whose code is the same but for the network: these tests take long, and
 # `make reproduce` runs all.
 TWINS = ("surrogate/dvs128_gesture", "stbp/cifar100")
@@ -208,7 +208,7 @@ def flattened(value: object, name: str = "") -> dict[str, object]:
 
 # Every method and every precision once; the weekly tests kill all pairs.
 # Images and events, CBP and what goes before it; the others take as long and differ less.
-KILLED_ALWAYS = (("tssl_bp/cifar10", "ternary"), ("surrogate/cifar10_dvs", "fp32"))
+KILLED_ALWAYS = (("tssl_bp/cifar10", "ternary"),)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from textwrap import indent
@@ -24,7 +25,7 @@ from repro.cells import CELLS, SIMULATED, RunKey
 from repro.cli import main
 from repro.cli.parsing import plain_flag
 from repro.cli.run import parse_known
-from repro.cli.sweep import resolve
+from repro.cli.sweep import resolve as resolve_anew
 from repro.errors import UserError
 from repro.recipes.shipped import RECIPES
 from repro.results.rows import read_rows
@@ -65,6 +66,16 @@ TWO_RUNS: dict[str, Any] = {
 }
 PARENT = "stbp-cifar10-fp32-smoke-s0"
 CHILD = "stbp-cifar10-binary-smoke-s0"
+
+
+@cache
+def known(*words: str) -> Run:
+    return resolve_anew(words)
+
+
+def resolve(words: Sequence[str]) -> Run:
+    """As the sweep does; kept, since many tests read the same files."""
+    return known(*words)
 
 
 def write(folder: Path, name: str = "two.yaml", **changed: Any) -> Path:
