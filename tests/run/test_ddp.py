@@ -129,6 +129,7 @@ def metrics(folder: Path, precision: str) -> list[list[str]]:
     return [line.split(",") for line in lines[1:]]
 
 
+@pytest.mark.slow
 def test_a_run_on_two_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command line: one log, one row, and in float32 the numbers of a single process.
 
