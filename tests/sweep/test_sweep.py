@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -375,7 +376,10 @@ def test_two_runs_parent_first_then_nothing_to_do(
     grid = parameters(precision="binary", cbp__window=False)
     command = [*TWO_RUNS["command"], "--ablation=window"]
     window = write(tmp_path, "window.yaml", parameters=grid, command=command)
-    assert main(sweep_words(tmp_path, window)) == 0
+    capsys.readouterr()
+    assert main([*sweep_words(tmp_path, window), "--dry-run"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert main(shlex.split(line)[3:]) == 0  # what the sweep would start, with torch loaded
     assert {str(row.key) for row in read_rows(tmp_path / "rows")} == {PARENT, CHILD}
     (apart,) = (tmp_path / "rows" / "window").iterdir()
     (ablated,) = read_rows(apart)

@@ -107,15 +107,22 @@ class Module(LightningModule):
         return self.network(x)
 
     def training_step(self, batch: list[Tensor], index: int) -> Any:
-        loss = cross_entropy(self(batch[0]), batch[1])
-        self.log("loss", loss, on_epoch=True, on_step=False)
-        return loss
+        return cross_entropy(self(batch[0]), batch[1])
 
     def configure_optimizers(self) -> Any:
         optimiser = self.entry.optimiser([p for p in self.parameters() if p.requires_grad])
         if self.entry.schedule is None:
             return optimiser
         return {"optimizer": optimiser, "lr_scheduler": self.entry.schedule(optimiser)}
+
+
+class Logs(Module):
+    """The loss of every epoch, for those that watch it."""
+
+    def training_step(self, batch: list[Tensor], index: int) -> Any:
+        loss = super().training_step(batch, index)
+        self.log("loss", loss, on_epoch=True, on_step=False)
+        return loss
 
 
 class Returns(Module):
@@ -420,6 +427,7 @@ TRAINING = {
             "scheduler": lr_scheduler.ReduceLROnPlateau(o, patience=0),
             "monitor": "loss",
         },
+        wraps=Logs,
     ),
     "warm-up, then cosine": Entry(
         network=mlp,
@@ -455,7 +463,9 @@ TRAINING = {
         network=mlp, trainer={"max_steps": 11, "max_epochs": -1}, cuts=False
     ),
     "average behind": Entry(network=mlp, callbacks=lambda: [EMAWeightAveraging()]),
-    "early stopping": Entry(network=mlp, callbacks=lambda: [EarlyStopping("loss", patience=1)]),
+    "early stopping": Entry(
+        network=mlp, callbacks=lambda: [EarlyStopping("loss", patience=1)], wraps=Logs
+    ),
     "straight-through": Entry(network=mlp, cbp={"multiplier_lr": 0.0}),
 }
 ZOO = LAYERS | CHOICES | TRAINING
