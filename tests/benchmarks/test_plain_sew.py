@@ -149,6 +149,7 @@ def in_this_process(target: str, kwargs: Mapping[str, object]) -> int:
     return max(1, growth_of_call(target, json.loads(json.dumps(kwargs))))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_the_benchmark_of_libraries_is_on_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from benchmarks import threshold_search
 from repro.errors import UserError
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_and_writes_its_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
