@@ -3,11 +3,12 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reproduce test test-slow torture tables bench sweep-smoke dist
+.PHONY: help install reproduce test test-slow torture tables bench sweep-smoke dist docs
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3)
 VENV := .venv
+PAGES := '*.md' '*.py' '*.svg' '*.png' docs CITATION.cff LICENSE  # what pages show or link to
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 # Threads that wait must not spin: few cores are shared by torch's threads and the kernels' threads.
@@ -44,6 +45,12 @@ sweep-smoke: $(INSTALLED) ## Launch W&B sweeps with two agents against a stand-i
 # The time of the last commit in all files, so that the same sources make the same bytes.
 dist: $(INSTALLED) ## Build wheel and source archive into dist/, twice the same bytes
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RUN) -m build --outdir dist
+
+docs: $(INSTALLED) ## Build the documentation site into build/site; a broken link is an error
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	rm -rf build/pages
+	git ls-files $(PAGES) | git checkout-index --stdin --prefix=build/pages/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
 
 bench: $(INSTALLED) ## Time and memory of full-size training steps (minutes, gigabytes); a linear baseline
 	$(RUN) -m benchmarks.train_step --network stbp
