@@ -8,7 +8,7 @@
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3)
 VENV := .venv
-PAGES := '*.md' '*.py' '*.svg' '*.png' docs CITATION.cff LICENSE  # what pages show or link to
+PAGES := '*.md' '*.py' '*.ipynb' '*.svg' '*.png' docs CITATION.cff LICENSE  # what pages show or link to
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 # Threads that wait must not spin: few cores are shared by torch's threads and the kernels' threads.
@@ -31,6 +31,7 @@ test: $(INSTALLED) ## Check style and types, run the tests
 	wait $$types && exit $$tests
 
 test-slow: $(INSTALLED) ## Run the tests that `make test` leaves out for their time, an hour or two
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,notebook]'
 	$(RUN) -m pytest -q -n 2 --dist worksteal -m "slow and not gpu and not data and not torture"
 
 torture: $(INSTALLED) ## A hundred kills and 500 bad inputs, for the night; docs/reliability.md

@@ -54,6 +54,24 @@ def test_quantise_your_own(
     assert binary["name"] != full["name"]
 
 
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_what_it_did_when_it_was_committed(tmp_path: Path) -> None:
+    pytest.importorskip("ipykernel", reason="the extra notebook is not installed")
+    nbclient, nbformat = map(pytest.importorskip, ("nbclient", "nbformat"))
+    for name in ("examples/digits.py", "examples/quantise_your_own.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    path = tmp_path / "examples" / "quantise_your_own.ipynb"
+    shipped, again = (nbformat.read(path, 4) for _ in range(2))
+    nbclient.NotebookClient(again, resources={"metadata": {"path": str(path.parent)}}).execute()
+    for one, two in zip(shipped.cells, again.cells, strict=True):
+        kinds = [[output.output_type for output in cell.get("outputs", [])] for cell in (one, two)]
+        assert kinds[0] == kinds[1]
+    said = again.cells[-1].outputs[0].text
+    assert said == "the same answers: True\n"
+    assert path.stat().st_size < 50_000, "plots are kept small"
+
+
 def test_the_example_is_short_and_needs_the_cbp_package_and_packing_only() -> None:
     text = EXAMPLE.read_text("utf-8")
     tree = ast.parse(text)
