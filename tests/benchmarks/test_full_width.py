@@ -1,5 +1,7 @@
 """The benchmark of the paper's networks at full width, on the smoke tier."""
 
+import pytest
+
 from benchmarks.full_width import BF16, as_dict, kinds, measure
 from benchmarks.speed_page import lines_of_full_width
 from repro.cells import find_cell
@@ -13,6 +15,7 @@ def test_every_kind_of_run_once_and_binary_in_both_arithmetics() -> None:
     assert found == [*in_float32, ("binary", BF16)]
 
 
+@pytest.mark.slow
 def test_a_measured_kind_is_a_line_of_the_page() -> None:
     key, arithmetic = kinds(STBP, "smoke")[-1]
     found = as_dict(measure(key, arithmetic, None), arithmetic)

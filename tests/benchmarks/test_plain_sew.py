@@ -129,6 +129,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers_sew, "version", lambda name: "1.2")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stand_in")
 def test_a_library_trains_the_weights_of_ours() -> None:
     frames = peers_sew.batch("surrogate", 3, 4)

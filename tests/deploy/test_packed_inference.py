@@ -336,9 +336,8 @@ def test_what_cannot_be_evaluated_is_one_line(
         assert line.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "network", ["stbp", pytest.param("snn_calibration", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["stbp", "snn_calibration"])
 def test_the_benchmark_runs_and_its_figures_are_on_the_page(
     network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
