@@ -66,6 +66,7 @@ def test_kernels_compute_the_same_in_forked_processes() -> None:
     assert forked()[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP")
 def test_on_threads_a_forked_process_would_be_ended() -> None:
     code, layer = forked("threads")

@@ -578,6 +578,7 @@ def wait_for_checkpoint(sweep: "subprocess.Popen[str]", folder: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
@@ -601,6 +602,7 @@ def test_an_interrupt_stops_the_runs_and_the_sweep_goes_on_later(
         assert (folder / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there ends a run with its sweep")
 def test_a_killed_sweep_takes_its_run_along(
     endless: "subprocess.Popen[str]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch

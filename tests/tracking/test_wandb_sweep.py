@@ -70,6 +70,7 @@ def is_training(cli: WandbCli) -> bool:
     return any(cli.folder.glob("runs/*/last.ckpt"))
 
 
+@pytest.mark.slow
 def test_two_agents_make_every_run_of_a_grid_once(server: Standin, cli: WandbCli) -> None:
     assert main(words(cli, PARENTS)) == 0  # of seed 0; seed 2 has no parent
     path = cli.sweep(changed(CHILDREN, cli.folder, precision="binary"))
