@@ -27,6 +27,7 @@ def faults_of_four_steps(word: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
 def test_freed_memory_is_used_again() -> None:
     kept, given_back = faults_of_four_steps("keep"), faults_of_four_steps("leave")

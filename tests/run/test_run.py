@@ -38,7 +38,6 @@ TINY += ["--cbp.weight-bound=None"]  # so narrow networks have weights beyond th
 TINY_EVENTS = ["--train-images=120", "--val-images=30", "--test-images=40", "--train-steps=1"]
 TINY_CONVERSION = ["--conversion.batches=2", "--conversion.batch-size=30"]
 READY = [cell for cell in CELLS if (cell, "smoke") in RECIPES]
-PARENTS_MADE = ("snn_calibration/cifar100",)  # by two commands; the others by one
 # One cell of those whose code is the same but for the network: these tests take long, and
 # `make reproduce` runs all.
 TWINS = ("surrogate/dvs128_gesture", "stbp/cifar100")
@@ -348,15 +347,8 @@ def test_bad_value_of_one_method(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "cell",
-    [
-        pytest.param(
-            cell, id=str(cell), marks=[] if str(cell) in PARENTS_MADE else pytest.mark.slow
-        )
-        for cell in APART
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", APART, ids=str)
 def test_missing_parent_prints_the_command_that_makes_it(
     cell: Cell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
