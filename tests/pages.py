@@ -26,7 +26,12 @@ from repro.cli.reproduce import ReproduceArguments
 from repro.cli.run import parse_known
 from repro.cli.simulate import SimulateArguments
 from repro.cli.sweep import SweepArguments
-from repro.cli.tables import DiffArguments, ReportArguments, TablesArguments
+from repro.cli.tables import (
+    DiffArguments,
+    ReportArguments,
+    TablesArguments,
+    WandbReportArguments,
+)
 from repro.cli.view import ViewArguments
 from repro.quantise.arguments import QuantiseArguments
 from repro.recipes.shipped import find_recipe
@@ -41,6 +46,7 @@ ARGUMENTS = {
     "campaign": CampaignArguments,
     "tables": TablesArguments,
     "report": ReportArguments,
+    "wandb-report": WandbReportArguments,
     "diff": DiffArguments,
     "export": ExportArguments,
     "inspect": InspectArguments,

@@ -59,4 +59,25 @@ def node(run: "WandbRun") -> Json:
     }
 
 
-OPERATIONS = {"Runs": runs}
+def projects(state: "State", asked: Json) -> Json:
+    """Return the projects that have runs, on one page."""
+    fixed = {"createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False, "user": None}
+    found = {run.project: run.entity for run in state.runs.values()}
+    edges = [
+        {"node": {"id": coded(name), "name": name, "entityName": entity, **fixed}}
+        for name, entity in found.items()
+    ]
+    return {"models": {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}}
+
+
+def upsert_view(state: "State", asked: Json) -> Json:
+    """Keep a report."""
+    state.views.append(asked)
+    project = {"id": coded(asked["projectName"]), "name": asked["projectName"]}
+    told = ("name", "displayName", "description", "type", "spec")
+    view = {"id": coded("view"), **{name: asked.get(name) for name in told}}
+    view |= {"project": {**project, "entityName": asked["entityName"]}, "updatedAt": None}
+    return {"upsertView": {"view": view, "inserted": True}}
+
+
+OPERATIONS = {"Runs": runs, "GetProjects": projects, "upsertView": upsert_view}

@@ -118,6 +118,7 @@ class State:
     """What the server knows; it outlives a server that dies.
 
     Attributes:
+        views: Reports, as they were saved.
         unknown: Operations and paths that were asked for in vain.
         beyond: Addresses that somebody tried to reach through the proxy.
         lock: Held for every request.
@@ -129,6 +130,7 @@ class State:
         self.agents: dict[str, WandbSweep] = {}
         self.artifacts: list[wandb_artifacts.WandbArtifact] = []
         self.files: dict[str, bytes] = {}
+        self.views: list[Json] = []
         self.unknown: list[str] = []
         self.beyond: list[str] = []
         self.lock = threading.RLock()

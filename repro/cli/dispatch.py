@@ -27,7 +27,12 @@ from repro.cli.reproduce import command_reproduce
 from repro.cli.run import command_run
 from repro.cli.simulate import command_simulate
 from repro.cli.sweep import command_sweep
-from repro.cli.tables import command_diff, command_report, command_tables
+from repro.cli.tables import (
+    command_diff,
+    command_report,
+    command_tables,
+    command_wandb_report,
+)
 from repro.cli.view import command_view
 from repro.errors import UserError, one_line
 from repro.interrupts import INTERRUPTED
@@ -39,6 +44,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "campaign": command_campaign,
     "tables": command_tables,
     "report": command_report,
+    "wandb-report": command_wandb_report,
     "diff": command_diff,
     "export": command_export,
     "models": command_models,
@@ -97,7 +103,7 @@ def run_command(words: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print("usage: python -m repro COMMAND [OPTIONS]; COMMAND --help lists its options\n")
         for name, command in COMMANDS.items():
-            print(f"  {name:10} {(command.__doc__ or '').splitlines()[0]}")
+            print(f"  {name:12} {(command.__doc__ or '').splitlines()[0]}")
         return 0
     if words[0] not in COMMANDS:
         raise UserError(f"unknown command {words[0]}: one of {', '.join(COMMANDS)}")

@@ -38,7 +38,7 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa
         arguments: Words after the command.
         options: Passed on to ``tyro.cli``.
     """
-    command = {"prog": f"python -m repro {kind.__name__.removesuffix('Arguments').lower()}"}
+    command = {"prog": f"python -m repro {command_of(kind)}"}
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -51,6 +51,15 @@ def parse(kind: type[T], arguments: Sequence[str], **options: Any) -> T:  # noqa
         # What is in tyro's box as one line, without its colours, title and lines.
         text = re.sub(r"\x1b\[[0-9;]*m|╭─.*╮\n|[│╭╮╰╯─┌┐└┘|]+|-{5,}", " ", errors.getvalue())
         raise UserError(" ".join(text.split())) from None
+
+
+def command_of(kind: type) -> str:
+    """Return the command of a dataclass ``<Command>Arguments``.
+
+    >>> command_of(type("WandbReportArguments", (), {}))
+    'wandb-report'
+    """
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__.removesuffix("Arguments")).lower()
 
 
 def at_home(word: str) -> str:

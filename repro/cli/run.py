@@ -34,6 +34,7 @@ class RunArguments:
         seed: 0 and up.
         skip_damaged: Leave damaged recordings of events out; the row says how many.
         wandb_project: Project of W&B.
+        wandb_media: Log histograms of the latent weights of every quantised layer and epoch to W&B.
         devices: GPUs that train the run together, each on its share of every batch; without a GPU,
             processes. A conversion takes one.
         ablation: Name of an ablation: run and row go to <name>/<recipe hash> below --runs and
@@ -54,6 +55,7 @@ class RunArguments:
     skip_damaged: bool = False
     wandb: Annotated[Literal["online", "offline", "off"], WANDB] = "off"
     wandb_project: str = "cbp-qsnn"
+    wandb_media: bool = False
     devices: int = 1
     ablation: str | None = None
     chain: Literal["tables", "ablation"] = "tables"
@@ -89,6 +91,7 @@ def command_run(arguments: Sequence[str]) -> int:
         chosen.data_dir,
         chosen.wandb,
         chosen.wandb_project,
+        chosen.wandb_media,
         parent_runs=parent_runs,
         parent_rows=parent_rows,
         ablation=chosen.ablation,

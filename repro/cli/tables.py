@@ -1,4 +1,4 @@
-"""``tables`` and ``report``: what the rows say."""
+"""``tables``, ``report`` and ``wandb-report``: what the rows say; ``diff``: between two runs."""
 
 import sys
 from collections.abc import Sequence
@@ -68,6 +68,38 @@ class DiffArguments:
     def __post_init__(self) -> None:
         """Refuse a source of another kind."""
         TablesArguments(self.source)
+
+
+@dataclass(frozen=True)
+class WandbReportArguments:
+    """Save a report in a W&B project: its tables, curves of CBP, its ablations.
+
+    Attributes:
+        project: <entity>/<project>.
+        results: Folder that holds paper.csv.
+    """
+
+    project: Annotated[str, tyro.conf.Positional]
+    results: Path = Path("results")
+
+
+def command_wandb_report(arguments: Sequence[str]) -> int:
+    """Save a report in a W&B project and say where it is."""
+    chosen = parse(WandbReportArguments, arguments)
+    from repro.report.publish import tier_tables
+    from repro.report.tier_rows import all_tiers, current_hashes
+    from repro.results.published import read_published
+    from repro.tracking.wandb_report import save_report
+
+    published = read_published(chosen.results / "paper.csv")
+    rows = read_rows_of(TablesArguments(f"wandb:{chosen.project}"))
+    if not rows:
+        raise UserError(f"W&B project {chosen.project}: no run of the tables is finished")
+    tiers = [tier for tier in all_tiers(rows, current_hashes(rows)) if tier.rows]
+    tables = [table for tier in tiers for table in tier_tables(tier, published).values()]
+    address = save_report(chosen.project, [table.to_markdown() for table in tables])
+    print(f"Report of {chosen.project}, {len(tables)} tables: {address}")
+    return 0
 
 
 def command_diff(arguments: Sequence[str]) -> int:

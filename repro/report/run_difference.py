@@ -1,10 +1,10 @@
 """What differs between two runs: recipe, code, versions, data, figures; and their answers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from repro.report.wording import CHANCE, signed_points
-from repro.results.row import Row, unpack_correct
+from repro.results.row import Row, flat, unpack_correct
 from repro.results.statistics import pair
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -20,19 +20,6 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 ABSENT: Final = "-"
-
-
-def flat(value: object, name: str) -> Iterator[tuple[str, object]]:
-    """Yield the values inside nested mappings by their dotted names.
-
-    >>> list(flat({"a": {"b": 1}, "c": 2}, "recipe"))
-    [('recipe.a.b', 1), ('recipe.c', 2)]
-    """
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from flat(inner, f"{name}.{key}")
-    else:
-        yield name, value
 
 
 def differences(one: Row, other: Row) -> dict[str, list[tuple[str, Any, Any]]]:

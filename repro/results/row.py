@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Annotated, Any, Final, TypeVar
 
@@ -324,3 +324,16 @@ def unpack_correct(text: str, images: int) -> NDArray[np.bool_]:
         raise ValueError(f"{len(text)} hex digits cannot hold {images} images: give the row's own")
     packed = np.frombuffer(bytes.fromhex(text), dtype=np.uint8)
     return np.unpackbits(packed, count=images).astype(np.bool_)
+
+
+def flat(value: object, name: str) -> Iterator[tuple[str, object]]:
+    """Yield the values inside nested mappings by their dotted names.
+
+    >>> list(flat({"a": {"b": 1}, "c": 2}, "recipe"))
+    [('recipe.a.b', 1), ('recipe.c', 2)]
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flat(inner, f"{name}.{key}")
+    else:
+        yield name, value

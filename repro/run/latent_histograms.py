@@ -19,6 +19,7 @@ from repro.cbp.layers import prepared_layers
 from repro.errors import reading
 from repro.files import write_atomically
 from repro.run_folder import RunFolder
+from repro.tracking.logger import Logger, log_histograms
 
 REACH: Final = 3  # bins reach from -3 to 3 scales
 PER_SCALE: Final = 16  # bins
@@ -65,9 +66,10 @@ class LatentHistograms(Callback):
         counts: Histograms ``[layers, BINS]`` int64 of each.
     """
 
-    def __init__(self, file: Path) -> None:
-        """Keep the CSV file to write."""
+    def __init__(self, file: Path, told: Logger = False) -> None:
+        """Keep the CSV file to write, and the W&B logger that is told as well, if any."""
         self.file = file
+        self.told = told
         self.epochs: list[int] = []
         self.counts: list[Tensor] = []
 
@@ -91,6 +93,7 @@ class LatentHistograms(Callback):
             names = [name.removeprefix("network.") for name in layers]
             sizes = [latent.numel() for latent, _ in layers.values()]
             write_atomically(self.file, self._table(names, sizes))
+            log_histograms(self.told, dict(zip(names, self.counts[-1].tolist(), strict=True)), EDGE)
 
     def _table(self, names: Sequence[str], sizes: Sequence[int]) -> str:
         """Return everything recorded as CSV: one line per epoch and layer."""

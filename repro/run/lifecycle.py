@@ -64,7 +64,8 @@ def make(spec: RunSpec, places: Places, logger: Logger) -> Row:
         if converts:
             found = convert(spec, place.model, module, batches, data)
         else:
-            history = train(spec, place, module, data, logger, devices, places.deadline)
+            until, media = places.deadline, places.wandb_media
+            history = train(spec, place, module, data, logger, devices, until, media)
             export(place.path, place.model)
             found = history_fields(history, spec)
         row = make_row(spec, data, place.model, parent, devices, found)

@@ -25,6 +25,7 @@ class Places:
         data_dir: Data sets; None for CBP_DATA, else ``data``.
         wandb: Whether W&B is told: ``online``, ``offline`` (synchronised later) or ``off``.
         wandb_project: Project of the W&B run.
+        wandb_media: Whether it gets the histograms of latent weights.
         parent_runs: Folder of the parent's run folder; None for ``runs``.
         parent_rows: Folder of the parent's row; None for ``rows``.
         ablation: Name of the ablation that the run belongs to, for W&B, where a run's name does not
@@ -39,6 +40,7 @@ class Places:
     data_dir: Path | None = None
     wandb: Mode = "off"
     wandb_project: str = "cbp-qsnn"
+    wandb_media: bool = False
     parent_runs: Path | None = None
     parent_rows: Path | None = None
     ablation: str | None = None

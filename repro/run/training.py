@@ -69,6 +69,7 @@ def train(
     logger: Logger,
     devices: int = 1,
     deadline: float | None = None,
+    media: bool = False,
 ) -> History:
     """Train to the last epoch, from ``last.ckpt`` where there is one; return the history."""
     cbp = make_cbp(spec) if spec.key.has_cbp_phase else None
@@ -76,7 +77,7 @@ def train(
     # Each behind those whose figures it reads; the history writes the checkpoint of them all.
     callbacks: list[Callback] = [history]
     if cbp is not None:
-        callbacks = [cbp, LatentHistograms(place.histograms), history]
+        callbacks = [cbp, LatentHistograms(place.histograms, media and logger), history]
     callbacks.append(Health(strict=spec.key.tier.startswith("paper")))
     if deadline is not None:
         callbacks.append(Deadline(deadline))

@@ -54,14 +54,15 @@ def _checked(path: Path, read: object) -> SweepFile:
     """Return the sweep that YAML says; raise UserError or ValueError for another one."""
     if not isinstance(read, dict):
         raise UserError(f"invalid sweep file {path}: give {', '.join(KEYS)}")
+    if read.get("method") != "grid":
+        raise UserError(
+            f"{path}: method is {reprlib.repr(read.get('method'))}: only grid names its runs: "
+            "start a search by wandb sweep"
+        )
     if unknown := [str(key) for key in read if key not in KEYS]:
         raise UserError(f"{path}: unknown key {', '.join(unknown)}: one of {', '.join(KEYS)}")
     if not isinstance(read.get("project"), str):
         raise UserError(f"{path} has no project: W&B would file the sweep as uncategorized")
-    if read.get("method") != "grid":
-        raise UserError(
-            f"{path}: method is {reprlib.repr(read.get('method'))}: only grid names its runs"
-        )
     return SweepFile(path, _command(path, read.get("command")), _grid(path, read.get("parameters")))
 
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
 
 Mode = Literal["online", "offline", "off"]
+LATENT: Final = "latent/"  # before the name of a layer: its histograms
 # False is what Lightning takes for none; wandb is imported when it is asked for.
 Logger: TypeAlias = "WandbLogger | Literal[False]"
 JOB_TYPES: Final[dict[Precision, str]] = {
@@ -195,6 +196,25 @@ def finish(logger: "WandbLogger", exit_code: int) -> None:
         logger.experiment.finish(exit_code=exit_code)
     except TimeoutError:
         say(f"W&B did not take everything in time; {sync_later(logger)}")
+
+
+def log_histograms(logger: Logger, counts: Mapping[str, Sequence[int]], edge: float) -> None:
+    """Log histograms of latent weights, if there is a logger.
+
+    Args:
+        logger: Of the run.
+        counts: Weights in each bin, by layer.
+        edge: Bins are of one width, from ``-edge`` to ``edge``.
+    """
+    if logger:
+        import numpy as np
+        import wandb
+
+        drawn: dict[str, Any] = {}
+        for name, found in counts.items():
+            edges = np.linspace(-edge, edge, len(found) + 1)
+            drawn[LATENT + name] = wandb.Histogram(np_histogram=(np.array(found), edges))
+        logger.log_metrics(drawn)
 
 
 def log_outcome(logger: Logger, row: Row) -> None:

@@ -31,25 +31,33 @@ class Found:
 def read_wandb_rows(project: str) -> Found:
     """Return the rows that the runs of a project have in their summaries.
 
+    Raises:
+        UserError: See `runs_of`; or a row is damaged.
+    """
+    return choose(runs_of(project))
+
+
+def runs_of(project: str) -> list[Any]:
+    """Return the runs of a project, the oldest first.
+
     Args:
         project: ``<entity>/<project>``; the server is W&B's own setting (WANDB_BASE_URL).
 
     Raises:
-        UserError: The name is not such a pair, the server cannot be asked, or a row is damaged.
+        UserError: The name is not such a pair, or the server cannot be asked.
     """
     if project.count("/") != 1 or not all(project.split("/")):
-        raise UserError(f"invalid W&B project {project!r}: give wandb:<entity>/<project>")
+        raise UserError(f"invalid W&B project {project!r}: name it <entity>/<project>")
     import wandb
 
     try:
         api = wandb.Api(timeout=TIMEOUT)  # not lazy: a page of whole runs in one answer
-        runs = list(api.runs(project, order="+created_at", include_sweeps=False, lazy=False))
+        return list(api.runs(project, order="+created_at", include_sweeps=False, lazy=False))
     except Exception as error:  # wandb's own failures are plain Exceptions of a private module
         said = " ".join(str(error).split())
         raise UserError(
             f"W&B project {project} cannot be read ({said}): check its name, and wandb login"
         ) from error
-    return choose(runs)
 
 
 def choose(runs: Iterable[Any]) -> Found:

@@ -177,7 +177,7 @@ def test_what_a_document_names_exists(document: str) -> None:
     assert [path for path in named if path not in made and not (ROOT / path).exists()] == []
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     assert [link for link in links if not leads_somewhere(link, folder, text)] == []
-    assert set(re.findall(r"`python -m repro (\w+)", text)) <= COMMANDS.keys()
+    assert set(re.findall(r"`python -m repro ([\w-]+)", text)) <= COMMANDS.keys()
     modules = re.findall(r"`python -m (benchmarks\.\w+)", text)
     assert [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").exists()] == []
 

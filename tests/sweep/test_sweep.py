@@ -43,6 +43,7 @@ TABLES = [path for path in FILES if "10" <= path.name < "40"]
 ABLATIONS = [path for path in FILES if "40" <= path.name < "50"]
 SIMULATED_EVENTS = [path for path in FILES if "50" <= path.name < "52"]
 HEADLINE = [path for path in FILES if "58" <= path.name < "61"]
+SEARCHES = sorted((ROOT / "sweeps/search").glob("*.yaml"))
 GOLDEN = json.loads((ROOT / "tests/golden/sweep_expansion.json").read_text("utf-8"))
 # One FP32 run and the binary run that starts from it, the child named first.
 TWO_RUNS: dict[str, Any] = {
@@ -162,6 +163,34 @@ def test_each_file_says_what_it_is_and_what_it_measures() -> None:
         assert content["project"] == "cbp-qsnn"
         assert content["metric"] == {"name": "test/accuracy", "goal": "maximize"}
         assert list(content["parameters"]) == sorted(content["parameters"])
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_a_search_decides_by_validation_images_on_a_seed_without_rows(path: Path) -> None:
+    """Every value of a grid, both ends of every range: fields of the cell's recipe, in order."""
+    content = yaml.safe_load(path.read_text("utf-8"))
+    assert content["name"] == path.stem
+    assert content["metric"] == {"name": "val/accuracy", "goal": "maximize"}
+    given = content["parameters"]
+    assert list(given) == sorted(given)
+    assert given["seed"] == {"value": 9}
+    assert not list((ROOT / "results/rows").glob("*-s9.json"))
+    ends = {
+        name: spec.get("values") or [spec[key] for key in ("value", "min", "max") if key in spec]
+        for name, spec in given.items()
+    }
+    command = [word for word in content["command"][4:] if word != "${args}"]
+    for number in range(max(map(len, ends.values()))):
+        words = [
+            f"--{name}={values[min(number, len(values) - 1)]}" for name, values in ends.items()
+        ]
+        assert "/search/" in str(resolve(("run", *command, *words)).place.path)
+    if content["method"] == "grid":
+        assert load(path).grid == {name: tuple(values) for name, values in ends.items()}
+    else:
+        assert content["early_terminate"] == {"type": "hyperband", "min_iter": 2, "eta": 2}
+        with pytest.raises(UserError, match=r"only grid names its runs: .* wandb sweep"):
+            load(path)
 
 
 def test_no_file_names_both_a_run_and_its_parent() -> None:

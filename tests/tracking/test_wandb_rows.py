@@ -89,7 +89,7 @@ def test_a_damaged_row_is_named() -> None:
 
 @pytest.mark.parametrize("project", ["", "cbp-qsnn", "a/b/c", "/cbp-qsnn"])
 def test_a_project_has_an_entity_and_a_name(project: str) -> None:
-    with pytest.raises(UserError, match="give wandb:<entity>/<project>"):
+    with pytest.raises(UserError, match="name it <entity>/<project>"):
         read_wandb_rows(project)
 
 
