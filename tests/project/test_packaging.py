@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from pages import DOCUMENTS, commands, parse, read
 from paths import ROOT
 
+HADOLINT = Path(sys.executable).with_name("hadolint")
 MAKEFILE = read("Makefile")
 PROJECT = tomllib.loads(read("pyproject.toml"))["project"]
 
@@ -164,6 +165,12 @@ def test_the_image_runs_the_command_line_and_not_as_root() -> None:
     entry = next(" ".join(line[1:]) for line in lines if line[0] == "ENTRYPOINT")
     assert json.loads(entry) == ["python", "-m", "repro"]
     assert ".venv" in read(".dockerignore").splitlines()
+
+
+@pytest.mark.skipif(not HADOLINT.exists(), reason="hadolint is for Linux on x86-64")
+def test_a_linter_finds_nothing_in_the_dockerfile() -> None:
+    done = subprocess.run([HADOLINT, ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("", 0)
 
 
 @pytest.fixture(scope="module")
