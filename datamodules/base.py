@@ -280,6 +280,11 @@ class ImageDataModule(DataModule):
         )
         return TrainingLoader(self._there("train"), self.batch_size, sampler, share=share)
 
+    def first_images(self, count: int) -> Tensor:
+        """Return the first training images ``[count, C, H, W]``, normalised, not augmented."""
+        part = Part(self.train.images[:count], self.train.labels[:count])
+        return self.on_after_batch_transfer(part, 0)[0]
+
     def _there(self, name: PartName) -> Part:
         """Return a part where the Trainer trains: itself on the CPU, else its one copy there."""
         part: Part = getattr(self, name)

@@ -124,18 +124,21 @@ class StbpRecipe(ImageRecipe):
         decay: Factor of the membrane potential from step to step, 0 to 1.
         window: Half-width of the rectangular surrogate gradient.
         gain: Factor on the initial weights of PyTorch's default initialisation.
+        initial_rate: Before training, each layer's weights are scaled until the neurons behind it
+            fire at so many spikes per neuron and step, on the first training images; 0 for none.
     """
 
     threshold: float = 0.5
     decay: float
     window: float = 0.5
     gain: float = 1.0
+    initial_rate: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         super().__post_init__()
         require_positive(self, "threshold", "window", "gain")
-        require_at_least_0(self, "decay")
+        require_at_least_0(self, "decay", "initial_rate")
         if self.decay > 1:
             raise UserError(f"decay is {self.decay}: give a number from 0 to 1")
 
@@ -154,6 +157,8 @@ class TsslBpRecipe(ImageRecipe):
         linear_gain: Factor on the initial weights of linear layers.
         weight_bound: Weights are clamped to plus or minus this after every batch of pre-training.
         silent_steps: Steps at the beginning at which the target neuron is silent.
+        initial_rate: Before training, each layer's weights are scaled until the neurons behind it
+            fire at so many spikes per neuron and step, on the first training images; 0 for none.
     """
 
     tau_m: float = 5.0
@@ -165,13 +170,14 @@ class TsslBpRecipe(ImageRecipe):
     linear_gain: float = 1.0
     weight_bound: float = 4.0
     silent_steps: int = 1
+    initial_rate: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         super().__post_init__()
         require_positive(self, "threshold", "pooling_factor", "weight_bound")
         require_positive(self, "conv_gain", "linear_gain")
-        require_at_least_0(self, "silent_steps")
+        require_at_least_0(self, "silent_steps", "initial_rate")
         require_dropout(self.dropout)
         for name in ("tau_m", "tau_s"):
             if not 1 <= getattr(self, name) < float("inf"):

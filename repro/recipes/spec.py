@@ -31,6 +31,7 @@ LATER: Final[dict[str, Any]] = {
     "spike_dropout": 0.0,
     "matmul": "float32",
     "warmup_steps": 0,
+    "initial_rate": 0.0,
     "zero_init_residual": False,
     "conversion": {"images": "first"},
     "cbp": {"period": 0, "schedule": "constant", "warmup_steps": 0, "batch_size": 0},

@@ -60,9 +60,7 @@ def calibration_batches(data: DataModule, recipe: Recipe) -> Sequence[Tensor]:
         data.batch_size = recipe.conversion.batch_size
         some = islice(data.training_batches(), recipe.conversion.batches)
         return [data.on_after_batch_transfer(batch, 0)[0] for batch in some]
-    images = torch.split(data.train.images[:wanted], recipe.conversion.batch_size)
-    labels = data.train.labels[: recipe.conversion.batch_size]
-    return [data.on_after_batch_transfer((batch, labels), 0)[0] for batch in images]
+    return torch.split(data.first_images(wanted), recipe.conversion.batch_size)
 
 
 def trained_with_qcfs(

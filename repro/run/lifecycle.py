@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from datamodules.base import DataModule
+from datamodules.base import DataModule, ImageDataModule
 from repro.build import make_data
 from repro.methods.base import SpikingModule
 from repro.networks.vgg import Vgg
@@ -18,6 +18,7 @@ from repro.results.rows import write_row
 from repro.run.conversion import calibration_batches, convert_to_file
 from repro.run.ddp import require_devices
 from repro.run.export import export
+from repro.run.initial_rates import scale_to_rate_
 from repro.run.parent import Parent, load_parent
 from repro.run.places import Places, finished_row, write_config
 from repro.run.row_of_run import conversion_fields, history_fields, make_row, origin_fields
@@ -89,7 +90,12 @@ def load(spec: RunSpec, places: Places) -> tuple[Parent | None, DataModule, Spik
     if places.devices > 1 and not spec.key.is_conversion:
         require_devices(places.devices)
         data.require_shares(places.devices)
-    return parent, data, make_module(spec, data.classes, parent)
+    module = make_module(spec, data.classes, parent)
+    rate = getattr(spec.recipe, "initial_rate", 0.0)
+    if rate and spec.phase == "pretrain" and not places.of(spec.key).checkpoint.exists():
+        assert isinstance(data, ImageDataModule)
+        scale_to_rate_(module.network, data.first_images(data.batch_size), rate)
+    return parent, data, module
 
 
 def convert(
