@@ -138,12 +138,15 @@ def command_tables(arguments: Sequence[str]) -> int:
 
 def write_tables(chosen: TablesArguments, show: Tier | None) -> None:
     """Write the tables; print those of one tier, or the names of all files."""
+    from repro.report.headline import read_headline
     from repro.report.publish import publish, require_published, require_rows
 
     require_published(chosen.results)
     rows = read_rows_of(chosen)
     require_rows(rows, chosen.results)
-    publish(rows, chosen.results, show)
+    # Runs of an ablation are read from rows alone: a W&B project's are left out of the tables.
+    study = read_headline(chosen.rows) if chosen.source == "rows" else {}
+    publish(rows, chosen.results, show, study)
 
 
 def read_rows_of(chosen: TablesArguments) -> "list[Row]":

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from repro.cells import Tier
@@ -21,7 +22,7 @@ from repro.report.claims import claims_table
 from repro.report.comparison import comparison_table
 from repro.report.control import control_table
 from repro.report.conversion import conversion_table
-from repro.report.headline import STUDY, headline_figure, headline_table, read_headline
+from repro.report.headline import STUDY, headline_figure, headline_table
 from repro.report.linear_model import LinearModel, linear_models
 from repro.report.missing_runs import missing_in_words
 from repro.report.page.figure import alone, in_one_file
@@ -69,7 +70,11 @@ def tier_tables(
 
 
 def write_results(
-    tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, memory: Table
+    tiers: Sequence[TierRows],
+    published: PublishedNumbers,
+    results: Path,
+    memory: Table,
+    study: Mapping[str, TierRows],
 ) -> list[Path]:
     """Write what rows and published numbers determine; return the paths.
 
@@ -91,7 +96,7 @@ def write_results(
     pages = {"memory": memory}
     if (rivals := results / "rivals.csv").exists():
         pages["state_of_the_art"] = state_of_the_art_table(tiers, rivals)
-    if study := read_headline(results / "rows"):
+    if study:
         pages[STUDY] = headline_table(study)
         drawn = headline_figure(study)
         paths.append(write_atomically(results / f"{STUDY}.svg", alone(drawn)))
@@ -194,7 +199,12 @@ def fill_readme(readme: Path, table: Table) -> None:
     write_atomically(readme, f"{before}{start}{lines}{end}{after}")
 
 
-def publish(rows: Sequence[Row], results: Path, show: Tier | None) -> None:
+def publish(
+    rows: Sequence[Row],
+    results: Path,
+    show: Tier | None,
+    study: Mapping[str, TierRows] = MappingProxyType({}),
+) -> None:
     """Write tables and figures of every tier; print what was asked for.
 
     Args:
@@ -202,11 +212,12 @@ def publish(rows: Sequence[Row], results: Path, show: Tier | None) -> None:
         results: Holds ``paper.csv``; the tables go there, the smoke tier's below ``smoke``.
         show: Tier whose tables are printed; None prints the names of the files and, on standard
             error, the commands of runs that the tiers with results lack.
+        study: Rows of the headline as a curve (`repro.report.headline.read_headline`).
     """
     published = read_published(results / "paper.csv")
     tiers = all_tiers(rows, current_hashes(rows))
     memory = memory_table(published, memory_of_cells())
-    paths = write_results(tiers, published, results, memory)
+    paths = write_results(tiers, published, results, memory, study)
     real = [tier for tier in tiers if not tier.prefix and tier.tier != "smoke"]
     if first := next((tier for tier in real if tier.rows), None):
         fill_readme(results.parent / "README.md", front_table(first))

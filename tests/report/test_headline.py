@@ -85,7 +85,7 @@ def test_tables_hold_it_once_there_are_rows(rows: Path, capsys: pytest.CaptureFi
     results = rows.parent
     for name in ("paper.csv", "rivals.csv"):
         (results / name).write_bytes((ROOT / "results" / name).read_bytes())
-    publish([], results, None)
+    publish([], results, None, read_headline(rows))
     page = (results / "headline.md").read_text("utf-8")
     assert page.startswith("# Gain of CBP over its parent")
     assert "![" in page
