@@ -4,7 +4,7 @@ The parents are spiking networks of one ANN, converted in several ways, so that 
 accuracy alone. Where a parent is weak, training of any kind gains much; the control says how much.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -46,7 +46,7 @@ def _pipeline(recipe: dict[str, object]) -> str | None:
     return conversion.get("pipeline") if isinstance(conversion, dict) else None
 
 
-def curve(tiers: dict[str, TierRows]) -> list[tuple[str, float, Parts]]:
+def curve(tiers: Mapping[str, TierRows]) -> list[tuple[str, float, Parts]]:
     """Return pipeline, mean accuracy of its parents in percent, and what CBP does, by accuracy."""
     found = []
     for name, tier in tiers.items():
@@ -87,7 +87,7 @@ def headline_in_words(points: Sequence[tuple[str, float, Parts]]) -> str:
     )
 
 
-def headline_table(tiers: dict[str, TierRows]) -> Table:
+def headline_table(tiers: Mapping[str, TierRows]) -> Table:
     """Return gain against the parent's accuracy, a line a parent."""
     points = curve(tiers)
     lines = []
@@ -121,7 +121,7 @@ def headline_table(tiers: dict[str, TierRows]) -> Table:
     )
 
 
-def headline_figure(tiers: dict[str, TierRows]) -> Figure:
+def headline_figure(tiers: Mapping[str, TierRows]) -> Figure:
     """Return gain against the parent's accuracy: CBP, and the control beside it."""
     points = curve(tiers)
     drawn = [
