@@ -318,7 +318,8 @@ def weight_gradient(
     channels, places = inner * walk.groups, walk.out_height * walk.out_width
     images = max(1, PIXELS // max(1, walk.height * walk.width))
     lanes = walk.groups * walk.padded
-    laid_out = grad.new_zeros(walk.images, places + 1, walk.groups, walk.padded)
+    laid_out = grad.new_empty(walk.images, places + 1, walk.groups, walk.padded)
+    laid_out[:, places:], laid_out[..., walk.outputs :] = 0, 0
     by_group = grad.permute(0, 2, 3, 1).reshape(walk.images, places, walk.groups, walk.outputs)
     laid_out[:, :places, :, : walk.outputs] = by_group
     sums = grad.new_zeros(channels, rows * taps, walk.padded)
