@@ -42,8 +42,12 @@ def input_gradient(
     """
     if is_matrix_product(geometry, shape):
         return (grad.flatten(1) @ weight.flatten(1)).view(shape)
-    # Only its shape and layout are read.
+    # Only its shape and layout are read; where PyTorch would copy it channels-last, it is so.
     like = grad.new_empty(()).expand(shape)
+    if not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last):
+        like = torch.empty(
+            shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last
+        )
     found = _backward(grad, like, weight, geometry, (True, False, False))[0]
     assert found is not None
     return found
