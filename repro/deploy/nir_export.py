@@ -1,8 +1,8 @@
 """A quantised network as a graph of the Neuromorphic Intermediate Representation (NIR).
 
 Weights of a quantised layer are whole numbers, its levels' codes; the layer's scale is in the
-neurons behind it. LIF neurons have it in their threshold and need not multiply; current-based ones,
-in the weight of their input. Each such node says scale, bits and levels in its metadata.
+threshold of the neurons behind it, so that nothing is multiplied by it. Each such node says scale,
+bits and levels in its metadata.
 
 NIR describes neurons in continuous time; a framework steps them by forward Euler. The graph is made
 for steps of ``dt``, in which the equations are those of ``repro.neurons``. What NIR has no equation
@@ -263,8 +263,8 @@ def _neurons(
     STBP's are LIF: ``v += dt/tau (R I - v)`` with ``tau = dt/(1 - decay)`` and R 1 is ``decay v +
     (1 - decay) I``, the training's ``decay v + scale I`` in another unit; the threshold is in that
     unit, too. R stays 1 because norse leaves it out and spikingjelly refuses others. TSSL-BP's are
-    current-based LIF: the synaptic filter has ``tau_s``, takes ``scale`` times its input and weighs
-    it by ``1/tau_s``, the membrane has ``tau_m``; ``dt`` is in s.
+    current-based LIF: the synaptic filter has ``tau_s`` and the membrane ``tau_m``; that the filter
+    weighs by ``scale / tau_s`` is in the threshold, as spikingjelly requires; ``dt`` is in s.
     """
 
     def everywhere(value: float) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -285,9 +285,9 @@ def _neurons(
         tau_mem=everywhere(neuron.tau_m * dt),
         r=everywhere(neuron.tau_m),
         v_leak=everywhere(0.0),
-        v_threshold=everywhere(neuron.threshold),
+        v_threshold=everywhere(neuron.threshold * neuron.tau_s / scale),
         v_reset=everywhere(0.0),
-        w_in=everywhere(scale),
+        w_in=everywhere(neuron.tau_s),
     )
 
 
