@@ -87,10 +87,11 @@ class Builder:
         constants = [numpy_helper.from_array(v, name) for name, v in self.constants.items()]
         graph = helper.make_graph(self.nodes, "time_step", inputs, outputs, constants)
         made = qonnx_make_model(graph, producer_name="cbp-qsnn")
-        helper.set_model_props(made, dict(about))
         model = ModelWrapper(made).transform(InferShapes())
         for name, value in self.first.items():  # it would have taken away what no node reads
             model.set_initializer(name, value)
+        for key, text in about.items():
+            model.set_metadata_prop(key, text)
         return model
 
     def _shape_of(self, number: int) -> Shape:
