@@ -294,7 +294,7 @@ def _neurons(
 def write_nir(graph: "nir.NIRGraph", path: Path, old: bool = False) -> Path:
     """Write a graph to a file, whole or not at all, and return the path.
 
-    NIR up to 1.0.4 resets ``IF`` by subtraction, later versions to ``v_reset``. Where the reset is
+    NIR up to 1.0.5 resets ``IF`` by subtraction, later versions to ``v_reset``. Where the reset is
     by subtraction, ``v_reset`` is left out of the file.
 
     Args:

@@ -23,6 +23,7 @@ from small_cells import cell_file
 from torch import Tensor, nn
 
 from repro import packing
+from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cbp.levels import LayerLevels
 from repro.cli import main
@@ -30,6 +31,7 @@ from repro.deploy.c_export import write_c
 from repro.deploy.c_network import program_of
 from repro.deploy.in_order import in_order_, logits_in_order
 from repro.deploy.packed_inference import load_packed_
+from repro.deploy.packed_run import open_cell, origin_of
 from repro.errors import UserError
 from repro.methods.base import predictions
 from repro.networks.conv7fc3 import conv7fc3
@@ -167,6 +169,43 @@ def test_a_thousand_images_of_every_method(
     name: str, build: Callable[..., Path], tmp_path: Path
 ) -> None:
     made = make(CASES[name], "binary", tmp_path, 1000)
+    assert assert_equal(made, run(build("-O2"), made.file, made.images, "-v")) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["stbp", "tssl_bp", "snn_calibration"])
+def test_trained_networks_on_test_images(
+    method: str, build: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = ["ann"] if method == "snn_calibration" else []
+    for precision in (*before, "fp32", "ternary"):
+        words = [f"--method={method}", "--dataset=cifar10", f"--precision={precision}"]
+        assert main(["run", *words, "--tier=smoke", "--width=0.125"]) == 0
+    path = tmp_path / "runs" / f"{method}-cifar10-ternary-smoke-s0"
+    assert main(["c", str(path), "--out=c", "--images=300"]) == 0
+    cell = open_cell(path, 300, None, None)
+    inputs = torch.cat([images for images, _ in cell.batches()])
+    lines = run(build("-O2"), tmp_path / "c/network.safetensors", tmp_path / "c/images.f32", "-v")
+    assert assert_equal(Made(tmp_path / "c", cell.load()[0], inputs), lines) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["binary", "ternary"])
+def test_models_to_take_home_on_many_frames(
+    precision: str, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Trained on N-MNIST; frames are random, so that no data set is needed."""
+    name = f"surrogate-nmnist-{precision}-desk-s0"
+    shape, out = (2, 34, 34), tmp_path / "c"
+    assert main(["c", f"model:{name}", f"--out={out}", "--shape", *map(str, shape)]) == 0
+    _, spec = origin_of(ROOT / f"results/models/{name}.safetensors")
+    network = build_network(spec.key.cell, spec.recipe, 10, spec.phase)
+    load_packed_(network, out / "network.safetensors")
+    mean = torch.full((300, spec.recipe.time_steps, *shape), 0.2)
+    frames = torch.poisson(mean, generator=torch.Generator().manual_seed(5))
+    made = Made(out, network, frames)
+    made.images.write_bytes(frames.numpy().astype("<f4").tobytes())
     assert assert_equal(made, run(build("-O2"), made.file, made.images, "-v")) > 1
 
 
