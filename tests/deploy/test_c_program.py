@@ -146,7 +146,11 @@ def assert_equal(made: Made, lines: list[str]) -> int:
     assert [number for number in given if number] == [number for number in spikes if number]
     assert sum(spikes) > 0
     agreeing = sum(a == b for a, b in zip(classes, by_class, strict=True))
-    print(f"{agreeing} of {count} classes are those of PyTorch's order of summation")
+    print(
+        f"\n  cbp_net in C, {count} inputs: classes, logits and {sum(spikes):,} spikes are "
+        f"Python's, bit for bit; {agreeing} classes are also those of PyTorch's order of summation",
+        end="",
+    )
     assert count - agreeing <= max(1, count // 50)  # on another machine other sums may round
     return len({tuple(row) for row in outputs.tolist()})
 
