@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reproduce test test-slow torture tables bench sweep-smoke dist docs
+.PHONY: help install reproduce test test-slow test-hardware torture tables bench sweep-smoke dist docs
 
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3)
@@ -11,6 +11,8 @@ VENV := .venv
 PAGES := '*.md' '*.py' '*.ipynb' '*.svg' '*.png' docs CITATION.cff LICENSE  # what pages show or link to
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+HARDWARE := build/hardware
+SINABS := sinabs==3.1.3 samna==0.48.6 nir==1.0.4 nirtorch==2.0.2  # it takes no newer nir
 # Threads that wait must not spin: few cores are shared by torch's threads and the kernels' threads.
 export OMP_WAIT_POLICY ?= PASSIVE
 IS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
@@ -33,6 +35,11 @@ test: $(INSTALLED) ## Check style and types, run the tests
 test-slow: $(INSTALLED) ## Run the tests that `make test` leaves out for their time, an hour or two
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,notebook]'
 	$(RUN) -m pytest -q -n 2 --dist worksteal -m "slow and not gpu and not data and not torture"
+
+test-hardware: $(INSTALLED) $(HARDWARE)/.installed ## Run exports in other programs: NIR's readers, QONNX, C
+	$(RUN) -m pytest -q -s -m hardware tests/hardware
+	$(HARDWARE)/qonnx/bin/python -m pytest -q -s -m hardware tests/deploy/test_qonnx_export.py
+	$(RUN) -m pytest -q -s -m "slow or not slow" tests/deploy/test_c_program.py
 
 torture: $(INSTALLED) ## A hundred kills and 500 bad inputs, for the night; docs/reliability.md
 	$(RUN) -m pytest -q -s -m torture tests/torture
@@ -84,4 +91,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	}
 	@echo "Installing into $(VENV), once; torch is large, so this takes minutes"
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Beside .venv, whose packages they share: sinabs takes another nir, and plain tests need none of them.
+$(HARDWARE)/.installed: pyproject.toml constraints.txt | $(INSTALLED)
+	@echo "Installing other programs into $(HARDWARE), once"
+	@$(RUN) tests/hardware/environment.py $(HARDWARE)/readers -c constraints.txt snntorch norse spikingjelly
+	@$(RUN) tests/hardware/environment.py $(HARDWARE)/sinabs $(SINABS)
+	@$(RUN) tests/hardware/environment.py $(HARDWARE)/qonnx -c constraints.txt qonnx
 	@touch $@

@@ -19,6 +19,7 @@ from repro.cli.packed import (
     InspectArguments,
     ModelsArguments,
     NirArguments,
+    QonnxArguments,
 )
 from repro.cli.parsing import parse as parse_words
 from repro.cli.parsing import parse_override
@@ -54,6 +55,7 @@ ARGUMENTS = {
     "infer": InferArguments,
     "costs": CostsArguments,
     "nir": NirArguments,
+    "qonnx": QonnxArguments,
     "c": CArguments,
     "quantise": QuantiseArguments,
     "simulate": SimulateArguments,

@@ -21,6 +21,7 @@ from repro.cli.packed import (
     command_inspect,
     command_models,
     command_nir,
+    command_qonnx,
 )
 from repro.cli.quantise import command_quantise
 from repro.cli.reproduce import command_reproduce
@@ -52,6 +53,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str]], int]]] = {
     "infer": command_infer,
     "costs": command_costs,
     "nir": command_nir,
+    "qonnx": command_qonnx,
     "c": command_c,
     "quantise": command_quantise,
     "simulate": command_simulate,

@@ -1,4 +1,4 @@
-"""Commands on packed files: ``export``, ``inspect``, ``infer``, ``costs``, ``nir``, ``c``."""
+"""Commands on packed files, from ``export`` to ``c``."""
 
 import shutil
 from collections.abc import Sequence
@@ -76,12 +76,37 @@ class NirArguments:
     Weights of quantised layers are whole numbers; scale, bits and levels stand in the metadata.
 
     Attributes:
-        file: A file written by export, or the folder of a finished run, of stbp or tssl_bp.
         out: File to write; by default the run's name in this folder.
+        shape: Of an image or a frame, C H W; by default that of the test images.
+        real_weights: Multiply quantised weights by their scale; thresholds are then the same in all
+            channels, which snnTorch and spikingjelly require of networks with batch normalisation.
+        old: Write a file that nir up to 1.0.4 reads, and sinabs with it.
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, *FILE]
     out: Path | None = None
+    shape: tuple[int, ...] = ()
+    data_dir: Annotated[Path | None, DATA] = None
+    real_weights: bool = False
+    old: bool = False
+
+
+@dataclass(frozen=True)
+class QonnxArguments:
+    """Write one time step of a packed file's network as QONNX, for FINN and hls4ml.
+
+    Quantised weights are BipolarQuant or IntQuant; what neurons keep from step to step goes in and
+    comes out.
+
+    Attributes:
+        out: File to write; by default the run's name in this folder.
+        shape: Of an image or a frame, C H W; by default that of the test images.
+    """
+
+    file: Annotated[Path, *FILE]
+    out: Path | None = None
+    shape: tuple[int, ...] = ()
+    data_dir: Annotated[Path | None, DATA] = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +210,17 @@ def command_nir(arguments: Sequence[str]) -> int:
     chosen = parse(NirArguments, arguments)
     from repro.deploy.nir_export import export_nir
 
-    print(export_nir(chosen.file, chosen.out))
+    options = {"whole": not chosen.real_weights, "old": chosen.old}
+    print(export_nir(chosen.file, chosen.out, chosen.shape, chosen.data_dir, **options))
+    return 0
+
+
+def command_qonnx(arguments: Sequence[str]) -> int:
+    """Write one time step as QONNX and say in words what is in it."""
+    chosen = parse(QonnxArguments, arguments)
+    from repro.deploy.qonnx_export import export_qonnx
+
+    print(export_qonnx(chosen.file, chosen.out, chosen.shape, chosen.data_dir))
     return 0
 
 

@@ -16,8 +16,8 @@ inputs, spikes and addresses.
 
 Energies are those of 32-bit floating-point arithmetic in a 45 nm process at 0.9 V: 0.9 pJ an
 addition, 3.7 pJ a multiplication; and of its memories: 10 pJ to read 64 bits from a cache of 8 KB,
-1.3 nJ from DRAM, the lower end of the range given. Writing is taken to cost what reading does.
-Arithmetic with weights of 1 or 2 bits needs less than that; no such saving is claimed.
+1.3 nJ from DRAM, the lower end of the 1.3 to 2.6 nJ given. Writing is taken to cost what reading
+does. Arithmetic with weights of 1 or 2 bits needs less than that; no such saving is claimed.
 
 References:
     M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014.

@@ -1,12 +1,13 @@
 """A quantised network as a graph of the Neuromorphic Intermediate Representation (NIR).
 
 Weights of a quantised layer are whole numbers, its levels' codes; the layer's scale is in the
-neurons behind it. LIF neurons have it in their threshold and need not multiply; current-based ones,
-in the weight of their input. Each such node says scale, bits and levels in its metadata.
+threshold of the neurons behind it, so that nothing is multiplied by it. Each such node says scale,
+bits and levels in its metadata.
 
 NIR describes neurons in continuous time; a framework steps them by forward Euler. The graph is made
 for steps of ``dt``, in which the equations are those of ``repro.neurons``. What NIR has no equation
-for is an error that names it.
+for is an error that names it. Networks in a row are here, those with averages, maxima and shortcuts
+in ``repro.deploy.nir_program``.
 
 References:
     Pedersen et al., *Neuromorphic intermediate representation: a unified instruction set for
@@ -15,6 +16,7 @@ References:
 
 import io
 import itertools
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +28,9 @@ from torch import Tensor, nn
 from repro import packing
 from repro.build import build_network
 from repro.cbp.levels import LayerLevels, Levels
-from repro.deploy.packed_run import origin_of
+from repro.deploy.c_network import program_of
+from repro.deploy.nir_program import SUBTRACTION, Builder, Weights
+from repro.deploy.packed_run import input_shape, origin_of
 from repro.errors import UserError
 from repro.files import write_atomically
 from repro.networks.alexnet import SumPool, TsslBpNetwork
@@ -39,43 +43,54 @@ if TYPE_CHECKING:
     import nir
 
 DT: Final = 1e-4  # s; the step that snnTorch and others take for granted
-MAXIMA: Final = "it takes maxima of spikes (max-pooling), which NIR has no node for"
-# Why a network has no graph. NIR's neurons reset to a value.
+STEP: Final = 1.0  # s; of neurons without leak, so that R is 1 as in all of NIR's readers
 REASONS: Final[Mapping[type[nn.Module], str]] = {
     Vgg: "an ANN has no neurons that spike: export the spiking network",
-    SpikingVgg: "its neurons lose their threshold by firing and start each step with a shift; "
-    "NIR's neurons reset to a value, and have neither",
-    SewNet: MAXIMA,
-    SewResNet: MAXIMA,
 }
+WITH_SHORTCUTS: Final = (SpikingVgg, SewNet, SewResNet)
 
 
 def to_nir(
     network: nn.Module,
     levels: Mapping[str, Levels],
     shape: tuple[int, int, int] = (3, 32, 32),
-    dt: float = DT,
+    dt: float | None = None,
+    time_steps: int | None = None,
+    whole: bool = True,
 ) -> "nir.NIRGraph":
-    """Return the graph of a network whose input is given again at every time step.
+    """Return the graph of a network whose input is given at every time step.
 
     Args:
-        network: `StbpNetwork` or `TsslBpNetwork` with plain layers, weights at their levels.
+        network: A spiking network of this program with plain layers, weights at their levels.
         levels: Levels of the quantised layers by the name of their weight, as `packing.unpack`
             returns them.
         shape: Of the input, ``[C, H, W]``.
-        dt: Time step, s.
+        dt: Time step, s; None for 0.1 ms, or 1 s where neurons have no leak.
+        time_steps: T; None for the network's.
+        whole: Whether quantised weights are whole numbers; else they are multiplied by their scale,
+            and thresholds are the same in all channels, which snnTorch and spikingjelly require.
+            Of networks with averages, maxima or shortcuts.
 
     Returns:
-        Nodes in a row, from ``input`` to ``output``, the spikes of the last neurons.
+        Nodes from ``input`` to ``output``: the spikes of the last neurons, or the sums of a last
+        layer without neurons.
 
     Raises:
         UserError: NIR cannot express the network, or ``nir`` is not installed.
     """
     nir = import_nir()
+    if isinstance(network, WITH_SHORTCUTS):
+        return _from_instructions(nir, network, levels, shape, dt, time_steps, whole)
+    dt = DT if dt is None else dt
     if not isinstance(network, StbpNetwork | TsslBpNetwork):
         reason = REASONS.get(type(network), "it is none of this program's networks")
         raise UserError(
-            f"{type(network).__name__} has no NIR graph: {reason}; stbp and tssl_bp have one"
+            f"{type(network).__name__} has no NIR graph: {reason}; those of stbp, tssl_bp, "
+            "snn_calibration and surrogate have one"
+        )
+    if not whole:
+        raise UserError(
+            "layers of stbp and tssl_bp have one threshold anyway: leave --real-weights out"
         )
     row: dict[str, Any] = {"input": nir.Input({"input": np.array(shape)})}
     shapes = _shapes(network, shape)
@@ -101,8 +116,43 @@ def to_nir(
             f"the class is the output neuron with the greatest sum of spikes filtered with tau_s "
             f"{network.neuron.tau_s:g} steps"
         )
-    about = {"dt": dt, "time_steps": network.time_steps, "readout": readout}
+    about = {"dt": dt, "time_steps": time_steps or network.time_steps, "readout": readout}
     return nir.NIRGraph(nodes=row, edges=list(itertools.pairwise(row)), metadata=about)
+
+
+def _from_instructions(
+    nir: Any,  # noqa: ANN401
+    network: SpikingVgg | SewNet | SewResNet,
+    levels: Mapping[str, Levels],
+    shape: tuple[int, int, int],
+    dt: float | None,
+    time_steps: int | None,
+    whole: bool,
+) -> "nir.NIRGraph":
+    """Return the graph of a network with averages, maxima or shortcuts."""
+    steps = time_steps or getattr(network, "time_steps", None)
+    if steps is None:
+        raise UserError(f"{type(network).__name__} takes any number of frames: give time_steps")
+    program = program_of(network, shape, steps)
+    if dt is None:
+        leaks = any(each.neuron and each.neuron.name == "plif" for each in program.instructions)
+        dt = DT if leaks else STEP
+    weights = {}
+    for each in program.instructions:
+        if each.kind != "layer":
+            continue
+        weight = operator.attrgetter(f"{each.name}.weight")(network)
+        found = _single(each.name, levels.get(f"{each.name}.weight"))
+        values = codes(weight, found) if found else weight.detach().numpy()
+        weights[each.name] = Weights(values.astype(float), code_scale(found), found)
+    each_step = "frame t" if isinstance(network, SewNet) else "the image"
+    about = {
+        "dt": dt,
+        "time_steps": steps,
+        "input": f"{each_step} at step t",
+        "readout": "the class is the output with the greatest sum over all steps",
+    }
+    return Builder(nir, network, program, weights, dt, whole).graph(about)
 
 
 def import_nir() -> Any:  # noqa: ANN401  (a module without type information)
@@ -213,8 +263,8 @@ def _neurons(
     STBP's are LIF: ``v += dt/tau (R I - v)`` with ``tau = dt/(1 - decay)`` and R 1 is ``decay v +
     (1 - decay) I``, the training's ``decay v + scale I`` in another unit; the threshold is in that
     unit, too. R stays 1 because norse leaves it out and spikingjelly refuses others. TSSL-BP's are
-    current-based LIF: the synaptic filter has ``tau_s``, takes ``scale`` times its input and weighs
-    it by ``1/tau_s``, the membrane has ``tau_m``; ``dt`` is in s.
+    current-based LIF: the synaptic filter has ``tau_s`` and the membrane ``tau_m``; that the filter
+    weighs by ``scale / tau_s`` is in the threshold, as spikingjelly requires; ``dt`` is in s.
     """
 
     def everywhere(value: float) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -235,29 +285,68 @@ def _neurons(
         tau_mem=everywhere(neuron.tau_m * dt),
         r=everywhere(neuron.tau_m),
         v_leak=everywhere(0.0),
-        v_threshold=everywhere(neuron.threshold),
+        v_threshold=everywhere(neuron.threshold * neuron.tau_s / scale),
         v_reset=everywhere(0.0),
-        w_in=everywhere(scale),
+        w_in=everywhere(neuron.tau_s),
     )
 
 
-def write_nir(graph: "nir.NIRGraph", path: Path) -> Path:
-    """Write a graph to a file, whole or not at all, and return the path."""
+def write_nir(graph: "nir.NIRGraph", path: Path, old: bool = False) -> Path:
+    """Write a graph to a file, whole or not at all, and return the path.
+
+    NIR up to 1.0.5 resets ``IF`` by subtraction, later versions to ``v_reset``. Where the reset is
+    by subtraction, ``v_reset`` is left out of the file.
+
+    Args:
+        graph: The graph.
+        path: File to write.
+        old: Whether ``nir`` up to 1.0.4 is to read it, which knows no ``v_reset`` and no metadata
+            of nodes: these are then among those of the graph, under ``nodes``.
+
+    Raises:
+        UserError: The file is to be old, and neurons are reset to another value than 0.
+    """
     nir = import_nir()
+    import h5py
+
     content = io.BytesIO()  # HDF5 crashes where the disk is full
     nir.write(content, graph)
+    with h5py.File(content, "r+") as file:
+        for name, node in graph.nodes.items():
+            written = file["node/nodes"][name]
+            by_subtraction = node.metadata.get("reset") == SUBTRACTION
+            if "v_reset" in written and (old or by_subtraction):
+                if not by_subtraction and np.any(node.v_reset):
+                    raise UserError(f"{name} is reset to another value than 0: not in nir 1.0.4")
+                del written["v_reset"]
+            if old and "metadata" in written:
+                file.move(f"node/nodes/{name}/metadata", f"node/metadata/nodes/{name}")
     return write_atomically(path, content.getvalue())
 
 
-def export_nir(source: Path, out: Path | None) -> str:
+def export_nir(
+    source: Path,
+    out: Path | None,
+    shape: tuple[int, ...] = (),
+    data_dir: Path | None = None,
+    *,
+    whole: bool = True,
+    old: bool = False,
+) -> str:
     """Write the graph of a packed file; return what is in it, in words.
 
     Args:
-        source: Packed file, or the folder of a finished run.
+        source: Packed file, the folder of a finished run, or ``model:NAME``.
         out: File to write; None for the run's name in this folder.
+        shape: Of an input, ``[C, H, W]``; empty for 3 x 32 x 32 of CIFAR's networks, else that of
+            the test images.
+        data_dir: Data sets; None for CBP_DATA, else ``data``.
+        whole: As in `to_nir`.
+        old: As in `write_nir`.
 
     Raises:
         UserError: The source is not a packed file of a cell, or NIR cannot express its network.
+        DataError: The data are absent or damaged.
     """
     import_nir()
     file, spec = origin_of(source)
@@ -267,10 +356,13 @@ def export_nir(source: Path, out: Path | None) -> str:
     network = build_network(spec.key.cell, spec.recipe, classes, spec.phase).eval()
     load_weights(network, state, str(file))
     path = out or Path(f"{spec.key}.nir")
-    write_nir(to_nir(network, levels), path)
-    whole = sum(state[name].numel() for name in levels)
+    size = input_shape(spec, shape, data_dir)
+    steps = spec.recipe.time_steps
+    write_nir(to_nir(network, levels, size, time_steps=steps, whole=whole), path, old)
+    quantised = sum(state[name].numel() for name in levels)
     weights = sum(tensor.numel() for tensor in state.values() if tensor.dim() > 1)
+    said = "whole numbers" if whole else "levels times their scale and gain"
     return (
-        f"{path}: NIR graph of {spec.key}, {path.stat().st_size:,} bytes; {whole:,} of {weights:,} "
-        f"weights are whole numbers, in {len(levels)} layers, each with scale and bits"
+        f"{path}: NIR graph of {spec.key}, {path.stat().st_size:,} bytes; {quantised:,} of "
+        f"{weights:,} weights are {said}, in {len(levels)} layers, each with scale and bits"
     )

@@ -97,3 +97,28 @@ def origin_of(path: Path) -> tuple[Path, RunSpec]:
             "repro.deploy.costs"
         )
     return file, spec_of(key_of(said["run"]), said["recipe_hash"], file)
+
+
+def input_shape(
+    spec: RunSpec, given: tuple[int, ...], data_dir: Path | None
+) -> tuple[int, int, int]:
+    """Return the shape ``[C, H, W]`` of an image or a frame that the network of a run takes.
+
+    Args:
+        spec: The run.
+        given: The shape, if it is known; else empty.
+        data_dir: Data sets; None for CBP_DATA, else ``data``. Read where frames are taken.
+
+    Raises:
+        UserError: The shape does not have three sizes.
+        DataError: The data are absent or damaged.
+    """
+    if not given and spec.key.cell.method != "surrogate":
+        return 3, 32, 32
+    if not given:
+        data = make_data(spec.recipe, spec.key.seed, data_dir)
+        data.setup("test")
+        given = tuple(next(iter(data.batches("test")))[0].shape[-3:])
+    if len(given) != 3 or min(given) < 1:
+        raise UserError(f"shape {given}: give C H W, three sizes")
+    return given[0], given[1], given[2]

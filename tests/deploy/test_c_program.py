@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 import torch
+from networks_that_fire import CASES, METHODS, Case, sew, stbp
 from paths import ROOT
 from small_cells import cell_file
 from torch import Tensor, nn
 
 from repro import packing
+from repro.build import build_network
 from repro.cbp.layers import convert, prepare
 from repro.cbp.levels import LayerLevels
 from repro.cli import main
@@ -29,15 +31,13 @@ from repro.deploy.c_export import write_c
 from repro.deploy.c_network import program_of
 from repro.deploy.in_order import in_order_, logits_in_order
 from repro.deploy.packed_inference import load_packed_
+from repro.deploy.packed_run import open_cell, origin_of
 from repro.errors import UserError
 from repro.methods.base import predictions
-from repro.networks.alexnet import alexnet
 from repro.networks.conv7fc3 import conv7fc3
-from repro.networks.sew_resnet import SewNet, sew_net, sew_resnet
-from repro.networks.vgg import AveragePool, spiking_vgg, vgg16
+from repro.networks.vgg import vgg16
 from repro.neurons.observe import observed
 from repro.neurons.stbp import StbpNeuron
-from repro.neurons.tssl_bp import TsslBpNeuron
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 SOURCES = ROOT / "repro" / "deploy" / "c"
@@ -46,103 +46,6 @@ SANITIZED = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler: gcc or cc")
 IMAGES = 50
 CALM = {"ASAN_OPTIONS": "detect_leaks=0"}  # memory is the program's until it ends
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network of a method and what it is shown.
-
-    Attributes:
-        make: The network, every layer of which fires.
-        shape: Of an image or a frame.
-        time_steps: T.
-        frames: Whether the input is T frames.
-    """
-
-    make: Callable[[], nn.Module]
-    shape: tuple[int, int, int] = (3, 32, 32)
-    time_steps: int = 4
-    frames: bool = False
-
-    def inputs(self, count: int) -> Tensor:
-        generator = torch.Generator().manual_seed(7)
-        if self.frames:
-            mean = torch.full((count, self.time_steps, *self.shape), 0.5)
-            return torch.poisson(mean, generator=generator)
-        return torch.randn(count, *self.shape, generator=generator)
-
-
-def stbp() -> nn.Module:
-    return conv7fc3(10, time_steps=4, neuron=StbpNeuron(0.25), width=1 / 32, gain=3.0)
-
-
-def tssl_bp() -> nn.Module:
-    neuron = TsslBpNeuron()
-    network = alexnet(10, time_steps=4, neuron=neuron, width=1 / 24, dropout=0.0, conv_gain=9.0)
-    for name, layer in network.named_children():
-        if name.startswith("fc"):
-            layer.weight.data *= 4
-    return network
-
-
-def snn_calibration(potentials: bool) -> nn.Module:
-    network = spiking_vgg(10, time_steps=4, width=1 / 16, potentials=potentials)
-    for layer in network.modules():
-        if isinstance(layer, AveragePool):
-            layer.factor.fill_(1.3)
-            assert layer.bias is not None
-            layer.bias.uniform_(-0.1, 0.3)
-        elif isinstance(layer, nn.Conv2d):
-            layer.weight.data *= 1.7
-    for name, buffer in network.named_buffers():
-        if name.startswith("potential"):
-            buffer.uniform_(-0.3, 0.5)
-    return network
-
-
-def surrogate(make: Callable[..., nn.Module], drive: float = 0.5, **options: Any) -> nn.Module:
-    network = make(classes=10, **options)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.2, 3.0)
-            module.weight.data.uniform_(0.8, 3.0)
-            module.bias.data.uniform_(drive - 1, drive + 1)
-    return network
-
-
-def sew(name: str, **options: Any) -> Callable[[], nn.Module]:
-    return partial(surrogate, partial(sew_net, name), width=1 / 8, **options)
-
-
-def short(**options: Any) -> nn.Module:
-    """Two blocks, before spikes joined by AND have died out; a map of 10x10 is left."""
-    network = sew("sew_7b", **options)()
-    assert isinstance(network, SewNet)
-    network.features = network.features[:4]
-    network.classifier = nn.Linear(4 * 10 * 10, 10)
-    return network
-
-
-def resnet(name: str, **options: Any) -> Callable[[], nn.Module]:
-    return partial(surrogate, partial(sew_resnet, name), width=1 / 16, time_steps=4, **options)
-
-
-FRAMES: dict[str, Any] = {"shape": (2, 20, 20), "frames": True}
-CASES = {
-    "stbp": Case(stbp),
-    "tssl_bp": Case(tssl_bp),
-    "snn_calibration": Case(partial(snn_calibration, False)),
-    "snn_calibration potentials": Case(partial(snn_calibration, True)),
-    "surrogate 7b": Case(sew("sew_7b"), **FRAMES),
-    "surrogate and": Case(partial(short, connection="and", tau=None), **FRAMES),
-    "surrogate wide": Case(sew("sew_wide_7b"), **FRAMES),
-    "surrogate iand": Case(sew("sew_7b", connection="iand", drive=-1.0), **FRAMES),
-    "surrogate resnet18": Case(resnet("sew_resnet18")),
-}
-METHODS = ("stbp", "tssl_bp", "snn_calibration", "surrogate 7b")
 
 
 @pytest.fixture(scope="session")
@@ -243,7 +146,11 @@ def assert_equal(made: Made, lines: list[str]) -> int:
     assert [number for number in given if number] == [number for number in spikes if number]
     assert sum(spikes) > 0
     agreeing = sum(a == b for a, b in zip(classes, by_class, strict=True))
-    print(f"{agreeing} of {count} classes are those of PyTorch's order of summation")
+    print(
+        f"\n  cbp_net in C, {count} inputs: classes, logits and {sum(spikes):,} spikes are "
+        f"Python's, bit for bit; {agreeing} classes are also those of PyTorch's order of summation",
+        end="",
+    )
     assert count - agreeing <= max(1, count // 50)  # on another machine other sums may round
     return len({tuple(row) for row in outputs.tolist()})
 
@@ -266,6 +173,43 @@ def test_a_thousand_images_of_every_method(
     name: str, build: Callable[..., Path], tmp_path: Path
 ) -> None:
     made = make(CASES[name], "binary", tmp_path, 1000)
+    assert assert_equal(made, run(build("-O2"), made.file, made.images, "-v")) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["stbp", "tssl_bp", "snn_calibration"])
+def test_trained_networks_on_test_images(
+    method: str, build: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = ["ann"] if method == "snn_calibration" else []
+    for precision in (*before, "fp32", "ternary"):
+        words = [f"--method={method}", "--dataset=cifar10", f"--precision={precision}"]
+        assert main(["run", *words, "--tier=smoke", "--width=0.125"]) == 0
+    path = tmp_path / "runs" / f"{method}-cifar10-ternary-smoke-s0"
+    assert main(["c", str(path), "--out=c", "--images=300"]) == 0
+    cell = open_cell(path, 300, None, None)
+    inputs = torch.cat([images for images, _ in cell.batches()])
+    lines = run(build("-O2"), tmp_path / "c/network.safetensors", tmp_path / "c/images.f32", "-v")
+    assert assert_equal(Made(tmp_path / "c", cell.load()[0], inputs), lines) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["binary", "ternary"])
+def test_models_to_take_home_on_many_frames(
+    precision: str, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Trained on N-MNIST; frames are random, so that no data set is needed."""
+    name = f"surrogate-nmnist-{precision}-desk-s0"
+    shape, out = (2, 34, 34), tmp_path / "c"
+    assert main(["c", f"model:{name}", f"--out={out}", "--shape", *map(str, shape)]) == 0
+    _, spec = origin_of(ROOT / f"results/models/{name}.safetensors")
+    network = build_network(spec.key.cell, spec.recipe, 10, spec.phase)
+    load_packed_(network, out / "network.safetensors")
+    mean = torch.full((300, spec.recipe.time_steps, *shape), 0.2)
+    frames = torch.poisson(mean, generator=torch.Generator().manual_seed(5))
+    made = Made(out, network, frames)
+    made.images.write_bytes(frames.numpy().astype("<f4").tobytes())
     assert assert_equal(made, run(build("-O2"), made.file, made.images, "-v")) > 1
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks_that_fire import CASES as FIRING
+from networks_that_fire import sew
 from torch import Tensor, nn
 
 from repro.cbp.layers import convert, prepare
@@ -17,11 +19,15 @@ from repro.deploy.nir_export import DT, codes, to_nir, write_nir
 from repro.errors import UserError
 from repro.networks.alexnet import TsslBpNetwork, alexnet
 from repro.networks.conv7fc3 import StbpNetwork, conv7fc3
-from repro.networks.vgg import spiking_vgg, vgg16
+from repro.networks.sew_resnet import SewBlock, SewNet
+from repro.networks.vgg import vgg16
+from repro.neurons.observe import observed
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import TsslBpNeuron, synaptic_filter
 
 nir: Any = pytest.importorskip("nir")
+from nir_executor import execute  # noqa: E402
+
 NARROW = 1 / 32
 Made = tuple[StbpNetwork | TsslBpNetwork, dict[str, Levels]]
 
@@ -148,17 +154,103 @@ def test_other_frameworks_fire_the_same_stbp_spikes(
     assert not torch.equal(torch.stack(train).to(ours.dtype), spikes_of(network, image[None])[:, 0])
 
 
+def of_case(name: str, levels: str) -> tuple[Any, dict[str, Levels], Tensor]:
+    """A quantised network, its levels and what it is shown."""
+    case = FIRING[name]
+    torch.manual_seed(1)
+    with torch.no_grad():
+        network = case.make()
+    prepare(network, levels)
+    found = {f"{layer}.weight": made for layer, made in convert(network).items()}
+    return network.eval().requires_grad_(False), found, case.inputs(5)
+
+
+def in_time(name: str, inputs: Tensor) -> Tensor:
+    """Inputs of every step, ``[T, B, C, H, W]``."""
+    case = FIRING[name]
+    return inputs.transpose(0, 1) if case.frames else inputs.expand(case.time_steps, *inputs.shape)
+
+
+def layers_of(network: nn.Module, inputs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Spikes of every layer by the name of its node, and the classes."""
+    spikes: dict[str, Tensor] = {}
+
+    def see(name: str, fired: Tensor, _: int) -> None:
+        spikes[f"{name.replace('.', '_')}_neurons"] = fired.clone()
+
+    with observed(network, see):
+        classes = network(inputs).sum(0).argmax(1)
+    return spikes, classes
+
+
+@pytest.mark.parametrize(("levels", "whole"), [("binary", True), ("ternary", False)])
+@pytest.mark.parametrize("name", [name for name in FIRING if name not in ("stbp", "tssl_bp")])
+def test_every_layer_fires_as_the_equations_of_the_graph(
+    name: str, levels: str, whole: bool, tmp_path: Path
+) -> None:
+    network, made, inputs = of_case(name, levels)
+    case = FIRING[name]
+    graph = to_nir(network, made, case.shape, time_steps=case.time_steps, whole=whole)
+    graph = nir.read(write_nir(graph, tmp_path / "net.nir"))
+    theirs = execute(graph, in_time(name, inputs))
+    ours, classes = layers_of(network, inputs)
+    assert len(ours) == sum(name.endswith("_neurons") for name in graph.nodes)
+    for layer, fired in ours.items():
+        assert torch.equal(theirs[layer].float(), fired.float()), layer
+    assert sum(fired.mean() for fired in ours.values()) > 1 / 2
+    assert torch.equal(theirs["output"].sum(0).argmax(1), classes)
+    network.get_submodule(next(iter(made)).removesuffix(".weight")).weight.neg_()
+    other, _ = layers_of(network, inputs)
+    assert not all(torch.equal(theirs[each].float(), other[each].float()) for each in other)
+    for each in made:
+        node = graph.nodes[each.removesuffix(".weight").replace(".", "_")]
+        assert node.metadata["bits"] == made[each].bits
+        assert set(np.unique(np.abs(node.weight))) <= {0.0, 1.0} or not whole
+
+
+def test_old_readers_find_no_metadata_at_nodes_and_no_reset(tmp_path: Path) -> None:
+    h5py: Any = pytest.importorskip("h5py")
+    network, made, _ = of_case("snn_calibration potentials", "binary")
+    graph = to_nir(network, made)
+    new, old = (write_nir(graph, tmp_path / n, old=n == "old") for n in ("new", "old"))
+    with h5py.File(new) as a, h5py.File(old) as b:
+        name = "features_1_neurons"
+        assert set(a["node/nodes"][name]) == {"metadata", "r", "type", "v_threshold"}
+        assert set(b["node/nodes"][name]) == {"r", "type", "v_threshold"}
+        first = b["node/metadata/nodes"][name]["v_init"][()]
+        assert np.array_equal(first, a["node/nodes"][name]["metadata/v_init"][()])
+        assert first.any()
+    network, made, _ = of_case("surrogate 7b", "binary")
+    graph = to_nir(network, made, (2, 20, 20), time_steps=4)
+    graph.nodes["features_0_conv_neurons"].v_reset += 0.5
+    with pytest.raises(UserError, match="reset to another value than 0"):
+        write_nir(graph, tmp_path / "old", old=True)
+
+
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (spiking_vgg(10, time_steps=2, width=NARROW), "lose their threshold by firing"),
         (vgg16(10, width=NARROW), "an ANN has no neurons"),
         (nn.Linear(2, 2), "none of this program's networks"),
     ],
 )
 def test_what_nir_cannot_express_is_named(network: nn.Module, reason: str) -> None:
-    with pytest.raises(UserError, match=f"has no NIR graph: .*{reason}.*; stbp and tssl_bp"):
+    with pytest.raises(UserError, match=f"has no NIR graph: .*{reason}.*; those of stbp, tssl_bp"):
         to_nir(network, {})
+
+
+def test_products_of_sums_are_named() -> None:
+    network: Any = sew("sew_7b")()
+    assert isinstance(network, SewNet)
+    with pytest.raises(UserError, match="have one threshold anyway: leave --real-weights out"):
+        to_nir(FIRING["stbp"].make(), {}, whole=False)
+    with pytest.raises(UserError, match="takes any number of frames: give time_steps"):
+        to_nir(network, {}, (2, 20, 20))
+    for connection in ("and", "iand"):
+        assert isinstance(network.features[3], SewBlock)
+        network.features[3].connection = connection
+        with pytest.raises(UserError, match=f"3.second.conv: {connection} with a shortcut of sums"):
+            to_nir(network, {}, (2, 20, 20), time_steps=2)
 
 
 def test_scales_of_channels_are_refused() -> None:
