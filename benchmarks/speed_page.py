@@ -196,6 +196,8 @@ def lines_of_result(result: dict[str, Any]) -> list[str]:
         ]
     for step in result.get("steps", []):
         lines += lines_of_step(step, network_of(result))
+    if rates := result.get("spikes per neuron and step"):
+        lines += rates_in_words(rates)
     for inference in result.get("inference", []):
         lines += lines_of_inference(inference, result["file, bytes"])
     for step in result.get("peers", []):
@@ -238,7 +240,25 @@ def lines_of_inference(inference: dict[str, Any], sizes: dict[str, int]) -> list
         words += [f"{size / 1e6:.1f}" for size in (sizes[form.partition(", ")[0]], *peaks)]
         words.append(inference["outputs against the unpacked file"].get(form, ""))
         lines.append(f"| {' | '.join(words)} |")
-    return [*lines, ""]
+    by_processor = inference["times the speed of FP32, by processor time"].items()
+    shares = inference["roofline"]["share of it"].items()
+    return [
+        *lines,
+        "",
+        "By processor time: "
+        + ", ".join(f"{form} {spread(ratio, 2)} times" for form, ratio in by_processor)
+        + ". Operations per second, as if every product were dense, by those of a large matrix "
+        + "product: "
+        + ", ".join(f"{form} {share:.2f}" for form, share in shares)
+        + ".",
+        "",
+    ]
+
+
+def rates_in_words(rates: dict[str, dict[str, float]]) -> list[str]:
+    """Return the firing rates of both forms, lowest and highest layer."""
+    said = [f"{form} {min(r.values()):.2f} to {max(r.values()):.2f}" for form, r in rates.items()]
+    return [f"Spikes per neuron and step, from layer to layer: {', '.join(said)}.", ""]
 
 
 def network_of(result: dict[str, Any]) -> str:
