@@ -62,7 +62,7 @@ def _over_epochs(row: Row, latent: Latent, title: str) -> Figure:
     total = sum(latent.weights)
     shares = [latent.counts[index].sum(0) / total for index in picked]
     epochs = [latent.epochs[index] for index in picked]
-    outside = 1 - float(shares[-1].sum())
+    outside = 1 - int(latent.counts[-1].sum()) / total  # counts: rounded shares may exceed 1
     lines = [{"epoch": e, **_shares(found)} for e, found in zip(epochs, shares, strict=True)]
     return Figure(
         f"latent-{row.key}",
