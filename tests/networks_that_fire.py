@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from repro.networks.alexnet import alexnet
 from repro.networks.conv7fc3 import conv7fc3
 from repro.networks.sew_resnet import SewNet, sew_net, sew_resnet
-from repro.networks.vgg import AveragePool, spiking_vgg
+from repro.networks.vgg import AveragePool, Potentials, spiking_vgg
 from repro.neurons.stbp import StbpNeuron
 from repro.neurons.tssl_bp import TsslBpNeuron
 
@@ -53,7 +53,7 @@ def tssl_bp() -> nn.Module:
     return network
 
 
-def snn_calibration(potentials: bool) -> nn.Module:
+def snn_calibration(potentials: Potentials | None = None) -> nn.Module:
     network = spiking_vgg(10, time_steps=4, width=1 / 16, potentials=potentials)
     for layer in network.modules():
         if isinstance(layer, AveragePool):
@@ -102,8 +102,9 @@ FRAMES: dict[str, Any] = {"shape": (2, 20, 20), "frames": True}
 CASES = {
     "stbp": Case(stbp),
     "tssl_bp": Case(tssl_bp),
-    "snn_calibration": Case(partial(snn_calibration, False)),
-    "snn_calibration potentials": Case(partial(snn_calibration, True)),
+    "snn_calibration": Case(snn_calibration),
+    "snn_calibration potentials": Case(partial(snn_calibration, "neuron")),
+    "snn_calibration charged": Case(partial(snn_calibration, "layer")),
     "surrogate 7b": Case(sew("sew_7b"), **FRAMES),
     "surrogate and": Case(partial(short, connection="and", tau=None), **FRAMES),
     "surrogate wide": Case(sew("sew_wide_7b"), **FRAMES),

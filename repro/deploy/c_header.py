@@ -121,7 +121,9 @@ def _op(
     if each.norm:
         for field, tensor in _normalisation(each, file.tensors).items():
             keep(field, tensor.numpy())
-    if each.initial:
+    if each.first is not None:
+        fields.append(f".first = {_real(each.first)}")
+    elif each.initial:
         keep("initial", file.tensors[each.initial].numpy())
     if each.neuron:
         constants = ", ".join(map(_real, each.neuron.constants))

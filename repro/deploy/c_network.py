@@ -90,6 +90,7 @@ class Instruction:
         epsilon: Of it.
         neuron: Behind it; None for none.
         initial: Name of the tensor of first potentials; empty for 0.
+        first: The first potential, where one number stands for all of them; None otherwise.
         join: ``add``, ``and`` or ``iand``; empty for none.
         other: Number of the map of the shortcut.
     """
@@ -105,6 +106,7 @@ class Instruction:
     epsilon: float = 0.0
     neuron: Neuron | None = None
     initial: str = ""
+    first: float | None = None
     join: str = ""
     other: int = 0
 
@@ -281,14 +283,19 @@ def _add_vgg(program: Program, network: SpikingVgg, names: Mapping[nn.Module, st
     """Add convolutions and averages, neurons behind each, and the classifier."""
     number, neuron = 0, neuron_of(network.neuron, program.time_steps)
     for i, layer in enumerate(network.features):
-        initial = "" if network.potential(i) is None else f"potential{i}"
+        potential = network.potential(i)
+        initial = "" if potential is None else f"potential{i}"
+        first = (
+            float32(potential.item()) if potential is not None and potential.numel() == 1 else None
+        )
         if isinstance(layer, AveragePool):
             factor = float32(layer.factor.item())
             new = Instruction("average", number, (2, 2), 2, name=names[layer], factor=factor)
             outputs = None
         else:
             new, outputs = _weights(program, layer, names[layer], number), _outputs(layer)
-        number = program.add(replace(new, initial=initial, neuron=neuron), outputs)
+        behind = replace(new, initial=initial, first=first, neuron=neuron)
+        number = program.add(behind, outputs)
     classifier = network.classifier
     program.add(_weights(program, classifier, "classifier", number), _outputs(classifier))
 
@@ -397,7 +404,9 @@ def words_of(
             of = ("weight", "bias", "running_mean", "running_var")
             at = " ".join(str(tensors[f"{each.norm}.{part}"]) for part in of)
             parts.append(f"norm {each.epsilon.hex()} {at}")
-        if each.initial:
+        if each.first is not None:
+            parts.append(f"first {each.first.hex()}")
+        elif each.initial:
             parts.append(f"initial {tensors[each.initial]}")
         if each.neuron:
             constants = " ".join(constant.hex() for constant in each.neuron.constants)

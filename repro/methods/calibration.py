@@ -263,7 +263,7 @@ def charged(network: SpikingVgg) -> Correction:
         bias = network.features[layer].bias
         assert isinstance(bias, Tensor)
         bias -= network.neuron.shift(network.time_steps)
-        half = torch.full_like(target[:1], network.neuron.threshold / 2)
+        half = target.new_full((1, 1, 1, 1), network.neuron.threshold / 2)
         network.register_buffer(f"potential{layer}", half)
 
     return correct

@@ -3,13 +3,21 @@
 The conversion itself is ``repro.methods.calibration`` (Li et al., ICML 2021).
 """
 
+from typing import Final
+
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from repro.cells import Phase
 from repro.methods.base import SpikingModule
-from repro.networks.vgg import spiking_vgg, vgg16
-from repro.recipes.fields import SnnCalibrationRecipe
+from repro.networks.vgg import Potentials, spiking_vgg, vgg16
+from repro.recipes.fields import Pipeline, SnnCalibrationRecipe
+
+POTENTIALS: Final[dict[Pipeline, Potentials]] = {
+    "potential": "neuron",
+    "weights": "neuron",
+    "qcfs": "layer",
+}
 
 
 class SnnCalibration(SpikingModule):
@@ -29,7 +37,7 @@ class SnnCalibration(SpikingModule):
                 classes,
                 time_steps=recipe.time_steps,
                 width=recipe.width,
-                potentials=recipe.conversion.pipeline in ("potential", "weights", "qcfs"),
+                potentials=POTENTIALS.get(recipe.conversion.pipeline),
                 dropout=recipe.spike_dropout,
             )
         super().__init__(recipe, network, phase)

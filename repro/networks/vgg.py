@@ -7,7 +7,7 @@ threshold 1.
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, starmap
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ CHANNELS: Final = (
 SIDE: Final = 32  # of the images
 COLOURS: Final = 3
 WORD: Final = 64  # bits of a word of spikes that an average takes
+Potentials = Literal["neuron", "layer"]
+"""First potentials: one number for each neuron, or for all neurons of a layer."""
 UNITS: Final = tuple(channels for channels in CHANNELS if channels != AVERAGE)
 
 
@@ -132,8 +134,8 @@ class SpikingVgg(nn.Module):
             features: Each gives the input current of its neurons.
             classifier: Last layer.
             time_steps: T.
-            potentials: Initial potential ``[1, C, H, W]`` of the neurons of each layer, kept as
-                buffers; none for 0.
+            potentials: Initial potential ``[1, C, H, W]`` of the neurons of each layer, or
+                ``[1, 1, 1, 1]``, kept as buffers; none for 0.
             dropout: See the attribute.
         """
         super().__init__()
@@ -145,6 +147,16 @@ class SpikingVgg(nn.Module):
             raise UserError(f"{len(potentials)} initial potentials for {len(features)} layers")
         for i, potential in enumerate(potentials):
             self.register_buffer(f"potential{i}", potential)
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *more: Any) -> None:  # noqa: ANN401
+        """Load; a file of version 0.2 repeats a layer's first potential for every neuron."""
+        for name, buffer in self._buffers.items():
+            given = state.get(prefix + name)
+            if buffer is None or buffer.numel() != 1 or given is None or not given.numel():
+                continue
+            if bool((given == given.flatten()[0]).all()):
+                state[prefix + name] = given.flatten()[0].reshape(buffer.shape)
+        super()._load_from_state_dict(state, prefix, *more)
 
     def potential(self, layer: int) -> Tensor | None:
         """Return the initial potential of a layer's neurons, None for 0."""
@@ -265,7 +277,7 @@ def spiking_vgg(
     *,
     time_steps: int,
     width: float = 1.0,
-    potentials: bool = False,
+    potentials: Potentials | None = None,
     dropout: float = 0.0,
 ) -> SpikingVgg:
     """Return the spiking network for images ``[B, 3, 32, 32]``, for converted weights to load into.
@@ -274,7 +286,7 @@ def spiking_vgg(
         classes: K.
         time_steps: T.
         width: Channels as a fraction of the paper's.
-        potentials: Whether the neurons have initial potentials (buffers, 0 at first).
+        potentials: What the neurons' initial potentials are (buffers, 0 at first); None for none.
         dropout: Probability that a convolution's spike is dropped, in training mode.
     """
     convolutions = iter(_convolutions(width))
@@ -289,5 +301,7 @@ def spiking_vgg(
             channels = layer.out_channels
             features.append(layer)
         shapes.append((1, channels, side, side))
+    if potentials == "layer":
+        shapes = [(1, 1, 1, 1)] * len(shapes)
     initial = [torch.zeros(shape) for shape in shapes] if potentials else []
     return SpikingVgg(features, _classifier(classes, width), time_steps, initial, dropout)

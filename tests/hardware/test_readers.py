@@ -183,6 +183,7 @@ EQUAL_CORRECTED: tuple[tuple[Reader, str, Form], ...] = (
     ("sinabs", "snn_calibration trained", "whole"),
     ("snntorch", "snn_calibration", "whole"),
     ("snntorch", "snn_calibration potentials", "whole"),
+    ("snntorch", "snn_calibration charged", "whole"),
     ("snntorch", "snn_calibration trained", "whole"),
     ("spikingjelly", "snn_calibration", "whole"),
     ("spikingjelly", "snn_calibration potentials", "whole"),

@@ -140,7 +140,9 @@ def test_conversion_is_deterministic_and_leaves_the_ann_alone() -> None:
 @pytest.mark.parametrize("pipeline", ["light", "potential"])
 def test_converted_weights_load_into_a_fresh_network(pipeline: Pipeline) -> None:
     found = convert(ann(), [images()], time_steps=STEPS, pipeline=pipeline).network
-    fresh = spiking_vgg(10, time_steps=STEPS, width=NARROW, potentials=pipeline == "potential")
+    fresh = spiking_vgg(
+        10, time_steps=STEPS, width=NARROW, potentials="neuron" if pipeline == "potential" else None
+    )
     fresh.load_state_dict(found.state_dict())
     assert torch.equal(fresh(images()), found(images()))
     assert all(parameter.requires_grad for parameter in found.parameters())

@@ -132,7 +132,7 @@ def test_weights_load_by_name_into_a_fresh_network() -> None:
     assert not torch.equal(fresh(images()), network(images()))
     fresh.load_state_dict(network.state_dict())
     assert torch.equal(fresh(images()), network(images()))
-    with_potentials = spiking_vgg(10, time_steps=STEPS, width=NARROW, potentials=True)
+    with_potentials = spiking_vgg(10, time_steps=STEPS, width=NARROW, potentials="neuron")
     extra = set(with_potentials.state_dict()) - set(network.state_dict())
     assert extra == {f"potential{i}" for i in range(len(CHANNELS))}
     assert with_potentials(images()).shape == (STEPS, 3, 10)
@@ -238,3 +238,20 @@ def test_spike_dropout_is_the_papers_alone_and_leaves_older_rows_their_hash() ->
         )
         assert ("spike_dropout" in binary) == (expected > 0)
         assert "spike_dropout" not in fp32
+
+
+def test_a_potential_repeated_for_every_neuron_loads_as_one_number() -> None:
+    """Files of version 0.2 repeat it; the network's answers are the same."""
+    ours, repeated = (
+        spiking_vgg(10, time_steps=STEPS, width=NARROW, potentials=of) for of in ("layer", "neuron")
+    )
+    with torch.no_grad():
+        for name, buffer in repeated.named_buffers():
+            if name.startswith("potential"):
+                buffer.fill_(0.5)
+    ours.load_state_dict(repeated.state_dict())
+    assert torch.equal(ours(images()), repeated(images()))
+    assert ours.potential(3).shape == (1, 1, 1, 1)  # type: ignore[union-attr]
+    repeated.potential(3)[0, 0, 0, 0] = 0.25  # type: ignore[index]
+    with pytest.raises(RuntimeError, match="size mismatch for potential3"):
+        ours.load_state_dict(repeated.state_dict())

@@ -157,7 +157,7 @@ static uint64_t fill(const cbp_net *net, place *at, const cbp_map *out, cbp_memo
                     inputs[t] += common(at, t, p, NULL) << p;
             for (o = 0; o < out->channels; o++) {
                 size_t i = ((size_t)o * out->height + y) * out->width + x;
-                float now = 0, state[2] = {op->initial == NULL ? 0.0f : op->initial[i], 0};
+                float now = 0, state[2] = {op->initial == NULL ? op->first : op->initial[i], 0};
                 for (t = 0; t < out->steps; t++) {
                     if (op->kind == CBP_SUM || op->kind == CBP_MAX)
                         value = pooled(at, t, o);
@@ -394,10 +394,10 @@ static uint32_t among(const char *name, const char *const *names, uint32_t size)
 /* What stands behind an instruction: weights, neurons, a shortcut. */
 static void read_part(cbp_op *op, const cbp_map *out, const char *name) {
     static const char *const parts[] = {"weight", "codes", "scale", "scales", "bias", "norm",
-        "initial", "if", "stbp", "tssl", "plif", "hard", "add", "and", "iand"};
+        "initial", "first", "if", "stbp", "tssl", "plif", "hard", "add", "and", "iand"};
     static const uint8_t constants[] = {2, 2, 4, 2, 1};
     const cbp_map *in = maps + op->source;
-    uint32_t part = among(name, parts, 15), o = out->channels, i;
+    uint32_t part = among(name, parts, 16), o = out->channels, i;
     float given, *made[4];
     switch (part) {
     case 0: op->weight = floats((size_t)o * in->channels * op->height * op->width); break;
@@ -422,14 +422,15 @@ static void read_part(cbp_op *op, const cbp_map *out, const char *name) {
         op->offset = made[1];
         break;
     case 6: op->initial = floats((size_t)o * out->height * out->width); break;
-    case 12: case 13: case 14:
-        op->join = part - 12 + CBP_ADD;
+    case 7: op->first = (float)number(-FLT_MAX, FLT_MAX); break;
+    case 13: case 14: case 15:
+        op->join = part - 13 + CBP_ADD;
         op->other = count(1, OPS);
         break;
     default:
-        need(part < 12, "unknown instructions: read the file with the program of its version");
-        op->neuron = part - 7 + CBP_IF;
-        for (i = 0; i < constants[part - 7]; i++)
+        need(part < 13, "unknown instructions: read the file with the program of its version");
+        op->neuron = part - 8 + CBP_IF;
+        for (i = 0; i < constants[part - 8]; i++)
             op->constants[i] = (float)number(-FLT_MAX, FLT_MAX);
     }
 }

@@ -35,6 +35,7 @@ typedef struct {
     uint32_t neuron;
     float constants[4];   /* of the neuron, in the order of docs/packed_format.md */
     const float *initial; /* [outputs][map height][map width]: potential before the first step */
+    float first;          /* the same of every neuron, where initial is NULL */
     uint32_t join, other; /* how a shortcut joins the spikes, and the number of its map */
 } cbp_op;
 
