@@ -12,11 +12,11 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from repro.cbp.layers import Scale, find_layers, plan, prepare, prepared_layers
+from repro.cbp.layers import find_layers, plan, prepare, prepared_layers
 from repro.cbp.loop import CbpLoop, Loop, freeze_but, make_settings
 from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.cbp.selection import LevelChoice
-from repro.cbp.settings import CbpSettings
+from repro.cbp.settings import CbpSettings, Scale
 from repro.errors import UserError
 
 
@@ -49,7 +49,7 @@ class PhaseCallback(Callback, ABC):
             layers: Patterns of the layers to quantise.
             exclude: Patterns of further layers that stay FP32.
             example: Input of the module, as in ``prepare``.
-            scale: One scale per ``layer``, or per ``channel``.
+            scale: As in ``prepare``.
             settings: Numbers of Algorithm 1; or give its fields.
             fields: Fields of `repro.cbp.settings.CbpSettings`: ``multiplier_lr``, ``p_max``,
                 ``clip``, ...

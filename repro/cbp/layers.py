@@ -6,7 +6,7 @@ the network is built or trained.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
@@ -16,13 +16,12 @@ from repro.cbp import codes, spikes_bf16
 from repro.cbp.levels import ChannelLevels, LayerLevels, Levels
 from repro.cbp.quantiser import Quantiser, quantise
 from repro.cbp.selection import LevelChoice, WeightLayer, choose_layers, choose_levels, find_layers
-from repro.cbp.settings import Arithmetic
+from repro.cbp.settings import Arithmetic, Scale
 from repro.errors import UserError
 from repro.products.layer import StandIn, plain_again, replace_, standing_in
 
 __all__ = ["choose_layers", "convert", "convert_state", "find_layers", "prepare"]
 LATENT = ".parametrizations.weight.original"
-Scale = Literal["layer", "channel"]
 
 
 def prepare(
@@ -38,8 +37,8 @@ def prepare(
 ) -> dict[str, Levels]:
     """Parametrise the weights of a network in place; return the levels by layer name.
 
-    The scale of a layer is ``mean |w|`` of its weights now, that is of the pre-trained network, and
-    never changes. Optimisers made before or after see the same parameters, the latent weights.
+    The scale of a layer is measured on its weights now, those of the pre-trained network, and never
+    changes. Optimisers made before or after see the same parameters, the latent weights.
 
     Args:
         network: Any module with ``Conv1d``, ``Conv2d``, ``Conv3d`` and ``Linear`` layers.
@@ -50,7 +49,8 @@ def prepare(
         exclude: Patterns of layers that stay FP32, beside those of ``keep``.
         example: Input of the network, see `repro.cbp.selection.choose_layers`: says which layer is
             first and last.
-        scale: ``layer``, the paper's; ``channel`` for a scale of each output channel.
+        scale: ``layer``, the paper's; ``channel`` for a scale of each output channel; with
+            ``_rms`` behind it the root mean square of the weights, not the mean of their sizes.
         arithmetic: ``float32`` multiplies by the quantised weights; ``codes`` adds up level codes
             (``codes``); ``spikes_bf16`` multiplies them and spikes in bfloat16 (``spikes_bf16``).
 
@@ -61,7 +61,7 @@ def prepare(
     References:
         Paper, Algorithm 1, initialisation; the first and the last layer are not quantised.
     """
-    if scale == "channel" and arithmetic == "spikes_bf16":
+    if by_channel(scale) and arithmetic == "spikes_bf16":
         raise UserError("spikes_bf16 takes one scale per layer: give scale='layer' or float32")
     choice: dict[str, Any] = {"keep": keep, "layers": layers, "exclude": exclude}
     prepared = plan(network, levels, **choice, example=example, scale=scale)
@@ -140,22 +140,31 @@ def _require_untied(network: nn.Module, names: Collection[str]) -> None:
 def measure_levels(
     name: str, layer: WeightLayer, unscaled: tuple[float, ...], scale: Scale
 ) -> Levels:
-    """Return the levels of one layer, the scale being ``mean |w|`` of its weight now.
+    """Return the levels of one layer, whose scale its weight now gives (``prepare``).
 
     Raises:
         UserError: The weight is not a tensor that the layer holds, or a scale is not above 0 and
             finite.
     """
     _require_plain(name, layer)
-    size = layer.weight.detach().double().abs()
-    scales = size.flatten(1).mean(1) if scale == "channel" else size.mean()
+    rms = scale.endswith("_rms")
+    weight = layer.weight.detach().double()
+    size = weight.square() if rms else weight.abs()
+    scales = size.flatten(1).mean(1) if by_channel(scale) else size.mean()
+    scales = scales.sqrt() if rms else scales
     if not bool((scales > 0).all() & scales.isfinite().all()):
         wrong = float(scales.min()) if scales.isfinite().all() else float(scales.sum())
-        raise UserError(f"mean |w| of {name} is {wrong}: load pre-trained weights first")
+        mean = "root mean square of w" if rms else "mean |w|"
+        raise UserError(f"{mean} of {name} is {wrong}: load pre-trained weights first")
     rounded = scales.to(layer.weight.dtype)  # as the layer keeps it
-    if scale == "channel":
+    if by_channel(scale):
         return ChannelLevels(unscaled, tuple(rounded.tolist()))
     return LayerLevels(unscaled, float(rounded))
+
+
+def by_channel(scale: Scale) -> bool:
+    """Return whether every output channel has a scale of its own."""
+    return scale in ("channel", "channel_rms")
 
 
 def _require_plain(name: str, layer: WeightLayer) -> None:

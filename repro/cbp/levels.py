@@ -20,7 +20,7 @@ class LayerLevels:
 
     Attributes:
         levels: Ascending, unscaled; one of the values of ``LEVELS``.
-        scale: ``a = mean |w|`` of the pre-trained layer; above 0.
+        scale: ``a``, in the paper ``mean |w|`` of the pre-trained layer; above 0.
     """
 
     levels: tuple[float, ...]
@@ -46,8 +46,7 @@ class ChannelLevels:
 
     Attributes:
         levels: Ascending, unscaled; one of the values of ``LEVELS``.
-        scales: ``mean |w|`` of each output channel (first axis) of the pre-trained weight, in the
-            weight's own precision; all above 0.
+        scales: Of each output channel (first axis), in the weight's own precision; all above 0.
     """
 
     levels: tuple[float, ...]

@@ -20,10 +20,10 @@ from torch import distributed as dist
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Optimizer
 
-from repro.cbp.layers import Scale, prepare, prepared_layers
+from repro.cbp.layers import prepare, prepared_layers
 from repro.cbp.multiplier import AscentRule, Multipliers
 from repro.cbp.selection import LevelChoice
-from repro.cbp.settings import BOUND_IN_LEVELS, CbpSettings
+from repro.cbp.settings import BOUND_IN_LEVELS, CbpSettings, Scale
 from repro.errors import UserError
 
 # What schedules of PyTorch compute learning rates from: keys of a parameter group, attributes.

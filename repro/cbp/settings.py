@@ -8,6 +8,8 @@ from repro.errors import UserError
 Arithmetic = Literal["float32", "codes", "spikes_bf16"]
 Clip = Literal["value", "norm", "none"]
 Trained = Literal["all", "quantised"]
+Scale = Literal["layer", "channel", "layer_rms", "channel_rms"]
+"""One scale per layer or per output channel: mean |w|, or its root mean square."""
 BOUND_IN_LEVELS: Final = 10  # default bound of latent weights; follows the scale of a layer
 
 

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from repro.cbp.settings import CbpSettings, Clip, Trained, require_positive
+from repro.cbp.settings import CbpSettings, Clip, Scale, Trained, require_positive
 from repro.errors import UserError
 
 
@@ -27,7 +26,8 @@ class QuantiseArguments:
         layers: Patterns of the layers to take, for example 'features.*'.
         exclude: Patterns of layers that stay FP32.
         ends: Quantise the first and the last layer, too.
-        scale: One scale per layer, as in the paper, or per output channel.
+        scale: One scale per layer, as in the paper, or per output channel: mean |w| or, with _rms
+            behind it, the root mean square.
         epochs: Epochs of CBP.
         multiplier_lr: Learning rate of the multipliers; the weights' is the module's own.
         p_max: The multipliers ascend after so many epochs at the latest; by default a fifth of the
@@ -51,7 +51,7 @@ class QuantiseArguments:
     layers: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     ends: bool = False
-    scale: Literal["layer", "channel"] = "layer"
+    scale: Scale = "layer"
     epochs: int = 10
     multiplier_lr: float = 0.01
     p_max: int | None = None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from datamodules.catalogue import DATA_SETS
-from repro.cbp.settings import CbpSettings, require_at_least_0, require_positive
+from repro.cbp.settings import CbpSettings, Scale, require_at_least_0, require_positive
 from repro.errors import UserError
 
 Optimiser = Literal["sgd", "adam", "adamw"]
@@ -26,6 +26,8 @@ class CbpRecipe(CbpSettings):
         warmup_steps: Steps over which it first rises linearly to what the schedule says; 0 for
             none.
         batch_size: Images a step, over all devices; 0 for that of the pre-training.
+        scale: Of the levels: ``layer``, mean |w| of each layer, is the paper's; ``layer_rms`` its
+            root mean square; ``channel`` and ``channel_rms`` the same of each output channel.
     """
 
     epochs: int
@@ -36,6 +38,7 @@ class CbpRecipe(CbpSettings):
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
     batch_size: int = 0
+    scale: Scale = "layer"
     weight_bound: float | None = 1.0
 
     def __post_init__(self) -> None:

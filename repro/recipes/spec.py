@@ -34,7 +34,13 @@ LATER: Final[dict[str, Any]] = {
     "initial_rate": 0.0,
     "zero_init_residual": False,
     "conversion": {"images": "first"},
-    "cbp": {"period": 0, "schedule": "constant", "warmup_steps": 0, "batch_size": 0},
+    "cbp": {
+        "period": 0,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "batch_size": 0,
+        "scale": "layer",
+    },
 }
 
 

@@ -76,6 +76,23 @@ def test_scales_are_the_means_of_the_channels() -> None:
             assert torch.isin(channel, values).all()
 
 
+def test_a_root_mean_square_keeps_the_size_of_sums() -> None:
+    """Binary weights of that scale have the squares' sum of the weights before."""
+    of_layers, of_channels = network(), network()
+    by_layer = prepare(of_layers, scale="layer_rms")
+    by_channel = prepare(of_channels, scale="channel_rms")
+    for name in by_layer:
+        weight = network().get_submodule(name).weight.detach().double()
+        quantised, by_channels = (
+            net.get_submodule(name).weight.detach().double() for net in (of_layers, of_channels)
+        )
+        assert isinstance(by_layer[name], LayerLevels)
+        assert isinstance(by_channel[name], ChannelLevels)
+        assert float(quantised.square().sum()) == pytest.approx(float(weight.square().sum()), 1e-6)
+        expected = weight.square().flatten(1).sum(1)
+        assert torch.allclose(by_channels.square().flatten(1).sum(1), expected, 1e-6)
+
+
 def test_multipliers_ascend_and_weights_gather_at_their_channels_levels() -> None:
     net = network()
     prepare(net, scale="channel")
