@@ -18,8 +18,8 @@ IMAGES: Final[Any] = {"val_images": 1_000, "test_images": 2_000, "width": 1 / 8}
 
 # Adam, since SGD at 0.3 or 0.1 needs more epochs than that to leave chance in so narrow a network
 # without batch norm; gain 2, since at PyTorch's default initialisation (1) every layer from the
-# third on is silent. Five decisions of Algorithm 1 in two epochs, so that g passes 20 in the fourth
-# of five.
+# third on is silent. A decision of Algorithm 1 every 720 steps, so that g passes 20 after the tenth
+# of twelve, with a fifth of the CBP phase to go.
 STBP_CIFAR10_DESK: Final = replace(
     STBP_CIFAR10,
     width=1 / 8,
@@ -33,14 +33,14 @@ STBP_CIFAR10_DESK: Final = replace(
     matmul="events",
     cbp=replace(
         STBP_CBP,
-        epochs=5,
+        epochs=4,
         optimiser="adam",
         lr=5e-4,
         schedule="cosine",
         warmup_steps=100,
         multiplier_lr=1e-3,
         p_max=1,
-        period=900,
+        period=720,
         arithmetic="codes",
     ),
 )
