@@ -29,6 +29,7 @@ from repro.report.page.figure import alone, in_one_file
 from repro.report.page.memory_panels import memory_figure
 from repro.report.runs_csv import runs_csv
 from repro.report.saved_files import file_table
+from repro.report.search import SEARCH, read_search, search_table
 from repro.report.state_of_the_art import state_of_the_art_table
 from repro.report.summary import summary
 from repro.report.tier_rows import TierRows, all_tiers, current_hashes
@@ -96,6 +97,8 @@ def write_results(
     pages = {"memory": memory}
     if (rivals := results / "rivals.csv").exists():
         pages["state_of_the_art"] = state_of_the_art_table(tiers, rivals)
+    if tried := read_search(results):
+        pages[SEARCH] = search_table(tried)
     if study:
         pages[STUDY] = headline_table(study)
         drawn = headline_figure(study)
