@@ -44,8 +44,11 @@ STBP_CIFAR10_DESK: Final = replace(
         arithmetic="codes",
     ),
 )
-# Gain 1.5, since at 2 and a decay of 0.8 the squared error pulls every output to 0.
-STBP_CIFAR100_DESK: Final = replace(STBP_CIFAR10_DESK, data="cifar100", decay=0.8, gain=1.5)
+# Not run yet. Scaled layer by layer, since with a decay of 0.8 the last layers are silent at a gain
+# of 1.5, and at 2 the squared error pulls every output to 0.
+STBP_CIFAR100_DESK: Final = replace(
+    STBP_CIFAR10_DESK, data="cifar100", decay=0.8, gain=1.0, initial_rate=0.1
+)
 
 # A linear gain of 2, since at the reference's initialisation the linear layers of so narrow a
 # network are all but silent; no dropout, which costs more epochs than there are.
