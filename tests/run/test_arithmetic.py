@@ -126,8 +126,8 @@ def test_tf32_is_off_unless_asked_for(matmul: Matmul, allowed: bool) -> None:
 
 def test_recipes_are_called_what_they_were_before_there_was_a_choice() -> None:
     for (cell, tier), recipe in RECIPES.items():
-        if tier == "paper_short":
-            continue  # as young as the choice itself
+        if tier == "paper_short" or (cell.method, tier) == ("stbp", "desk"):
+            continue  # as young as the choice itself, or younger
         assert recipe.matmul == "float32", (cell, tier)
         spec = RunSpec(RunKey(cell, "binary", 0, tier), recipe)
         assert "matmul" not in spec.values
