@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 from repro.cbp.levels import LayerLevels
 from repro.device.dense import _is_dense
 from repro.errors import UserError
+from repro.networks.vgg import one_potential
 from repro.packing import PackedFile, PackedTensor, read
 from repro.packing.bits import decode
 from repro.products.codes import level_codes
@@ -173,6 +174,7 @@ def load_packed_(network: nn.Module, path: str | Path) -> Loaded:
     """
     file = read(Path(path))
     own = network.state_dict()
+    file.tensors.update(one_potential(file.tensors, own))
     _require_same_tensors(own, file, str(path))
     loaded = Loaded(file, {}, {})
     for name in list(file.tensors):

@@ -5,7 +5,7 @@ spiking network every convolution and every average is followed by integrate-and
 threshold 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise, starmap
 from typing import Any, Final, Literal
 
@@ -106,6 +106,24 @@ def _forms(layers: Sequence[nn.Module]) -> Iterator[Form | None]:
     yield from starmap(wanted, pairwise(layers))
 
 
+def one_potential(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return one number for first potentials that repeat it, where a network keeps one.
+
+    Files of version 0.2 repeat half a threshold for every neuron of a network converted by QCFS.
+
+    Args:
+        given: Tensors of a file or state dict, by name.
+        own: The network's, of which potentials have one element or one a neuron.
+    """
+    found = {}
+    for name in given.keys() & own.keys():
+        values = given[name].flatten()
+        one = name.rpartition(".")[2].startswith("potential") and own[name].numel() == 1
+        if one and len(values) > 1 and bool((values == values[0]).all()):
+            found[name] = values[0].reshape(own[name].shape)
+    return found
+
+
 class SpikingVgg(nn.Module):
     """Convolutions and averages in a row, neurons of threshold 1 behind each, and a classifier.
 
@@ -150,12 +168,10 @@ class SpikingVgg(nn.Module):
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *more: Any) -> None:  # noqa: ANN401
         """Load; a file of version 0.2 repeats a layer's first potential for every neuron."""
-        for name, buffer in self._buffers.items():
-            given = state.get(prefix + name)
-            if buffer is None or buffer.numel() != 1 or given is None or not given.numel():
-                continue
-            if bool((given == given.flatten()[0]).all()):
-                state[prefix + name] = given.flatten()[0].reshape(buffer.shape)
+        own = {
+            prefix + name: buffer for name, buffer in self._buffers.items() if buffer is not None
+        }
+        state.update(one_potential(state, own))
         super()._load_from_state_dict(state, prefix, *more)
 
     def potential(self, layer: int) -> Tensor | None:

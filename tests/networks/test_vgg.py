@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from repro.cbp.layers import convert, find_layers, prepare, prepared_layers
 from repro.cells import RunKey, find_cell
+from repro.deploy.packed_inference import load_packed_
 from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import CHANNELS, AveragePool, SpikingVgg, Vgg, spiking_vgg, vgg16
@@ -240,7 +241,7 @@ def test_spike_dropout_is_the_papers_alone_and_leaves_older_rows_their_hash() ->
         assert "spike_dropout" not in fp32
 
 
-def test_a_potential_repeated_for_every_neuron_loads_as_one_number() -> None:
+def test_a_potential_repeated_for_every_neuron_loads_as_one_number(tmp_path: Path) -> None:
     """Files of version 0.2 repeat it; the network's answers are the same."""
     ours, repeated = (
         spiking_vgg(10, time_steps=STEPS, width=NARROW, potentials=of) for of in ("layer", "neuron")
@@ -249,8 +250,12 @@ def test_a_potential_repeated_for_every_neuron_loads_as_one_number() -> None:
         for name, buffer in repeated.named_buffers():
             if name.startswith("potential"):
                 buffer.fill_(0.5)
+    pack(tmp_path / "old.safetensors", repeated, {})
+    packed = spiking_vgg(10, time_steps=STEPS, width=NARROW, potentials="layer")
+    load_packed_(packed, tmp_path / "old.safetensors")
     ours.load_state_dict(repeated.state_dict())
     assert torch.equal(ours(images()), repeated(images()))
+    assert torch.equal(packed(images()), repeated(images()))
     assert ours.potential(3).shape == (1, 1, 1, 1)  # type: ignore[union-attr]
     repeated.potential(3)[0, 0, 0, 0] = 0.25  # type: ignore[index]
     with pytest.raises(RuntimeError, match="size mismatch for potential3"):
