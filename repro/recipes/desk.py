@@ -15,6 +15,16 @@ from repro.recipes.paper import (
 )
 
 IMAGES: Final[Any] = {"val_images": 1_000, "test_images": 2_000, "width": 1 / 8}
+# The CBP phase of cells on all training images.
+CBP: Final[Any] = {
+    "optimiser": "adam",
+    "lr": 5e-4,
+    "schedule": "cosine",
+    "warmup_steps": 100,
+    "multiplier_lr": 1e-3,
+    "p_max": 1,
+    "arithmetic": "codes",
+}
 
 # Adam, since SGD at 0.3 or 0.1 needs more epochs than that to leave chance in so narrow a network
 # without batch norm; gain 2, since at PyTorch's default initialisation (1) every layer from the
@@ -33,15 +43,9 @@ STBP_CIFAR10_DESK: Final = replace(
     matmul="events",
     cbp=replace(
         STBP_CBP,
+        **CBP,
         epochs=4,
-        optimiser="adam",
-        lr=5e-4,
-        schedule="cosine",
-        warmup_steps=100,
-        multiplier_lr=1e-3,
-        p_max=1,
         period=720,
-        arithmetic="codes",
     ),
 )
 # Not run yet. Scaled layer by layer, since with a decay of 0.8 the last layers are silent at a gain
@@ -120,16 +124,10 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
     # decisions an epoch it did after the fourth, and weights stayed where they were then.
     cbp=replace(
         SNN_CALIBRATION_CIFAR10.cbp,
+        **CBP,
         epochs=12,
         batch_size=64,
-        optimiser="adam",
-        lr=5e-4,
         weight_decay=0.0,
-        schedule="cosine",
-        warmup_steps=100,
-        multiplier_lr=1e-3,
-        p_max=1,
-        arithmetic="codes",
     ),
 )
 
