@@ -71,37 +71,8 @@ TSSL_BP_CIFAR10_DESK: Final = replace(
 )
 
 # Batch norm, which the conversion folds into the convolutions: without it thirteen narrow layers
-# do not leave chance on 100 classes in so few epochs.
-SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
-    SNN_CALIBRATION_CIFAR10,
-    train_images=20_000,
-    **IMAGES,
-    time_steps=8,
-    batch_norm=True,
-    dropout=0.0,
-    spike_dropout=0.0,
-    epochs=8,
-    batch_size=64,
-    lr=0.05,
-    weight_decay=5e-4,
-    autoaugment=False,
-    cutout=0,
-    conversion=ConversionRecipe(pipeline="light", batches=4, batch_size=128),
-    # Adam, since SGD at rates that leave chance in so few epochs (5e-3 and up) diverges at T 8.
-    cbp=replace(
-        SNN_CALIBRATION_CIFAR10.cbp,
-        epochs=2,
-        optimiser="adam",
-        lr=1e-3,
-        weight_decay=0.0,
-        multiplier_lr=5e-4,
-        p_max=1,
-    ),
-)
-
-# Wider, longer and on all images, as the tier is to be in every cell on images. QCFS, since
-# SNN-Calibration's own pipelines lose nine tenths of the ANN's accuracy at T 4 in so narrow a
-# network (docs/desk_tier.md).
+# do not leave chance on 100 classes in so few epochs. QCFS, since SNN-Calibration's own pipelines
+# lose nine tenths of the ANN's accuracy at T 4 in so narrow a network (docs/desk_tier.md).
 SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
     SNN_CALIBRATION_CIFAR10,
     data="cifar100",
@@ -129,6 +100,11 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
         batch_size=64,
         weight_decay=0.0,
     ),
+)
+
+# Nothing was chosen on CIFAR-10 but the length of the ANN's training, which is half.
+SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
+    SNN_CALIBRATION_CIFAR100_DESK, data="cifar10", normalisation="cifar10", epochs=30
 )
 
 # Desk tier of the event cells, chosen on simulated recordings (docs/desk_tier.md), the same for
