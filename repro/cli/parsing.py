@@ -19,8 +19,8 @@ RUNS: Final = arg(help="Folder of run folders.")
 ROWS: Final = arg(help="Folder of rows.")
 DATA: Final = arg(help="Data sets; by default the variable CBP_DATA, else data.")
 TIER: Final = arg(
-    help="paper as published, paper_short with its schedule shortened, desk in minutes on two "
-    "cores, smoke in seconds."
+    help="paper as published, paper_short with its schedule shortened, desk in minutes to "
+    "hours on a core, smoke in seconds."
 )
 WANDB: Final = arg(help="Tell Weights & Biases: online, offline (synchronise later) or off.")
 FILE: Final = (

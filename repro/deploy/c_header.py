@@ -15,7 +15,7 @@ from repro.packing import PackedFile
 from repro.products.codes import shifts_of
 
 MAP_BYTES: Final = 24  # of a cbp_map
-OP_BYTES: Final = 100  # of a cbp_op where pointers have 4 bytes
+OP_BYTES: Final = 104  # of a cbp_op where pointers have 4 bytes
 NET_BYTES: Final = 36  # of a cbp_net there
 A_LINE: Final = 8  # numbers
 

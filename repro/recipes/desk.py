@@ -26,9 +26,9 @@ CBP: Final[Any] = {
     "arithmetic": "codes",
 }
 
-# Adam, since SGD at 0.3 or 0.1 needs more epochs than that to leave chance in so narrow a network
+# Adam, since SGD at 0.3 or 0.1 did not leave chance within 2,000 steps in so narrow a network
 # without batch norm; gain 2, since at PyTorch's default initialisation (1) every layer from the
-# third on is silent. A decision of Algorithm 1 every 720 steps, so that g passes 20 after the tenth
+# third on is silent. A decision of Algorithm 1 every 720 steps, so that g reaches 20 at the tenth
 # of twelve, with a fifth of the CBP phase to go.
 STBP_CIFAR10_DESK: Final = replace(
     STBP_CIFAR10,
@@ -91,7 +91,7 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
     conversion=ConversionRecipe(
         pipeline="qcfs", batches=4, batch_size=128, qcfs_epochs=6, qcfs_lr=2e-2
     ),
-    # The multipliers ascend after every epoch, so g passes 20 after the tenth of 12. With five
+    # The multipliers ascend after every epoch, so g reaches 20 at the tenth of 12. With five
     # decisions an epoch it did after the fourth, and weights stayed where they were then.
     cbp=replace(
         SNN_CALIBRATION_CIFAR10.cbp,
@@ -103,8 +103,8 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
 )
 
 # Nothing was chosen on CIFAR-10: the numbers are those of CIFAR-100, but for half the length of the
-# ANN's training, and for what later trials on CIFAR-100 favoured (results/search.md): root mean
-# square as scale, and twice the steps in the CBP phase.
+# ANN's training, and for what later trials of binary weights on CIFAR-100 favoured
+# (results/search.md): root mean square as scale, and twice the steps in the CBP phase.
 SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
     SNN_CALIBRATION_CIFAR100_DESK,
     data="cifar10",

@@ -15,7 +15,7 @@ from repro.report.page.panel import Panel, linear
 from repro.report.parts import Parts
 from repro.report.tier_rows import TierRows
 from repro.report.wording import STEP_NAMES, mean_percent, with_interval
-from repro.results.rows import read_rows
+from repro.results.rows import read_ablation
 from repro.table import Table, csv_text
 
 STUDY: Final = "headline"  # name of the ablation in the sweep files 58 to 60
@@ -31,8 +31,7 @@ def read_headline(rows: Path) -> dict[str, TierRows]:
     Args:
         rows: Folder of rows; those of the study lie in a folder of each recipe below it.
     """
-    folders = sorted(path for path in (rows / STUDY).glob("*") if path.is_dir())
-    found = [row for folder in folders for row in read_rows(folder)]
+    found = read_ablation(rows / STUDY)
     anns = [row for row in found if row.precision == "ann"]
     by_pipeline = {
         name: [*anns, *(r for r in found if _pipeline(r.recipe) == name)] for name in PIPELINES

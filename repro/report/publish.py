@@ -29,13 +29,14 @@ from repro.report.page.figure import alone, in_one_file
 from repro.report.page.memory_panels import memory_figure
 from repro.report.runs_csv import runs_csv
 from repro.report.saved_files import file_table
-from repro.report.search import SEARCH, read_search, search_table
+from repro.report.search import SEARCH, search_table
 from repro.report.state_of_the_art import state_of_the_art_table
 from repro.report.summary import summary
 from repro.report.tier_rows import TierRows, all_tiers, current_hashes
 from repro.report.weight_memory import memory_of_cells, memory_table
 from repro.results.published import PublishedNumbers, read_published
 from repro.results.row import Row
+from repro.results.rows import read_ablation
 from repro.table import Table, latex
 
 ON_DEMAND: Final[tuple[Tier, ...]] = ("paper_short", "smoke")  # no page before the first row
@@ -97,7 +98,7 @@ def write_results(
     pages = {"memory": memory}
     if (rivals := results / "rivals.csv").exists():
         pages["state_of_the_art"] = state_of_the_art_table(tiers, rivals)
-    if tried := read_search(results):
+    if tried := read_ablation(results / SEARCH):
         pages[SEARCH] = search_table(tried)
     if study:
         pages[STUDY] = headline_table(study)

@@ -33,10 +33,15 @@ def differences(one: Row, other: Row) -> dict[str, list[tuple[str, Any, Any]]]:
             {name: v for field in fields for name, v in flat(getattr(row, field), field)}
             for row in (one, other)
         )
-        names = dict.fromkeys([*left, *right])
-        values = [(name, left.get(name, ABSENT), right.get(name, ABSENT)) for name in names]
-        found[group] = [each for each in values if each[1] != each[2]]
+        found[group] = unequal(left, right)
     return {group: lines for group, lines in found.items() if lines}
+
+
+def unequal(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return name and both values of every entry that differs, `ABSENT` where one has none."""
+    names = dict.fromkeys([*left, *right])
+    values = [(name, left.get(name, ABSENT), right.get(name, ABSENT)) for name in names]
+    return [each for each in values if each[1] != each[2]]
 
 
 def differences_in_words(one: Row, other: Row) -> str:

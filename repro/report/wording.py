@@ -19,7 +19,7 @@ SCALE: Final[Mapping[Tier, str]] = {
     "paper": "the recipe as published, on the data it names",
     "paper_short": "the published recipe with a fifth of the epochs, STBP from Kaiming's initial "
     "weights, TF32 and bfloat16 on a GPU; by rule, not tuned",
-    "desk": "same method and code, narrower network, fewer images and epochs",
+    "desk": "same method and code, narrower network, fewer epochs, in some cells fewer images",
     "smoke": "seconds on handwritten digits, shown or simulated as events; it proves that the "
     "program works, nothing else",
 }

@@ -28,6 +28,12 @@ def read_rows(folder: Path) -> list[Row]:
     return [read_row(path) for path in sorted(folder.glob("*.json"))]
 
 
+def read_ablation(folder: Path) -> list[Row]:
+    """Return the rows of an ablation, which has a folder for each recipe; none without a folder."""
+    recipes = sorted(path for path in folder.glob("*") if path.is_dir())
+    return [row for recipe in recipes for row in read_rows(recipe)]
+
+
 def read_row(path: Path) -> Row:
     """Return the row of one file, every field checked.
 

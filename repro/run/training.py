@@ -57,7 +57,7 @@ def make_module(spec: RunSpec, classes: int, parent: Parent | None) -> SpikingMo
 def make_cbp(spec: RunSpec) -> Cbp | Control:
     """Return the callback of the run's CBP phase, with the recipe's numbers."""
     if spec.key.precision == "fp32_control":
-        return Control(settings=spec.recipe.cbp)
+        return Control(scale=spec.recipe.cbp.scale, settings=spec.recipe.cbp)
     return Cbp(spec.key.precision, scale=spec.recipe.cbp.scale, settings=spec.recipe.cbp)
 
 

@@ -28,6 +28,7 @@ from repro.cbp.layers import convert, prepare
 from repro.cbp.levels import LayerLevels
 from repro.cli import main
 from repro.deploy.c_export import write_c
+from repro.deploy.c_header import MAP_BYTES, NET_BYTES, OP_BYTES
 from repro.deploy.c_network import program_of
 from repro.deploy.in_order import in_order_, logits_in_order
 from repro.deploy.packed_inference import load_packed_
@@ -277,12 +278,26 @@ def test_the_header_runs_without_a_file_system(
     of_arrays, of_maps = map(int, done.stderr.split())
     flash, ram = (int(n.replace(",", "")) for n in re.findall(r"(?:flash|RAM)\): ([\d,]+)", header))
     instructions = len(re.findall(r"^    \{\.kind", header, re.MULTILINE))
-    assert flash == of_arrays + of_maps + 100 * instructions + 36  # pointers of 4 bytes
+    assert flash == of_arrays + of_maps + OP_BYTES * instructions + NET_BYTES
     bits, reals, classes = (
         int(re.findall(rf"CBP_NETWORK_{part} (\d+)", header)[0])
         for part in ("BITS", "REALS", "CLASSES")
     )
     assert 4 * (bits + reals + classes) - 4 <= ram <= 4 * (bits + reals + classes)
+
+
+def test_the_structures_have_the_bytes_that_the_header_counts(tmp_path: Path) -> None:
+    text = (SOURCES / "cbp_net.h").read_text()
+    structures = text[text.index("typedef") : text.index("typedef struct { uint32_t *bits")]
+    of_4_bytes = re.sub(r"const \w+ \*|size_t ", "uint32_t ", structures).replace(", *", ", ")
+    names = ("cbp_map", "cbp_op", "cbp_net")
+    sizes = ", ".join(f"(unsigned)sizeof({name})" for name in names)
+    (tmp_path / "sizes.c").write_text(
+        f"#include <stdint.h>\n#include <stdio.h>\n{of_4_bytes}\n"
+        f'int main(void) {{ printf("%u %u %u\\n", {sizes}); return 0; }}\n'
+    )
+    compile_(str(tmp_path / "sizes.c"), "-o", str(tmp_path / "sizes"))
+    assert run(tmp_path / "sizes") == [f"{MAP_BYTES} {OP_BYTES} {NET_BYTES}"]
 
 
 def payload_of(data: bytes | bytearray) -> int:

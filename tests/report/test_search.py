@@ -8,9 +8,9 @@ from reading import column
 
 from repro.recipes.spec import RunSpec
 from repro.report.publish import publish
-from repro.report.search import departures, read_search, search_table
+from repro.report.search import changes, search_table
 from repro.results.row import Row
-from repro.results.rows import write_row
+from repro.results.rows import read_ablation, write_row
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,8 +32,8 @@ def trials() -> list[Row]:
 
 def test_what_a_trial_changes_is_told_from_what_ships() -> None:
     shipped = RunSpec.shipped(trials()[0].key).recipe
-    assert departures(trials()[0]) == {"epochs": 3}
-    assert departures(trials()[1]) == {"epochs": 3, "lr": 0.25}
+    assert changes(trials()[0]) == {"epochs": 3}
+    assert changes(trials()[1]) == {"epochs": 3, "lr": 0.25}
     table = search_table(trials())
     assert column(table, "validation %") == ["75.00", "60.00"]
     assert "lr 0.25" in table.lines[0][2]
@@ -47,7 +47,7 @@ def test_trials_are_published_beside_the_tables(tmp_path: Path) -> None:
     assert not (tmp_path / "search.md").exists()
     for row in trials():
         write_row(row, tmp_path / "search" / row.recipe_hash)
-    assert len(read_search(tmp_path)) == 2
+    assert len(read_ablation(tmp_path / "search")) == 2
     publish([], tmp_path, None)
     assert "lr 0.25" in (tmp_path / "search.md").read_text()
     assert (tmp_path / "search.csv").exists()

@@ -27,6 +27,7 @@ from repro.results.rows import read_rows
 from repro.run.latent_histograms import read_latent
 from repro.run.lifecycle import run
 from repro.run.places import Places
+from repro.run.training import make_cbp
 from repro.run_folder import RunFolder
 
 CELL = find_cell("stbp", "cifar10")
@@ -288,6 +289,16 @@ def bad(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     lines = [line for line in error.splitlines() if line.startswith("cbp-qsnn: ")]
     assert len(lines) == 1, error
     return lines[0]
+
+
+def test_the_control_clamps_by_the_scale_of_its_cbp_run() -> None:
+    cell = find_cell("stbp", "cifar10")
+    recipe = find_recipe(cell, "smoke")
+    scaled = dataclasses.replace(recipe, cbp=dataclasses.replace(recipe.cbp, scale="layer_rms"))
+    precisions: tuple[Precision, ...] = ("binary", "fp32_control")
+    for precision in precisions:
+        spec = RunSpec(RunKey(cell, precision, 0, "smoke"), scaled)
+        assert make_cbp(spec).scale == "layer_rms"
 
 
 def test_unknown_cell_lists_the_nine(capsys: pytest.CaptureFixture[str]) -> None:
