@@ -1,11 +1,12 @@
 """A training step of the desk tier's networks on real images, at the firing rates of training.
 
-``python -m benchmarks.desk_step --method stbp`` trains the FP32 network of the desk tier for some
-steps, prints the firing rate behind each layer, and measures a step of the FP32 control and of CBP,
-as they are by default and with spikes counted and events (``matmul=events``,
-``cbp.arithmetic=codes``), in turns. Printed are ratios of rounds, by the clock and by processor
-time, which other work on the machine changes less; how each layer chose; and, as a roofline,
-operations per second as if every product were dense, against those of a large matrix product.
+``python -m benchmarks.desk_step --model model:stbp-cifar10-fp32-desk-s0`` takes a trained FP32
+parent that ships (`repro.run.models`), prints the firing rate behind each layer, and measures a
+step of the FP32 control and of CBP, as they are by default and with spikes counted and events
+(``matmul=events``, ``cbp.arithmetic=codes``), in turns. ``--method tssl_bp`` trains a network of
+its own for some steps first. Printed are ratios of rounds, by the clock and by processor time,
+which other work on the machine changes less; how each layer chose; and, as a roofline, operations
+per second as if every product were dense, against those of a large matrix product.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from torch import Tensor
 from benchmarks.device import operations, reachable
 from benchmarks.measure import environment, interleaved, paired_ratio
 from benchmarks.rates import firing_rates
+from repro import packing
 from repro.build import make_data
 from repro.cbp.layers import prepare
 from repro.cbp.loop import CbpLoop
@@ -32,7 +34,9 @@ from repro.methods.base import SpikingModule
 from repro.recipes.fields import Matmul
 from repro.recipes.shipped import find_recipe
 from repro.recipes.spec import RunSpec
+from repro.results.rows import read_row
 from repro.run.arithmetic import ways_of
+from repro.run.models import ROWS, model_file
 from repro.run.training import make_module, quiet_lightning
 
 METHODS: Final = ("stbp", "tssl_bp")
@@ -54,18 +58,23 @@ class Step:
     """
 
     def __init__(
-        self, spec: RunSpec, state: dict[str, Tensor] | None, form: tuple[Arithmetic | None, Matmul]
+        self,
+        spec: RunSpec,
+        classes: int,
+        state: dict[str, Tensor] | None,
+        form: tuple[Arithmetic | None, Matmul],
     ) -> None:
         """Do what a run does before its first batch.
 
         Args:
             spec: The run.
+            classes: K.
             state: Weights; None for fresh ones.
             form: Arithmetic of CBP, None for none, and of all other products.
         """
         arithmetic, matmul = form
         recipe = replace(spec.recipe, matmul=matmul)
-        self.module: SpikingModule = make_module(RunSpec(spec.key, recipe), 10, parent=None)
+        self.module: SpikingModule = make_module(RunSpec(spec.key, recipe), classes, parent=None)
         if state is not None:
             self.module.network.load_state_dict(state)
         if arithmetic:
@@ -91,9 +100,9 @@ class Step:
             self._cbp.after_step(loss)
 
 
-def batches_of(spec: RunSpec, count: int) -> Batches:
-    """Return training batches as the module gets them."""
-    data = make_data(spec.recipe, 0, None)
+def batches_of(spec: RunSpec, count: int) -> tuple[int, Batches]:
+    """Return the number of classes, and training batches as the module gets them."""
+    data = make_data(replace(spec.recipe, batch_size=spec.batch_size), 0, None)
     data.setup()
     found: Batches = []
     for batch in data.training_batches():
@@ -101,22 +110,27 @@ def batches_of(spec: RunSpec, count: int) -> Batches:
         found.append((images, labels))
         if len(found) == count:
             break
-    return found
+    return data.classes, found
 
 
-def measure(method: str, steps: int, repeats: int) -> dict[str, object]:
-    """Return all figures of a method."""
-    cell = find_cell(method, "cifar10")
+def measure(method: str, model: str | None, steps: int, repeats: int) -> dict[str, object]:
+    """Return all figures of a model that ships, or of a method's network on CIFAR-10."""
+    cell, state = find_cell(method, "cifar10"), None
+    if model is not None:
+        file = model_file(model)
+        cell, steps = read_row(ROWS / f"{file.stem}.json").key.cell, 0
+        state, _ = packing.unpack(file)
     keys = {name: RunKey(cell, name, 0, "desk") for name in ("fp32", "fp32_control", "binary")}
     specs = {name: RunSpec(key, find_recipe(cell, "desk")) for name, key in keys.items()}
-    batches = batches_of(specs["fp32"], 20)
-    parent = Step(specs["fp32"], None, (None, "float32"))
+    classes, batches = batches_of(specs["binary"], 20)
+    trains = specs["fp32" if steps else "fp32_control"]  # a conversion trains no spiking network
+    parent = Step(trains, classes, state, (None, "float32"))
     for i in range(steps):
         parent.step(batches[i % len(batches)])
     state = {name: tensor.clone() for name, tensor in parent.module.network.state_dict().items()}
     rates = firing_rates(parent.module.network, batches[0][0])
     made = {
-        name: Step(specs["binary" if form[0] else "fp32_control"], state, form)
+        name: Step(specs["binary" if form[0] else "fp32_control"], classes, state, form)
         for name, form in FORMS.items()
     }
     flop = operations(lambda: parent.forward_and_backward(batches[0]))
@@ -129,7 +143,7 @@ def measure(method: str, steps: int, repeats: int) -> dict[str, object]:
     best = {name: min(rounds) for name, rounds in wall.items()}
     peak = reachable()
     return {
-        "method": method,
+        "network": model or method,
         "steps trained before": steps,
         "batch": len(batches[0][1]),
         "spikes per neuron and step": rates,
@@ -154,8 +168,10 @@ def measure(method: str, steps: int, repeats: int) -> dict[str, object]:
 def main() -> int:
     """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", choices=METHODS, default="stbp")
-    parser.add_argument("--steps", type=int, default=100, help="trained before measuring")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--method", choices=METHODS, default="stbp", help="trains a network first")
+    network.add_argument("--model", help="a trained parent, model:NAME of python -m repro models")
+    parser.add_argument("--steps", type=int, default=100, help="trained first, without --model")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
@@ -163,7 +179,7 @@ def main() -> int:
     quiet_lightning()
     result = {
         "environment": environment(),
-        **measure(chosen.method, chosen.steps, chosen.repeats),
+        **measure(chosen.method, chosen.model, chosen.steps, chosen.repeats),
     }
     text = json.dumps(result, indent=1)
     print(text)
