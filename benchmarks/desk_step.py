@@ -5,8 +5,10 @@ parent that ships (`repro.run.models`), prints the firing rate behind each layer
 step of the FP32 control and of CBP, as they are by default and with spikes counted and events
 (``matmul=events``, ``cbp.arithmetic=codes``), in turns. ``--method tssl_bp`` trains a network of
 its own for some steps first. Printed are ratios of rounds, by the clock and by processor time,
-which other work on the machine changes less; how each layer chose; and, as a roofline, operations
-per second as if every product were dense, against those of a large matrix product.
+which other work on the machine changes less; how each layer chose; which part of the gradient at
+each layer's output is not 0, which says whether an input gradient by events could pay; and, as a
+roofline, operations per second as if every product were dense, against those of a large matrix
+product.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from benchmarks.measure import environment, interleaved, paired_ratio
 from benchmarks.rates import firing_rates
 from repro import packing
 from repro.build import make_data
-from repro.cbp.layers import prepare
+from repro.cbp.layers import find_layers, prepare
 from repro.cbp.loop import CbpLoop
 from repro.cbp.settings import Arithmetic
 from repro.cells import RunKey, find_cell
@@ -100,6 +102,26 @@ class Step:
             self._cbp.after_step(loss)
 
 
+def gradients_not_zero(step: Step, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """Return the part of the gradient at each layer's output that is not 0, by the layer's name."""
+    found: dict[str, float] = {}
+
+    def watch(name: str, output: Tensor) -> None:
+        def see(grad: Tensor) -> None:
+            found[name] = float((grad != 0).double().mean())
+
+        output.register_hook(see)
+
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, name=name: watch(name, output))
+        for name, layer in find_layers(step.module.network).items()
+    ]
+    step.forward_and_backward(batch)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
 def batches_of(spec: RunSpec, count: int) -> tuple[int, Batches]:
     """Return the number of classes, and training batches as the module gets them."""
     data = make_data(replace(spec.recipe, batch_size=spec.batch_size), 0, None)
@@ -147,6 +169,7 @@ def measure(method: str, model: str | None, steps: int, repeats: int) -> dict[st
         "steps trained before": steps,
         "batch": len(batches[0][1]),
         "spikes per neuron and step": rates,
+        "part of the gradient that is not 0": gradients_not_zero(parent, batches[0]),
         "seconds of a step, least": best,
         "times faster, by the clock": {
             name: paired_ratio(wall[before], wall[name])._asdict()
