@@ -48,8 +48,9 @@ STBP_CIFAR10_DESK: Final = replace(
         period=720,
     ),
 )
-# No row: hardly above chance after three epochs. Scaled layer by layer, since with a decay of 0.8 the last layers are silent at a gain
-# of 1.5, and at 2 the squared error pulls every output to 0.
+# No row: hardly above chance after three epochs (docs/desk_tier.md). Scaled layer by layer, since
+# with a decay of 0.8 the last layers are silent at a gain of 1.5, and at 2 the squared error pulls
+# every output to 0.
 STBP_CIFAR100_DESK: Final = replace(
     STBP_CIFAR10_DESK, data="cifar100", decay=0.8, gain=1.0, initial_rate=0.1
 )
