@@ -161,6 +161,32 @@ def lines_of_data(data: dict[str, Any]) -> list[str]:
     return [*lines, "", f"Times faster than tonic's own cache (range): {', '.join(ratios)}.", ""]
 
 
+def lines_of_desk_step(step: dict[str, Any]) -> list[str]:
+    """Return the table of a training step of the desk tier."""
+    names = ("form", "s a step", "times faster, by processor time (range)", "by the clock (range)")
+    names = (*names, "of a matrix product's operations per second")
+    rates, gradients = (
+        f"{min(parts.values()):.2f} to {max(parts.values()):.2f}"
+        for parts in (step["spikes per neuron and step"], step["part of the gradient not 0"])
+    )
+    lines = [
+        f"`{step['network']}`, batch {step['batch']}. From layer to layer {rates} spikes per "
+        f"neuron and step, and {gradients} of the gradients at the outputs are not 0. Operations "
+        "are counted as if every product were dense.",
+        "",
+        f"| {' | '.join(names)} |",
+        "|---" * len(names) + "|",
+    ]
+    for form, seconds in step["seconds of a step, least"].items():
+        faster = [
+            step[f"times faster, {by}"].get(form) for by in ("by processor time", "by the clock")
+        ]
+        words = [form, f"{seconds:.3f}", *(spread(ratio, 2) if ratio else "" for ratio in faster)]
+        words.append(f"{step['roofline']['share of it'][form]:.2f}")
+        lines.append(f"| {' | '.join(words)} |")
+    return [*lines, ""]
+
+
 def lines_of_full_width(result: dict[str, Any]) -> list[str]:
     """Return the table of what the paper's networks cost."""
     names = ("cell", "precision", "arithmetic", "GFLOP an image", "training, s an image")
@@ -186,6 +212,8 @@ def lines_of_result(result: dict[str, Any]) -> list[str]:
         lines += lines_of_search(search)
     if "full width" in result:
         lines += lines_of_full_width(result)
+    if desk := result.get("desk step"):
+        lines += lines_of_desk_step(desk)
     if data := result.get("data"):
         lines += lines_of_data(data)
     if waiting := result.get("waiting"):
@@ -274,6 +302,7 @@ def figures(results: Path) -> str:
         where = result["environment"]
         titles = {
             "threshold search": "Threshold search of VGG16",
+            "desk step": "A training step of the desk tier",
             "data": "Recordings to frames",
             "waiting": "Waiting for frames",
             "full width": "The paper's networks at full width",
