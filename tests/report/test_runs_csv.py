@@ -52,7 +52,8 @@ def test_tables_have_the_same_columns_at_every_tier() -> None:
 
 
 def test_numbers_are_those_of_the_rows() -> None:
-    rows = read_rows(RESULTS / "rows")
+    # `make reproduce` adds rows of the smoke tier, which runs.csv leaves out.
+    rows = [row for row in read_rows(RESULTS / "rows") if row.key.tier != "smoke"]
     lines = read((RESULTS / "runs.csv").read_text("utf-8"))
     assert [line["run"] for line in lines] == sorted(str(row.key) for row in rows)
     by_name = {str(row.key): row for row in rows}
