@@ -92,26 +92,28 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
     conversion=ConversionRecipe(
         pipeline="qcfs", batches=4, batch_size=128, qcfs_epochs=6, qcfs_lr=2e-2
     ),
-    # The multipliers ascend after every epoch, so g reaches 20 at the tenth of 12. With five
-    # decisions an epoch it did after the fourth, and weights stayed where they were then.
+    # Twelve decisions of Algorithm 1, every 1,750 steps of 21,105: the multipliers ascend at each,
+    # so g reaches 20 at the tenth. With five decisions an epoch it did in the fourth epoch, and
+    # weights stayed where they were then. Root mean square and batch 32: results/search.md.
     cbp=replace(
         SNN_CALIBRATION_CIFAR10.cbp,
         **CBP,
-        epochs=12,
-        batch_size=64,
+        epochs=15,
+        period=1750,
+        batch_size=32,
+        scale="layer_rms",
         weight_decay=0.0,
     ),
 )
 
 # Nothing was chosen on CIFAR-10: the numbers are those of CIFAR-100, but for half the length of the
-# ANN's training, and for what later trials of binary weights on CIFAR-100 favoured
-# (results/search.md): root mean square as scale, and twice the steps in the CBP phase.
+# ANN's training and twelve epochs of CBP, with a decision after each.
 SNN_CALIBRATION_CIFAR10_DESK: Final = replace(
     SNN_CALIBRATION_CIFAR100_DESK,
     data="cifar10",
     normalisation="cifar10",
     epochs=30,
-    cbp=replace(SNN_CALIBRATION_CIFAR100_DESK.cbp, scale="layer_rms", batch_size=32),
+    cbp=replace(SNN_CALIBRATION_CIFAR100_DESK.cbp, epochs=12, period=0),
 )
 
 # Desk tier of the event cells, chosen on simulated recordings (docs/desk_tier.md), the same for
