@@ -38,6 +38,7 @@ class Constants(NamedTuple):
         zero: 0.
         one: 1.
         two: 2.
+        series: Ratios of neighbours in the series of ``cosh(z) - 1``, over ``z^2``.
     """
 
     kept: Any
@@ -54,16 +55,19 @@ class Constants(NamedTuple):
     zero: Any
     one: Any
     two: Any
+    series: tuple[Any, ...]
 
 
 @kernel(inline="always")
-def _logistic_slope(potential: Any, c: Constants, s: Array) -> Any:  # noqa: ANN401
+def _logistic_slope(potential: Any, c: Constants) -> Any:  # noqa: ANN401
     """Return ``q / (w (1 + q)^2) = 1 / (2 w (2 + h))``, ``h = cosh(z) - 1``, ``z = log q``.
 
     numba has no vector form of ``exp``: ``h`` is the series at ``z / 8``, whose ratios of
-    neighbours are ``s[k] (z / 8)^2``, and three doublings, ``cosh(2 x) - 1 = 2 h (h + 2)``; exact
-    to a few units in the last place.
+    neighbours are ``series[k] (z / 8)^2``, and three doublings, ``cosh(2 x) - 1 = 2 h (h + 2)``;
+    exact to a few units in the last place. The ratios are scalars: read from an array within the
+    loop, they would keep LLVM from vector code.
     """
+    s = c.series
     x = (potential - c.threshold) * c.per_width
     w = min(x * x, c.end)
     tail = c.one + w * s[5] * (c.one + w * s[6] * (c.one + w * s[7]))
@@ -135,7 +139,6 @@ def _backward(
     narrow: bool,
     current: Array,
     c: Constants,
-    series: Array,
     grad_current: Array,
 ) -> None:
     steps, n = grad_spikes.shape
@@ -159,7 +162,7 @@ def _backward(
                 slope = min(c.one / d[i], c.greatest_slope)
                 fired = slope * (incoming[i] + carry[i] * u[i] * c.leak)
                 carry[i] = fired if u[i] > c.threshold else carry[i] * c.remains
-                silent = incoming[i] * _logistic_slope(u[i], c, series)
+                silent = incoming[i] * _logistic_slope(u[i], c)
                 later[i] = (silent if y[i] < c.recent else carry[i]) + later[i] * c.kept
                 grad = later[i] * c.weight
                 out[i] = out[i] + grad if constant else grad
@@ -183,6 +186,7 @@ def _constants(neuron: TsslBpNeuron, gain: float, dtype: torch.dtype) -> Constan
         zero=real(0),
         one=real(1),
         two=real(2),
+        series=tuple(real(1 / ((2 * k + 1) * (2 * k + 2))) for k in range(8)),
     )
 
 
@@ -211,7 +215,5 @@ class _Scan(torch.autograd.Function):
             grad_spikes = grad_spikes.to(current.dtype)
         grads = laid_out_like(grad_spikes, current)
         grad, narrow = empty(current.shape, current, current.dtype), grads.dtype == torch.bfloat16
-        kind = type(ctx.constants.one)
-        series = np.array([1 / ((2 * k + 1) * (2 * k + 2)) for k in range(8)], kind)
-        _backward(rows(grads), narrow, rows(current), ctx.constants, series, rows(grad))
+        _backward(rows(grads), narrow, rows(current), ctx.constants, rows(grad))
         return grad, None, None, None, None
