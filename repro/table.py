@@ -18,6 +18,7 @@ WRITTEN: Final = {
     **{
         "△": r"\ensuremath{\triangle}",
         "▽": r"\ensuremath{\bigtriangledown}",
+        "‖": r"\ensuremath{\parallel}",
         "µ": r"\ensuremath{\mu}",
         "[": "{[}",
         "]": "{]}",

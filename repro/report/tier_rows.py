@@ -26,6 +26,7 @@ MARKS: Final[Mapping[str, str]] = {
     "◇": "the seeds were run with different recipes",
     "¶": "the row of its parent, or of the ANN above that, is missing or has changed since",
     "▽": "the seeds read different data",
+    "‖": "the levels have another scale than the paper's, mean |w| of a layer (`cbp.scale`)",
     "△": "the learning rate fell at another epoch than in the control, or in one of the two only",
 }
 SCOPES: Final = {"": "", "simulated_": "simulated events, ", "beyond_": "beyond the paper, "}
@@ -167,6 +168,8 @@ class TierRows:
                 found.add("◇")
             if len({(row.data, row.data_checksum) for row in group}) > 1:
                 found.add("▽")
+            if any(_scales_otherwise(row) for row in group):
+                found.add("‖")
         return " " * bool(found) + "".join(mark for mark in MARKS if mark in found)
 
     def _has_parent(self, row: Row) -> bool:
@@ -198,6 +201,12 @@ class TierRows:
             marked.append("Whether recipes have changed since was not checked.")
         shown = tuple(lines) or ((NOT_RUN, *[""] * (len(header) - 1)),)
         return Table(f"{title}, {self.scope}", header, shown, (*notes, *marked))
+
+
+def _scales_otherwise(row: Row) -> bool:
+    """Return whether a quantised network's levels have another scale than the paper's."""
+    scale = row.recipe.get("cbp", {}).get("scale", "layer")
+    return row.precision in QUANTISED and scale != "layer"
 
 
 def all_tiers(rows: Sequence[Row], hashes: Hashes = None) -> list[TierRows]:

@@ -56,7 +56,7 @@ def test_every_mark_appears_with_its_reason_only() -> None:
     assert (
         found(parent, later, current={str(r.key): r.recipe_hash for r in (parent, later)}) == " ◇"
     )
-    assert set(MARKS) == set("†‡◇¶▽△")
+    assert set(MARKS) == set("†‡◇¶▽‖△")
     other = replace(child, **other_recipe(time_steps=9))  # of another precision: no "◇"
     dirty = replace(parent, git_dirty=True)
     assert desk([parent, child], {}).marks([other], [dirty]) == " †‡"
@@ -68,6 +68,15 @@ def test_seeds_that_read_different_data_are_marked() -> None:
     assert desk(rows).marks(rows) == ""
     for other in ({"data_checksum": "4d"}, {"data": "digits"}):
         assert desk(rows).marks([rows[0], replace(rows[1], **other)]) == " ▽"
+
+
+def test_levels_at_another_scale_than_the_papers_are_marked() -> None:
+    parent, child = make_row(right(15)), make_row(right(14), right(15))
+    assert child.precision == "binary"
+    for scale, mark in (("layer", ""), ("layer_rms", " ‖"), ("channel", " ‖")):
+        recipe = other_recipe(cbp={"scale": scale})
+        assert desk([parent, child]).marks([replace(child, **recipe)]) == mark
+        assert desk([parent, child]).marks([replace(parent, **recipe)]) == ""  # no levels
 
 
 def test_an_ann_that_has_changed_marks_what_was_quantised_below_its_conversion() -> None:
