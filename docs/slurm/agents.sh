@@ -17,15 +17,15 @@ export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK NUMBA_NUM_THREADS=$SLURM_CPUS_PER_TA
 # Three minutes before the time is up SLURM sends TERM to this shell alone. The agent passes it on,
 # the run ends with its checkpoint and is marked as preempting, and the task goes back to the queue.
 stopped=
-trap 'stopped=1; kill -TERM "$work"' TERM
+trap 'stopped=1; kill -TERM "$!"' TERM
 wandb agent --forward-signals --term-timeout 150 --count 1 "$1" &
 work=$!
 wait "$work"
-code=$?
-while [ -n "$stopped" ] && kill -0 "$work" 2>/dev/null; do
+while kill -0 "$work" 2>/dev/null; do # the signal ended the wait, not the work
   wait "$work"
-  code=$?
 done
+wait "$work" # what it ended with, however often asked
+code=$?
 if [ -n "$stopped" ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -16,15 +16,15 @@ line=$(sed -n "${SLURM_ARRAY_TASK_ID}p" "$1")
 
 # As in agents.sh: the run ends with its checkpoint, and goes on when the queue comes back to it.
 stopped=
-trap 'stopped=1; kill -TERM "$work"' TERM
+trap 'stopped=1; kill -TERM "$!"' TERM
 eval "exec $line" &
 work=$!
 wait "$work"
-code=$?
-while [ -n "$stopped" ] && kill -0 "$work" 2>/dev/null; do
+while kill -0 "$work" 2>/dev/null; do # the signal ended the wait, not the work
   wait "$work"
-  code=$?
 done
+wait "$work" # what it ended with, however often asked
+code=$?
 if [ -n "$stopped" ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
