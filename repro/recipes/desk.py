@@ -93,8 +93,8 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
         pipeline="qcfs", batches=4, batch_size=128, qcfs_epochs=6, qcfs_lr=2e-2
     ),
     # Twelve decisions of Algorithm 1, every 1,750 steps of 21,105: the multipliers ascend at each,
-    # so g reaches 20 at the tenth. With five decisions an epoch it did in the fourth epoch, and
-    # weights stayed where they were then. Root mean square and batch 32: results/search.md.
+    # so g reaches 20 at the tenth. Weights hardly move from then on, so it must not come earlier.
+    # Root mean square and batch 32: results/search.md.
     cbp=replace(
         SNN_CALIBRATION_CIFAR10.cbp,
         **CBP,

@@ -23,7 +23,7 @@ def control_table(tier: TierRows) -> Table:
     for (cell, precision), parts in tier.parts.items():
         marks = tier.marks(*(tier.of(cell, each) for each in (precision, "fp32", "fp32_control")))
         training, cbp = (
-            with_interval(part) if part else "control not run"
+            with_interval(part) if part else "no control of its recipe"
             for part in (parts.training, parts.cbp)
         )
         head = (str(cell), NAMES[precision] + marks, parts.n)
@@ -48,8 +48,8 @@ def control_in_words(tier: TierRows) -> list[str]:
         return []
     if not found:
         return [
-            "No FP32 control has run with them, so which part of these differences longer training "
-            "explains is unknown."
+            "No FP32 control of their recipe has run, so which part of these differences longer "
+            "training explains is unknown."
         ]
     said = "by " + " to ".join(dict.fromkeys(words for _, words in (found[0], found[-1])))
     missing = len(parts) - len(found)

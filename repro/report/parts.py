@@ -50,7 +50,7 @@ class Parts:
         said = f"{self.cell}: {name} {whole}"
         if self.training is None or self.cbp is None:
             return (
-                f"{said} (n {self.n}); no FP32 control of the same seeds has run, so "
+                f"{said} (n {self.n}); no FP32 control of the same seeds and recipe has run, so "
                 "which part of that longer training explains is unknown."
             )
         training = moved(self.training, "gains {}", "loses {}", "neither gains nor loses")

@@ -8,7 +8,7 @@ from typing import Final
 
 from repro.cells import QUANTISED, Precision
 from repro.errors import UserError
-from repro.report.tier_rows import TierRows
+from repro.report.tier_rows import TierRows, meanings
 from repro.report.wording import mean_percent
 from repro.results.published import GRADES, UNKNOWN
 from repro.results.statistics import spread
@@ -56,6 +56,7 @@ def state_of_the_art_table(tiers: Sequence[TierRows], rivals: Path) -> Table:
         f"{UNKNOWN} where the code does not show it. Ours are means of the epoch picked on "
         "validation images, of the cell of each data set that is best.",
         f"{GRADES} W quoted in notes.",
+        *meanings(cell for line in ours for cell in line),
     )
     return Table("State of the art", header, (*map(tuple, lines), *ours), notes)
 
@@ -72,7 +73,7 @@ def _ours(tier: TierRows, precision: Precision) -> tuple[str, ...] | None:
         accuracies = [[row.accuracy_selected for row in group] for group in groups]
         if accuracies:
             chosen = max(range(len(groups)), key=lambda n: spread(accuracies[n]).mean)
-            best.append(mean_percent(accuracies[chosen]))
+            best.append(mean_percent(accuracies[chosen]) + tier.marks(groups[chosen]))
             cells.append(groups[chosen][0].key.cell)
         else:
             best.append("not run")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datamodules.catalogue import DATA_SETS
 from repro.cells import CELLS, CELLS_BY_PREFIX, PRECISIONS, QUANTISED, TIERS, Cell, Precision, Tier
-from repro.recipes.spec import shipped_hash
+from repro.recipes.spec import LATER, shipped_hash
 from repro.report.parts import Parts
 from repro.report.wording import NOT_RUN, SCALE
 from repro.results.row import Row, unpack_correct
@@ -89,13 +89,15 @@ class TierRows:
     def parts(self) -> dict[tuple[Cell, Precision], Parts]:
         """What longer training and what CBP does to every quantised network that has a parent.
 
-        The seeds are those of the control, too, where it has run.
+        The seeds are those of the control, too, where it has run by the same recipe.
         """
         found = {}
         for (cell, precision), group in self.groups.items():
             if precision not in QUANTISED:
                 continue
-            threes = self.comparable(cell, "fp32", "fp32_control", precision)
+            runs = self.comparable(cell, "fp32", "fp32_control", precision)
+            # A control of another recipe says nothing: other epochs, another learning rate.
+            threes = [rows for rows in runs if rows[1].recipe_hash == rows[2].recipe_hash]
             if not (several := threes or self.comparable(cell, "fp32", precision)):
                 continue
             parents, *controls, quantised = zip(*several, strict=True)
@@ -195,18 +197,23 @@ class TierRows:
         notes: Sequence[str],
     ) -> Table:
         """Return a table of these rows: its title names them, the last notes explain its marks."""
-        text = "".join(cell for line in (*lines, notes) for cell in line)
-        marked = [f"{mark} {meaning}." for mark, meaning in MARKS.items() if mark in text]
+        marked = meanings(cell for line in (*lines, notes) for cell in line)
         if self.hashes is None:
             marked.append("Whether recipes have changed since was not checked.")
         shown = tuple(lines) or ((NOT_RUN, *[""] * (len(header) - 1)),)
         return Table(f"{title}, {self.scope}", header, shown, (*notes, *marked))
 
 
+def meanings(texts: Iterable[str]) -> list[str]:
+    """Return one sentence about each of the `MARKS` that stands in some of the texts."""
+    text = "".join(texts)
+    return [f"{mark} {meaning}." for mark, meaning in MARKS.items() if mark in text]
+
+
 def _scales_otherwise(row: Row) -> bool:
     """Return whether a quantised network's levels have another scale than the paper's."""
-    scale = row.recipe.get("cbp", {}).get("scale", "layer")
-    return row.precision in QUANTISED and scale != "layer"
+    papers = LATER["cbp"]["scale"]
+    return row.precision in QUANTISED and row.recipe.get("cbp", {}).get("scale", papers) != papers
 
 
 def all_tiers(rows: Sequence[Row], hashes: Hashes = None) -> list[TierRows]:

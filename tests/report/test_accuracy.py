@@ -68,7 +68,8 @@ def test_the_control_has_its_column_and_its_words_below(
     published: PublishedNumbers, seeds: list[Row]
 ) -> None:
     without = accuracy_table(desk(seeds), published)
-    assert any("no FP32 control of the same seeds has run" in note for note in without.notes)
+    said = "no FP32 control of the same seeds and recipe has run"
+    assert any(said in note for note in without.notes)
     rows = [*seeds]
     for seed, parent in enumerate((15, 17)):
         rows.append(make_row(right(18), right(parent), seed=seed, precision="fp32_control"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_rows import STBP, family, right
+from made_rows import STBP, family, other_recipe, right
 from reading import desk, line
 
 from repro.cells import CELLS, Cell, find_cell
@@ -63,12 +63,23 @@ def test_without_a_control_nothing_is_guessed() -> None:
     rows = run(fp32=600, binary=621)
     ours = line(control_table(desk(rows)), "stbp/cifar10", "binary")
     assert ours["quantised minus parent"] == expected(600, 621)
-    assert [text for text in ours.values() if text == "control not run"] == ["control not run"] * 2
+    assert list(ours.values())[-2:] == ["no control of its recipe"] * 2
     (parts,) = desk(rows).parts.values()
-    assert "no FP32 control of the same seeds has run" in parts.in_words()
+    assert "no FP32 control of the same seeds and recipe has run" in parts.in_words()
     assert "unknown" in control_in_words(desk(rows))[0]
     assert control_table(desk([])).lines[0][0] == "not run"
     assert control_in_words(desk([])) == []
+
+
+def test_a_control_of_another_recipe_is_no_control() -> None:
+    rows = run(fp32=600, fp32_control=630, binary=621)
+    mixed = [
+        replace(row, **other_recipe(epochs=9)) if row.precision == "fp32_control" else row
+        for row in rows
+    ]
+    (parts,) = desk(mixed).parts.values()
+    assert (parts.training, parts.cbp) == (None, None)
+    assert with_interval(parts.whole) == expected(600, 621)
 
 
 def test_a_control_of_some_seeds_is_compared_on_those_only() -> None:

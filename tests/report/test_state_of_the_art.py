@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_rows import family
+from made_rows import family, other_recipe
 from paths import ROOT
 from reading import column, desk, line
 
@@ -33,6 +33,19 @@ def test_the_best_cell_of_every_data_set_stands_beside_the_rivals() -> None:
     )  # a header there, a line of ours
     none = state_of_the_art_table([desk([])], RIVALS)
     assert len(none.lines) == len(table.lines) - 1
+
+
+def test_marks_stand_at_our_numbers() -> None:
+    rows = family(STBP, images=100, fp32=80, binary=75)
+    rms = [
+        replace(row, **other_recipe(cbp={"scale": "layer_rms"}))
+        if row.precision == "binary"
+        else row
+        for row in rows
+    ]
+    table = state_of_the_art_table([desk(rms)], RIVALS)
+    assert line(table, "1 bit", "this suite, desk tier")["CIFAR-10 %"] == "75.00 ‖"
+    assert any(note.startswith("‖ the levels") for note in table.notes)
 
 
 def test_a_foreign_file_of_rivals_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ def test_the_summary_says_what_holds(seeds: list[Row]) -> None:
     assert (
         "The one quantised mean against its FP32 parent is binary stbp/cifar10 with -2.50" in text
     )
-    assert "No FP32 control has run with them" in text
+    assert "No FP32 control of their recipe has run" in text
     assert "1 undecided, 9 not run; of those run, 1 on fewer than 3 seeds" in text
     assert "ends at 0.25 or less" in text
     assert "Every saved file" in text

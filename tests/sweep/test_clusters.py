@@ -128,6 +128,31 @@ def test_a_task_that_is_told_to_end_goes_back_to_the_queue(
     assert ("scontrol" in text) == stop
 
 
+SCRIPTS = [("agents.sh", "me/cbp-qsnn/x"), ("lines.sh", "runs.txt")]
+
+
+@pytest.mark.parametrize(("script", "argument"), SCRIPTS)
+def test_a_task_told_to_end_before_its_work_begins_goes_back(
+    node: dict[str, str], tmp_path: Path, script: str, argument: str
+) -> None:
+    activate = tmp_path / ".venv/bin/activate"
+    activate.write_text(f"kill -TERM $$\n{activate.read_text()}")
+    subprocess.run(["bash", str(ROOT / "docs/slurm" / script), argument], env=node, check=True)
+    assert (tmp_path / "said").read_text() == "scontrol requeue 42\n"
+
+
+@pytest.mark.parametrize(("script", "argument"), SCRIPTS)
+def test_work_that_ends_as_the_task_is_told_to_keeps_its_code(
+    node: dict[str, str], tmp_path: Path, script: str, argument: str
+) -> None:
+    for name in ("wandb", "python"):
+        program = tmp_path / ".venv/bin" / name
+        program.write_text("#!/bin/bash\ntrap '' TERM\nkill -TERM $PPID\nexit 7\n")
+    done = subprocess.run(["bash", str(ROOT / "docs/slurm" / script), argument], env=node)
+    assert done.returncode == 7
+    assert (tmp_path / "said").read_text() == "scontrol requeue 42\n"
+
+
 def test_the_lines_of_parents_and_children_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
     program = tmp_path / "python"
