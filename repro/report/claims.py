@@ -164,7 +164,7 @@ def _rise_in_words(tier: TierRows) -> list[str]:
     cost = 100 * sum(lost) / len(lost)
     side = "below" if cost >= 0 else "above"
     words = ("rises by {}", "falls by {}", "stays level")
-    control = "its FP32 control has not run, so whether CBP made the difference is unknown"
+    control = "no FP32 control of its recipe has run, so whether CBP made the difference is unknown"
     if parts.training and parts.cbp:
         cbp = moved(parts.cbp, "adds {}", "costs {}", "changes nothing")
         differ = " (at other epochs of the learning-rate drop)" * parts.drops_differ

@@ -26,7 +26,7 @@ MARKS: Final[Mapping[str, str]] = {
     "◇": "the seeds were run with different recipes",
     "¶": "the row of its parent, or of the ANN above that, is missing or has changed since",
     "▽": "the seeds read different data",
-    "‖": "the levels have another scale than the paper's, mean |w| of a layer (`cbp.scale`)",
+    "‖": "the levels have another scale than the paper's, mean |w| of a layer (cbp.scale)",
     "△": "the learning rate fell at another epoch than in the control, or in one of the two only",
 }
 SCOPES: Final = {"": "", "simulated_": "simulated events, ", "beyond_": "beyond the paper, "}
