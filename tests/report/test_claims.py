@@ -186,8 +186,8 @@ def test_the_rise_names_the_cost_of_the_conversion_and_the_control(seeds: int) -
     )
     without = rise([row for row in rows if row.precision != "fp32_control"])
     assert without.endswith(
-        f"rises by 2.20 points {up}; no FP32 control of its recipe has run, so whether CBP made the "
-        f"difference is unknown (n {seeds})."
+        f"rises by 2.20 points {up}; no FP32 control of its recipe has run, so whether CBP made "
+        f"the difference is unknown (n {seeds})."
     )
 
 
