@@ -38,7 +38,8 @@ class Constants(NamedTuple):
         zero: 0.
         one: 1.
         two: 2.
-        series: Ratios of neighbours in the series of ``cosh(z) - 1``, over ``z^2``.
+        s0: First ratio of neighbours in the series of ``cosh(z) - 1``, over ``z^2``; the others are
+            ``s1`` to ``s7``. Scalars, since numba's threads take no tuple within a tuple.
     """
 
     kept: Any
@@ -55,7 +56,14 @@ class Constants(NamedTuple):
     zero: Any
     one: Any
     two: Any
-    series: tuple[Any, ...]
+    s0: Any
+    s1: Any
+    s2: Any
+    s3: Any
+    s4: Any
+    s5: Any
+    s6: Any
+    s7: Any
 
 
 @kernel(inline="always")
@@ -63,16 +71,15 @@ def _logistic_slope(potential: Any, c: Constants) -> Any:  # noqa: ANN401
     """Return ``q / (w (1 + q)^2) = 1 / (2 w (2 + h))``, ``h = cosh(z) - 1``, ``z = log q``.
 
     numba has no vector form of ``exp``: ``h`` is the series at ``z / 8``, whose ratios of
-    neighbours are ``series[k] (z / 8)^2``, and three doublings, ``cosh(2 x) - 1 = 2 h (h + 2)``;
+    neighbours are ``s[k] (z / 8)^2``, and three doublings, ``cosh(2 x) - 1 = 2 h (h + 2)``;
     exact to a few units in the last place. The ratios are scalars: read from an array within the
     loop, they would keep LLVM from vector code.
     """
-    s = c.series
     x = (potential - c.threshold) * c.per_width
     w = min(x * x, c.end)
-    tail = c.one + w * s[5] * (c.one + w * s[6] * (c.one + w * s[7]))
-    tail = c.one + w * s[2] * (c.one + w * s[3] * (c.one + w * s[4] * tail))
-    h = w * s[0] * (c.one + w * s[1] * tail)
+    tail = c.one + w * c.s5 * (c.one + w * c.s6 * (c.one + w * c.s7))
+    tail = c.one + w * c.s2 * (c.one + w * c.s3 * (c.one + w * c.s4 * tail))
+    h = w * c.s0 * (c.one + w * c.s1 * tail)
     h = c.two * h * (h + c.two)
     h = c.two * h * (h + c.two)
     h = c.two * h * (h + c.two)
@@ -186,7 +193,7 @@ def _constants(neuron: TsslBpNeuron, gain: float, dtype: torch.dtype) -> Constan
         zero=real(0),
         one=real(1),
         two=real(2),
-        series=tuple(real(1 / ((2 * k + 1) * (2 * k + 2))) for k in range(8)),
+        **{f"s{k}": real(1 / ((2 * k + 1) * (2 * k + 2))) for k in range(8)},
     )
 
 
