@@ -17,7 +17,7 @@ KNOWN = (
     *("begin", "end", "centering", "caption", "label", "resizebox", "ifdim", "width", "linewidth"),
     *("else", "fi", "toprule", "midrule", "bottomrule", "par", "smallskip", "raggedright"),
     *("scriptsize", "shortstack", "ensuremath", "pm", "neq", "diamond", "triangle"),
-    *("bigtriangledown", "mu"),
+    *("bigtriangledown", "mu", "parallel"),
     *("rightarrow", "textbackslash", "textasciicircum", "textasciitilde", "textasciigrave"),
     *("textbar", "dag", "ddag", "S", "P"),
 )

@@ -32,7 +32,8 @@ def rows(tmp_path: Path) -> Path:
             counts = {"ann": 160, "fp32": parent, "fp32_control": control, "binary": binary}
             made = family(VGG, seed=seed, images=200, shift=seed, **counts)
             for row in made:
-                recipe = other_recipe(conversion={"pipeline": name}, of=row.precision)
+                phase = "fp32" if row.precision == "fp32" else "cbp"  # the control's is CBP's
+                recipe = other_recipe(conversion={"pipeline": name}, of=phase)
                 if row.precision == "ann":
                     recipe = other_recipe(of="ann")
                 for field, value in recipe.items():
