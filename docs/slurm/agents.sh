@@ -22,12 +22,9 @@ export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK NUMBA_NUM_THREADS=$SLURM_CPUS_PER_TA
 wandb agent --forward-signals --term-timeout 150 --count 1 "$1" &
 work=$!
 wait "$work"
+code=$?
 while kill -0 "$work" 2>/dev/null; do # the signal ended the wait, not the work
   wait "$work"
 done
-wait "$work" # what it ended with, however often asked
-code=$?
-if [ -n "$stopped" ]; then
-  scontrol requeue "$SLURM_JOB_ID"
-fi
+[ -z "$stopped" ] || exec scontrol requeue "$SLURM_JOB_ID"
 exit "$code"

@@ -21,12 +21,9 @@ line=$(sed -n "${SLURM_ARRAY_TASK_ID}p" "$1")
 eval "exec $line" &
 work=$!
 wait "$work"
+code=$?
 while kill -0 "$work" 2>/dev/null; do # the signal ended the wait, not the work
   wait "$work"
 done
-wait "$work" # what it ended with, however often asked
-code=$?
-if [ -n "$stopped" ]; then
-  scontrol requeue "$SLURM_JOB_ID"
-fi
+[ -z "$stopped" ] || exec scontrol requeue "$SLURM_JOB_ID"
 exit "$code"

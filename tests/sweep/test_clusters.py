@@ -121,7 +121,7 @@ def test_a_task_that_is_told_to_end_goes_back_to_the_queue(
         while not said.exists() or not said.read_text():
             time.sleep(0.02)
         task.send_signal(signal.SIGTERM)
-    assert task.wait(PATIENCE) == (130 if stop else 7)
+    assert task.wait(PATIENCE) == (0 if stop else 7)  # that of the requeue, or of the work
     text = said.read_text()
     assert text.startswith(started)
     assert text.endswith("stopped\nscontrol requeue 42\n") == stop
@@ -142,14 +142,13 @@ def test_a_task_told_to_end_before_its_work_begins_goes_back(
 
 
 @pytest.mark.parametrize(("script", "argument"), SCRIPTS)
-def test_work_that_ends_as_the_task_is_told_to_keeps_its_code(
+def test_a_task_whose_work_ends_as_it_is_told_to_goes_back(
     node: dict[str, str], tmp_path: Path, script: str, argument: str
 ) -> None:
     for name in ("wandb", "python"):
         program = tmp_path / ".venv/bin" / name
         program.write_text("#!/bin/bash\ntrap '' TERM\nkill -TERM $PPID\nexit 7\n")
-    done = subprocess.run(["bash", str(ROOT / "docs/slurm" / script), argument], env=node)
-    assert done.returncode == 7
+    subprocess.run(["bash", str(ROOT / "docs/slurm" / script), argument], env=node, check=True)
     assert (tmp_path / "said").read_text() == "scontrol requeue 42\n"
 
 
