@@ -25,7 +25,7 @@ from repro import run_folder
 from repro.cells import CELLS, SIMULATED, RunKey
 from repro.cli import main
 from repro.cli.parsing import plain_flag
-from repro.cli.run import parse_known
+from repro.cli.run import parse_known, parse_run
 from repro.cli.sweep import resolve as resolve_anew
 from repro.errors import UserError
 from repro.recipes.shipped import RECIPES
@@ -146,6 +146,17 @@ def test_the_headline_has_five_parents_of_one_ann() -> None:
     children = Counter(run.parent.path for run in runs if run.parent)
     assert sorted(children.values()) == [2] * 15 + [5] * 3
     assert "--ablation=headline --chain=ablation" in runs[-1].parent_command
+
+
+def test_the_headline_and_the_desk_recipes_of_all_images_decide_twelve_times() -> None:
+    """As often as the multipliers must ascend for g to reach 20 with a fifth of the phase to go."""
+    headline = [parse_run(words[1:])[1].recipe for words in expand(load(HEADLINE[-1]), {})]
+    desk = [recipe for (_, tier), recipe in RECIPES.items() if tier == "desk"]
+    images = [recipe for recipe in desk if recipe.data in ("cifar10", "cifar100")]
+    for recipe in [*headline, *images]:
+        steps = -(-45_000 // (recipe.cbp.batch_size or recipe.batch_size))
+        decisions = recipe.cbp.epochs * steps // (recipe.cbp.period or steps)
+        assert decisions == 12
 
 
 def test_the_first_sweep_is_three_runs_of_the_smoke_tier() -> None:
