@@ -9,6 +9,9 @@ which other work on the machine changes less; how each layer chose; which part o
 each layer's output is not 0, which says whether an input gradient by events could pay; and, as a
 roofline, operations per second as if every product were dense, against those of a large matrix
 product.
+
+Where spikingjelly is installed, the FP32 control is timed with its neurons, too, all time steps in
+one call: same layers, same numbers, no CBP.
 """
 
 import argparse
@@ -17,11 +20,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.device import operations, reachable
 from benchmarks.measure import environment, interleaved, paired_ratio
@@ -33,6 +38,11 @@ from repro.cbp.loop import CbpLoop
 from repro.cbp.settings import Arithmetic
 from repro.cells import RunKey, find_cell
 from repro.methods.base import SpikingModule
+from repro.neurons.integrate_and_fire import IntegrateAndFire
+from repro.neurons.layer import FeedForwardLayer
+from repro.neurons.scan import Neuron
+from repro.neurons.stbp import StbpNeuron
+from repro.products.layer import Form
 from repro.recipes.fields import Matmul
 from repro.recipes.shipped import find_recipe
 from repro.recipes.spec import RunSpec
@@ -49,7 +59,58 @@ FORMS: Final[dict[str, tuple[Arithmetic | None, Matmul]]] = {
     "binary, codes and events": ("codes", "events"),
 }
 BEFORE: Final = {"FP32 control, events": "FP32 control", "binary, codes and events": "binary"}
+PEER: Final = "spikingjelly"
 Batches = list[tuple[Tensor, Tensor]]
+
+
+class SpikingJellyLayer(FeedForwardLayer):
+    """spikingjelly's multi-step neurons, torch backend, in place of ours."""
+
+    def __init__(self, neuron: Neuron) -> None:
+        """Take the constants of integrate-and-fire neurons or of STBP's."""
+        from spikingjelly.activation_based import neuron as nodes
+        from spikingjelly.activation_based import surrogate
+
+        super().__init__(neuron)
+        common = {"v_threshold": neuron.threshold, "step_mode": "m"}
+        if isinstance(neuron, IntegrateAndFire):
+            arctan = surrogate.ATan(alpha=neuron.alpha)
+            self.node = nodes.IFNode(**common, v_reset=None, surrogate_function=arctan)
+            return
+        assert isinstance(neuron, StbpNeuron)
+        self.node = nodes.LIFNode(
+            **common,
+            tau=1 / (1 - neuron.decay),
+            decay_input=False,
+            v_reset=0.0,
+            surrogate_function=surrogate.Rect(alpha=1 / (2 * neuron.half_width)),
+        )
+
+    def forward(
+        self,
+        current: Tensor,
+        time_steps: int,
+        form: Form | None = None,
+        *,
+        gain: float = 1.0,
+        initial: Tensor | None = None,
+    ) -> Tensor:
+        """Return the spikes ``[T, B, ...]``; arguments as of ours, ``form`` and ``gain`` unused."""
+        self.node.reset()
+        if isinstance(self.neuron, IntegrateAndFire):
+            current = current + self.neuron.shift(time_steps)
+        if initial is not None:
+            self.node.v = initial.expand_as(current[0]).clone()
+        spikes: Tensor = self.node(current.expand(time_steps, *current.shape[1:]))
+        return spikes
+
+
+def use_spikingjelly(network: nn.Module) -> None:
+    """Put spikingjelly's neurons in the place of a network's own, STBP's or VGG16's."""
+    name = "fire" if "fire" in vars(network) else "neurons"
+    ours = getattr(network, name)
+    assert isinstance(ours, FeedForwardLayer)
+    (vars(network) if name == "fire" else network._modules)[name] = SpikingJellyLayer(ours.neuron)
 
 
 class Step:
@@ -155,6 +216,10 @@ def measure(method: str, model: str | None, steps: int, repeats: int) -> dict[st
         name: Step(specs["binary" if form[0] else "fp32_control"], classes, state, form)
         for name, form in FORMS.items()
     }
+    peer = find_spec(PEER) is not None and method != "tssl_bp"
+    if peer:
+        made[PEER] = Step(specs["fp32_control"], classes, state, (None, "float32"))
+        use_spikingjelly(made[PEER].module.network)
     flop = operations(lambda: parent.forward_and_backward(batches[0]))
     calls: dict[str, Callable[[], object]] = {
         name: lambda one=one: one.step(batches[0])  # type: ignore[misc]
@@ -179,6 +244,10 @@ def measure(method: str, model: str | None, steps: int, repeats: int) -> dict[st
             name: paired_ratio(processor[before], processor[name])._asdict()
             for name, before in BEFORE.items()
         },
+        "times as fast as spikingjelly": {
+            name: paired_ratio(wall[PEER], wall[name])._asdict() for name in FORMS if peer
+        },
+        "versions": {PEER: version(PEER)} if peer else {},
         "ways chosen": {name: ways_of(one.module.network) for name, one in made.items()},
         "roofline": {
             "FLOP of a step, all products dense": flop,

@@ -13,8 +13,7 @@ from benchmarks.device import PEAK
 from repro.files import write_atomically
 
 ROOT: Final = Path(__file__).parent.parent
-START: Final = "<!-- figures -->\n"
-END: Final = "<!-- /figures -->"
+SUMMARY, FIGURES = "summary", "figures"  # blocks of the page
 MEMORY: Final = "peak memory, bytes above the imports"
 
 
@@ -47,6 +46,12 @@ AIMS: Final = {
     "snn_calibration": {"float32": Aim(2.5, 50), "spikes_bf16": Aim(5, 20)},
     "surrogate": {"float32": Aim(5), "spikes_bf16": Aim(12)},
 }
+
+
+INFERENCE_AIMS: Final = {"binary": "3", "ternary": "2.5"}
+DESK_AIMS: Final = {"FP32 control, events": "1.4", "binary, codes and events": "1.8"}
+PEER_AIM: Final = "3"
+KINDS: Final = ("inference", "training", "desk")
 
 
 def spread(ratio: dict[str, float], digits: int = 1) -> str:
@@ -184,6 +189,10 @@ def lines_of_desk_step(step: dict[str, Any]) -> list[str]:
         words = [form, f"{seconds:.3f}", *(spread(ratio, 2) if ratio else "" for ratio in faster)]
         words.append(f"{step['roofline']['share of it'][form]:.2f}")
         lines.append(f"| {' | '.join(words)} |")
+    if peers := step.get("times as fast as spikingjelly"):
+        told = [f"{form} {spread(ratio, 2)}" for form, ratio in peers.items()]
+        which = f"spikingjelly {step['versions']['spikingjelly']}"
+        lines += ["", f"Times as fast as the FP32 control with {which}: {', '.join(told)}."]
     return [*lines, ""]
 
 
@@ -321,13 +330,58 @@ def figures(results: Path) -> str:
     return "\n".join(lines)
 
 
+def shortly(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return what a result says in short: what runs, beside what, times faster, aim."""
+    found = []
+    for step in result.get("inference", []):
+        for form, aim in INFERENCE_AIMS.items():
+            what = f"inference, {form}: {NETWORKS[network_of(result)]}"
+            size = f", T {step['time_steps']}, batch {step['batch']}"
+            ratio = step["times the speed of FP32"][form]
+            found.append((what + size, "FP32 weights", spread(ratio), aim))
+    for step in result.get("steps", []):
+        if "share of peak" in step:  # of a GPU
+            continue
+        for form, told in AIMS[network := network_of(result)].items():
+            what = f"training step, binary, {form}: {NETWORKS[network]}, batch {step['batch']}"
+            ratio = step["times faster than plain"][form]
+            found.append((what, "the plain way", spread(ratio), f"{told.faster:g}"))
+    for step in result.get("peers", []):
+        for name, ratio in step["times the seconds of ours"].items():
+            what = f"training step, FP32, {step['form']}: {NETWORKS[network_of(result)]}"
+            found.append((what, name, spread(ratio), PEER_AIM))
+    if desk := result.get("desk step"):
+        name = desk["network"].removeprefix("model:")
+        for form, aim in DESK_AIMS.items():
+            ratio = desk["times faster, by the clock"][form]
+            found.append((f"desk training step, {form}: {name}", "dense", spread(ratio), aim))
+        for form, ratio in desk.get("times as fast as spikingjelly", {}).items():
+            if form in DESK_AIMS:
+                what = f"desk training step, {form}: {name}"
+                found.append((what, "spikingjelly, FP32", spread(ratio), PEER_AIM))
+    return found
+
+
+def summary(results: Path) -> str:
+    """Return the ratios of a folder's results as one table, inference first."""
+    paths = sorted(results.glob("*.json"))
+    found = [words for path in paths for words in shortly(json.loads(path.read_text("utf-8")))]
+    found.sort(key=lambda words: KINDS.index(words[0].split()[0].rstrip(",")))
+    lines = ["| what runs | beside | times faster (range) | aim |", "|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(words)} |" for words in found), ""])
+
+
 def main() -> int:
-    """Rewrite the block between the marks."""
+    """Rewrite the blocks between the marks."""
     page = ROOT / "docs" / "speed.md"
-    before, rest = page.read_text("utf-8").split(START, 1)
-    after = rest.split(END, 1)[1]
-    text = figures(ROOT / "benchmarks" / "results")
-    write_atomically(page, f"{before}{START}\n{text}\n{END}{after}")
+    text = page.read_text("utf-8")
+    for name, write in ((SUMMARY, summary), (FIGURES, figures)):
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, rest = text.split(start, 1)
+        text = (
+            f"{before}{start}\n{write(ROOT / 'benchmarks/results')}\n{end}{rest.split(end, 1)[1]}"
+        )
+    write_atomically(page, text)
     return 0
 
 
