@@ -38,6 +38,8 @@ from repro.cbp.loop import CbpLoop
 from repro.cbp.settings import Arithmetic
 from repro.cells import RunKey, find_cell
 from repro.methods.base import SpikingModule
+from repro.networks.conv7fc3 import StbpNetwork
+from repro.networks.vgg import SpikingVgg
 from repro.neurons.integrate_and_fire import IntegrateAndFire
 from repro.neurons.layer import FeedForwardLayer
 from repro.neurons.scan import Neuron
@@ -97,20 +99,30 @@ class SpikingJellyLayer(FeedForwardLayer):
     ) -> Tensor:
         """Return the spikes ``[T, B, ...]``; arguments as of ours, ``form`` and ``gain`` unused."""
         self.node.reset()
-        if isinstance(self.neuron, IntegrateAndFire):
-            current = current + self.neuron.shift(time_steps)
         if initial is not None:
             self.node.v = initial.expand_as(current[0]).clone()
         spikes: Tensor = self.node(current.expand(time_steps, *current.shape[1:]))
         return spikes
 
 
+@torch.no_grad()
 def use_spikingjelly(network: nn.Module) -> None:
-    """Put spikingjelly's neurons in the place of a network's own, STBP's or VGG16's."""
-    name = "fire" if "fire" in vars(network) else "neurons"
-    ours = getattr(network, name)
-    assert isinstance(ours, FeedForwardLayer)
-    (vars(network) if name == "fire" else network._modules)[name] = SpikingJellyLayer(ours.neuron)
+    """Put spikingjelly's neurons in the place of a network's own.
+
+    Integrate-and-fire neurons of ours add a shift at every step; here the biases have it.
+
+    Raises:
+        TypeError: Neither STBP's network nor VGG16.
+    """
+    if isinstance(network, StbpNetwork):
+        vars(network)["fire"] = SpikingJellyLayer(network.neuron)
+    elif isinstance(network, SpikingVgg):
+        network._modules["neurons"] = SpikingJellyLayer(network.neuron)
+        for layer in network.features:
+            assert isinstance(layer.bias, Tensor)
+            layer.bias += network.neuron.shift(network.time_steps)
+    else:
+        raise TypeError(f"{type(network).__name__} has no neurons that {PEER} has, too")
 
 
 class Step:
@@ -216,7 +228,7 @@ def measure(method: str, model: str | None, steps: int, repeats: int) -> dict[st
         name: Step(specs["binary" if form[0] else "fp32_control"], classes, state, form)
         for name, form in FORMS.items()
     }
-    peer = find_spec(PEER) is not None and method != "tssl_bp"
+    peer = find_spec(PEER) is not None and cell.method in ("stbp", "snn_calibration")
     if peer:
         made[PEER] = Step(specs["fp32_control"], classes, state, (None, "float32"))
         use_spikingjelly(made[PEER].module.network)

@@ -333,6 +333,7 @@ def figures(results: Path) -> str:
 def shortly(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return what a result says in short: what runs, beside what, times faster, aim."""
     found = []
+    more = ", memory kept" if "MALLOC" in result["environment"]["malloc"] else ""
     for step in result.get("inference", []):
         for form, aim in INFERENCE_AIMS.items():
             what = f"inference, {form}: {NETWORKS[network_of(result)]}"
@@ -343,8 +344,9 @@ def shortly(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         if "share of peak" in step:  # of a GPU
             continue
         for form, told in AIMS[network := network_of(result)].items():
-            what = f"training step, binary, {form}: {NETWORKS[network]}, batch {step['batch']}"
+            name = f"{NETWORKS[network]}, batch {step['batch']}{more}"
             ratio = step["times faster than plain"][form]
+            what = f"training step, binary, {form}: {name}"
             found.append((what, "the plain way", spread(ratio), f"{told.faster:g}"))
     for step in result.get("peers", []):
         for name, ratio in step["times the seconds of ours"].items():
@@ -354,11 +356,11 @@ def shortly(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         name = desk["network"].removeprefix("model:")
         for form, aim in DESK_AIMS.items():
             ratio = desk["times faster, by the clock"][form]
-            found.append((f"desk training step, {form}: {name}", "dense", spread(ratio), aim))
+            beside = f"{form.partition(',')[0]}, dense"
+            found.append((f"desk training step, {form}: {name}", beside, spread(ratio), aim))
         for form, ratio in desk.get("times as fast as spikingjelly", {}).items():
-            if form in DESK_AIMS:
-                what = f"desk training step, {form}: {name}"
-                found.append((what, "spikingjelly, FP32", spread(ratio), PEER_AIM))
+            what = f"desk training step, {form}: {name}"
+            found.append((what, "spikingjelly, FP32 control", spread(ratio), PEER_AIM))
     return found
 
 
@@ -378,9 +380,8 @@ def main() -> int:
     for name, write in ((SUMMARY, summary), (FIGURES, figures)):
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = text.split(start, 1)
-        text = (
-            f"{before}{start}\n{write(ROOT / 'benchmarks/results')}\n{end}{rest.split(end, 1)[1]}"
-        )
+        block = write(ROOT / "benchmarks" / "results")
+        text = f"{before}{start}\n{block}\n{end}{rest.split(end, 1)[1]}"
     write_atomically(page, text)
     return 0
 

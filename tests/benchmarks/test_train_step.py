@@ -181,4 +181,6 @@ def test_a_threshold_search_is_on_the_page(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_speed_page_holds_the_committed_figures() -> None:
     page = (speed_page.ROOT / "docs" / "speed.md").read_text("utf-8")
-    assert speed_page.figures(speed_page.ROOT / "benchmarks" / "results") in page
+    results = speed_page.ROOT / "benchmarks" / "results"
+    assert speed_page.figures(results) in page
+    assert speed_page.summary(results) in page

@@ -154,6 +154,7 @@ def test_the_headline_and_the_desk_recipes_of_all_images_decide_twelve_times() -
     desk = [recipe for (_, tier), recipe in RECIPES.items() if tier == "desk"]
     images = [recipe for recipe in desk if recipe.data in ("cifar10", "cifar100")]
     for recipe in [*headline, *images]:
+        assert recipe.train_images == 0  # all 45,000
         steps = -(-45_000 // (recipe.cbp.batch_size or recipe.batch_size))
         decisions = recipe.cbp.epochs * steps // (recipe.cbp.period or steps)
         assert decisions == 12
