@@ -23,7 +23,7 @@ class CampaignArguments:
         time_budget: Time of this call, for example 9m or 1h30m; by default it ends with the table.
         seeds: Seeds; the first one of every cell comes before the second one of any.
         cells: Cells in order of their value, for example snn_calibration/cifar100; by default the
-            five on CIFAR, the headline first.
+            five on CIFAR, the headline first; four at the desk tier, without stbp/cifar100.
         out: Pack what must travel into this folder, in files of at most 16 MiB.
         limit: MiB of all packed files together. Rows, metrics and packed models come first; FP32
             models and the state of the unfinished run travel if they fit.
@@ -60,14 +60,15 @@ def command_campaign(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     chosen = parse(CampaignArguments, arguments)
     from datamodules.base import find_folder
-    from repro.campaign.campaign import PRIORITY, Campaign
+    from repro.campaign.campaign import Campaign, by_default
     from repro.campaign.offline_kit import prepare, use
     from repro.campaign.transfer import unpack
     from repro.provenance import ROOT, git_state
     from repro.run.deadline import seconds_in
 
     budget = None if chosen.time_budget is None else seconds_in(chosen.time_budget)
-    cells = tuple(find_cell(*name.split("/", 2)) for name in chosen.cells) or PRIORITY
+    cells = tuple(find_cell(*name.split("/", 2)) for name in chosen.cells)
+    cells = cells or by_default(chosen.tier)
     data_dir = find_folder(chosen.data_dir)
     if chosen.prepare is not None:
         print("\n".join(map(str, prepare(chosen.prepare, cells, chosen.tier, data_dir))))

@@ -23,6 +23,7 @@ from datamodules.errors import DataError
 from repro.campaign.campaign import (
     PRIORITY,
     Campaign,
+    by_default,
     packed_in_words,
     reserve,
     run_slice,
@@ -51,6 +52,8 @@ def test_the_headline_comes_first_and_first_seeds_before_second_ones() -> None:
         *("snn_calibration/cifar100", "snn_calibration/cifar10"),
         *("tssl_bp/cifar10", "stbp/cifar10", "stbp/cifar100"),
     ]
+    assert by_default("paper") == PRIORITY
+    assert by_default("desk") == PRIORITY[:-1]  # STBP does not learn 100 classes there
     keys = campaign(Path()).all_runs()
     assert [key.seed for key in keys] == [0] * 9 + [1] * 9
     assert [key.precision for key in keys[:5]] == [
