@@ -11,6 +11,7 @@ from typing import Final
 
 from repro.cells import Tier
 from repro.report.page.figure import Figure
+from repro.report.page.memory_panels import SHAPES, look_of
 from repro.report.page.panel import Panel, linear
 from repro.report.parts import Parts
 from repro.report.tier_rows import TierRows
@@ -77,7 +78,8 @@ def headline_in_words(points: Sequence[tuple[str, float, Parts]]) -> str:
     if (crossing := zero(gains)) is not None:
         return (
             f"The gain of binary weights over the parent is zero at a parent's accuracy of about "
-            f"{crossing:.1f} % (line between the means of two parents, {seeds} seeds or more)."
+            f"{crossing:.1f} % (line between the means of two parents, "
+            f"{'one seed' if seeds == 1 else f'{seeds} seeds'} or more)."
         )
     sign = "above" if gains[0][1] > 0 else "below"
     return (
@@ -146,7 +148,7 @@ def headline_figure(tiers: Mapping[str, TierRows]) -> Figure:
         low, high = (100 * end for end in (found.low, found.high))
         panel.error(accuracy, low, high, look)
         words = f"{NAMES[name]}, {SHOWN[look]}: {100 * found.mean:+.2f} [{low:.2f}, {high:.2f}]"
-        panel.dot((accuracy, 100 * found.mean), look, words)
+        panel.dot((accuracy, 100 * found.mean), look_of(look), words, SHAPES[look])
     lines = [
         {"conversion": name, "parent": f"{a:.2f}", "of": look, "gain": f"{100 * found.mean:.2f}"}
         for name, a, look, found in drawn

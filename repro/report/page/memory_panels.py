@@ -75,7 +75,7 @@ def _panel(cell: Cell, x: Axis, ours: Iterable[Point], theirs: Iterable[Point]) 
         at = (point.megabytes, point.accuracy)
         if point.std is not None:
             panel.error(at[0], at[1] - point.std, at[1] + point.std, point.precision)
-        panel.dot(at, _look(point.precision), _words(point), SHAPES[point.precision])
+        panel.dot(at, look_of(point.precision), _words(point), SHAPES[point.precision])
     said = [_words(point) for point in (*ours, *theirs)]
     if not ours:
         middle = {"x": (panel.left + panel.width) / 2, "text_anchor": "middle"}
@@ -84,7 +84,7 @@ def _panel(cell: Cell, x: Axis, ours: Iterable[Point], theirs: Iterable[Point]) 
     return panel.svg(f"{cell}: {'; '.join(said)}")
 
 
-def _look(precision: str) -> str:
+def look_of(precision: str) -> str:
     """Return the classes of our marks."""
     return "fp32 hollow" if precision == "fp32_control" else f"{precision} filled"
 
@@ -100,7 +100,7 @@ def _words(point: Point) -> str:
 def _key(*, published: bool) -> str:
     """Return the panel that names the marks."""
     entries: list[tuple[Shape, str, str]] = [
-        (SHAPES[name], _look(name), NAMES[name]) for name in SPIKING
+        (SHAPES[name], look_of(name), NAMES[name]) for name in SPIKING
     ]
     if published:
         shown: tuple[Precision, ...] = ("fp32", "binary")
