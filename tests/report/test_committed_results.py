@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
+from repro.report.headline import read_headline
 from repro.report.publish import publish
 from repro.results.rows import read_rows
 
@@ -24,7 +25,7 @@ def test_committed_tables_and_figures_are_generated(
         names.remove(name)
     for name in names:
         (results / name).unlink()
-    publish(read_rows(results / "rows"), results, None)
+    publish(read_rows(results / "rows"), results, None, study=read_headline(results / "rows"))
     for name in names:
         same = (results / name).read_bytes() == (ROOT / "results" / name).read_bytes()
         assert same, f"results/{name} is not what the rows make: run make tables"
