@@ -334,6 +334,7 @@ def shortly(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return what a result says in short: what runs, beside what, times faster, aim."""
     found = []
     more = ", memory kept" if "MALLOC" in result["environment"]["malloc"] else ""
+    more += ", AMX" if any("amx" in flag for flag in result["environment"]["flags"]) else ""
     for step in result.get("inference", []):
         for form, aim in INFERENCE_AIMS.items():
             what = f"inference, {form}: {NETWORKS[network_of(result)]}"
@@ -353,7 +354,7 @@ def shortly(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
             what = f"training step, FP32, {step['form']}: {NETWORKS[network_of(result)]}"
             found.append((what, name, spread(ratio), PEER_AIM))
     if desk := result.get("desk step"):
-        name = desk["network"].removeprefix("model:")
+        name = desk["network"].removeprefix("model:") + more
         for form, aim in DESK_AIMS.items():
             ratio = desk["times faster, by the clock"][form]
             beside = f"{form.partition(',')[0]}, dense"
