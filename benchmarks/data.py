@@ -246,7 +246,7 @@ def desk_waiting(data_dir: Path | None, steps: int) -> Waiting:
 
     def step(batch: tuple[Tensor, Tensor]) -> None:
         optimiser.zero_grad()
-        module.training_step(batch, 0).backward()
+        module.training_step(batch, 0).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
     batches = (data.on_after_batch_transfer(batch, 0) for batch in data.training_batches())

@@ -183,7 +183,7 @@ def gradients_not_zero(step: Step, batch: tuple[Tensor, Tensor]) -> dict[str, fl
         def see(grad: Tensor) -> None:
             found[name] = float((grad != 0).double().mean())
 
-        output.register_hook(see)
+        output.register_hook(see)  # type: ignore[no-untyped-call]
 
     hooks = [
         layer.register_forward_hook(lambda _, __, output, name=name: watch(name, output))
@@ -198,7 +198,7 @@ def gradients_not_zero(step: Step, batch: tuple[Tensor, Tensor]) -> dict[str, fl
 def batches_of(spec: RunSpec, count: int) -> tuple[int, Batches]:
     """Return the number of classes, and training batches as the module gets them."""
     data = make_data(replace(spec.recipe, batch_size=spec.batch_size), 0, None)
-    data.setup()
+    data.setup("fit")
     found: Batches = []
     for batch in data.training_batches():
         images, labels = data.on_after_batch_transfer(tuple(batch), 0)

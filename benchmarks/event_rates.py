@@ -64,8 +64,9 @@ def measure(side: int, stride: int, outputs: int) -> dict[str, float]:
     for rate in (LOW, HIGH):
         spikes = (torch.rand(images, outputs, maps, maps) < rate).float()
         numbers = spikes.contiguous(memory_format=torch.channels_last)
-        packed = pack(numbers, 1, word_bits(outputs, side * side))
-        assert packed is not None
+        held = pack(numbers, 1, word_bits(outputs, side * side))
+        assert held is not None
+        packed = held
         grad = torch.randn_like(convolve(numbers, weight, None, geometry))
         times[rate] = (
             seconds(lambda packed=packed: sum_of_events(packed, weight, geometry, None)),  # type: ignore[misc]
@@ -102,9 +103,9 @@ def main() -> int:
             for which in table.values():
                 which[name] = which[name.replace("stride 2", "stride 1")]
             continue
-        for which, rate in measure(side, stride, outputs).items():
-            table[which][name] = rate
-            print(f"{name}, {which}: events below {rate}", flush=True)
+        for of, rate in measure(side, stride, outputs).items():
+            table[of][name] = rate
+            print(f"{name}, {of}: events below {rate}", flush=True)
     result = {"environment": environment(), "rates": table}
     write_atomically(TABLE, json.dumps(result, indent=1) + "\n")
     return 0

@@ -48,9 +48,9 @@ def commands(out: Path, device: str = "cuda", more: tuple[str, ...] = ()) -> lis
     tests = ("-m", "pytest", "-q", "--maxfail=20", "--tb=short", "-m", "not data", *files)
     found = [Command("tests", tests, 130)]
     for network, batch in BATCHES.items():
-        words = ("-m", "benchmarks.train_step", f"--network={network}", f"--device={device}")
-        words += (f"--batch={batch}", f"--out={out / f'train_step_{network}.json'}", *more)
-        found.append(Command(f"train_step_{network}", words, 75))
+        words = ["-m", "benchmarks.train_step", f"--network={network}", f"--device={device}"]
+        words += [f"--batch={batch}", f"--out={out / f'train_step_{network}.json'}", *more]
+        found.append(Command(f"train_step_{network}", tuple(words), 75))
     return found
 
 

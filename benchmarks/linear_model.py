@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,8 @@ def make_datamodule(data: str, data_dir: str | None, **counts: int) -> DataModul
     Recordings become frames as in the desk recipe of their cell.
     """
     if data in OF_EVENTS:
-        recipe = replace(OF_EVENTS[data], **counts)
+        changes: dict[str, Any] = {**counts}
+        recipe = replace(OF_EVENTS[data], **changes)
         return make_data(recipe, seed=0, data_dir=Path(data_dir) if data_dir else None)
     base: ImageArguments = {"batch_size": 1, "seed": 0, "augment": False}
     base.update(counts)  # type: ignore[typeddict-item]
@@ -106,7 +107,7 @@ def fit_linear(dataset: str, datamodule: DataModule, by_frame: bool = False) -> 
     Pixels, or counts of events, are standardised by mean and standard deviation of the training
     images. Every fit starts from the one with the next stronger penalty.
     """
-    datamodule.setup()
+    datamodule.setup("fit")
     parts = [flatten(datamodule, part, by_frame) for part in PART_NAMES]
     scaler = StandardScaler().fit(parts[0][0])
     train, val, test = ((scaler.transform(x), y) for x, y in parts)

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks.cases import CASES, batch
 from benchmarks.measure import environment, interleaved, paired_ratio, peak_memory
 from benchmarks.plain_sew import PlainSew
-from benchmarks.train_step import CASES, OurStep, batch, our_module
-from repro.cbp.layers import Arithmetic
+from benchmarks.train_step import OurStep, our_module
+from repro.cbp.settings import Arithmetic
 from repro.errors import UserError
 from repro.networks.sew_resnet import Layer, SewNet
 
@@ -100,7 +101,7 @@ def installed() -> list[str]:
 class PeerSew(PlainSew):
     """7B-Net with the neurons of another library."""
 
-    def __init__(self, network: SewNet, neurons: Callable[[], nn.Module]) -> None:
+    def __init__(self, network: SewNet | PlainSew, neurons: Callable[[], nn.Module]) -> None:
         """Take the modules of a network, and new neurons for each of its layers."""
         super().__init__(network)
         for layer in self.modules():
@@ -109,7 +110,8 @@ class PeerSew(PlainSew):
 
     def neurons(self, layer: Layer, current: Tensor) -> Tensor:
         """Return the spikes of a layer's neurons ``[T, B, C, H, W]``."""
-        return layer.neuron(current)
+        spikes: Tensor = layer.neuron(current)
+        return spikes
 
 
 class PeerStep:
@@ -130,6 +132,7 @@ class PeerStep:
         torch.set_flush_denormal(True)
         case = CASES[NETWORK]
         plain = case.plain_network(case.recipe.time_steps, width)
+        assert isinstance(plain, PlainSew)
         ours = our_module(NETWORK, case.recipe.time_steps, width, "fp32_control")
         plain.load_state_dict(ours.network.state_dict())
         self.network = PeerSew(plain, PEERS[peer])

@@ -8,7 +8,7 @@ optimisers, one backward pass, nothing copied or retained without need.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.plain_stbp import PlainCbpStep, PlainNetwork
@@ -48,7 +48,10 @@ class PlainSew(PlainNetwork):
     Parameters have the names of ``repro.networks.sew_resnet.SewNet``.
     """
 
-    def __init__(self, network: SewNet) -> None:
+    features: nn.ModuleList
+    classifier: nn.Module
+
+    def __init__(self, network: "SewNet | PlainSew") -> None:
         """Take the modules of a network, which hold the weights; nothing is quantised yet.
 
         Args:
@@ -89,7 +92,8 @@ class PlainSew(PlainNetwork):
                 spikes = self._layer(name, spikes)
             elif isinstance(module, Halve) and max(spikes.shape[-2:]) > 1:
                 spikes = unfold(functional.max_pool2d(spikes.flatten(0, 1), 2), len(spikes))
-        return self.classifier(spikes.flatten(2).mean(0))
+        logits: Tensor = self.classifier(spikes.flatten(2).mean(0))
+        return logits
 
 
 class PlainSewStep(PlainCbpStep):

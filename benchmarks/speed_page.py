@@ -168,8 +168,8 @@ def lines_of_data(data: dict[str, Any]) -> list[str]:
 
 def lines_of_desk_step(step: dict[str, Any]) -> list[str]:
     """Return the table of a training step of the desk tier."""
-    names = ("form", "s a step", "times faster, by processor time (range)", "by the clock (range)")
-    names = (*names, "of a matrix product's operations per second")
+    names = ["form", "s a step", "times faster, by processor time (range)", "by the clock (range)"]
+    names += ["of a matrix product's operations per second"]
     rates, gradients = (
         f"{min(parts.values()):.2f} to {max(parts.values()):.2f}"
         for parts in (step["spikes per neuron and step"], step["part of the gradient not 0"])
@@ -198,8 +198,8 @@ def lines_of_desk_step(step: dict[str, Any]) -> list[str]:
 
 def lines_of_full_width(result: dict[str, Any]) -> list[str]:
     """Return the table of what the paper's networks cost."""
-    names = ("cell", "precision", "arithmetic", "GFLOP an image", "training, s an image")
-    names = (*names, "evaluation, s an image", "epochs", "s an epoch", "hours")
+    names = ["cell", "precision", "arithmetic", "GFLOP an image", "training, s an image"]
+    names += ["evaluation, s an image", "epochs", "s an epoch", "hours"]
     lines = [
         f"Runs of the {result['tier']} tier by a few real batches, evaluation of every epoch "
         "included. A conversion trains nothing: its time is that of evaluating its steps.",

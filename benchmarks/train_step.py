@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def our_module(
     case = CASES[network]
     recipe = replace(case.recipe, time_steps=time_steps, width=width)
     if matmul != "float32":
-        amp = {"amp": False} if hasattr(recipe, "amp") else {}
+        amp: dict[str, Any] = {"amp": False} if hasattr(recipe, "amp") else {}
         recipe = replace(recipe, matmul=matmul, **amp)
     key = RunKey(find_cell(network, case.dataset), precision, seed=0, tier="paper")
     module = make_module(RunSpec(key, recipe), case.classes, parent=None)
