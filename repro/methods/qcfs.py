@@ -3,7 +3,7 @@
 In the place of every ReLU stands ``V clamp(floor(z L / V + 1/2) / L, 0, 1)``, the floor straight
 through and the threshold V trained with the weights. It is V / L times the spikes that a neuron of
 threshold V, charged to half of it at the start, fires in L steps at a constant current z. So at
-T = L the conversion errs only where currents change over time.
+T = L the conversion errs only where currents change over time; a longer T than L errs less there.
 
 References: Bu et al., *Optimal ANN-SNN conversion for high-accuracy and ultra-low-latency spiking
 neural networks*, ICLR 2022, Equation 15 and Algorithm 1.
@@ -29,7 +29,7 @@ class Qcfs(nn.Module):
 
     Attributes:
         threshold: V, a trained scalar.
-        levels: L, the time steps that it stands for.
+        levels: L, between 0 and V.
     """
 
     def __init__(self, threshold: float, levels: int) -> None:

@@ -198,7 +198,7 @@ class ConversionRecipe:
     Attributes:
         pipeline: Calibration: ``none``; ``light`` (biases); ``potential`` (that, then initial
             membrane potentials); ``weights`` (the advanced pipeline: weights, then potentials);
-            ``qcfs`` (the ANN trained on with activations of T levels, Bu et al., ICLR 2022).
+            ``qcfs`` (the ANN trained on with activations of a few levels, Bu et al., ICLR 2022).
         batches: Batches of training images that the thresholds are searched on; the first of them
             calibrates.
         batch_size: Images of such a batch.
@@ -208,6 +208,7 @@ class ConversionRecipe:
         weight_lr: Their learning rate, in units of the ANN's weights.
         qcfs_epochs: Epochs of training with those activations, of the ``qcfs`` pipeline alone.
         qcfs_lr: Their learning rate at the start; it falls as a cosine.
+        qcfs_levels: Levels of those activations; 0 for T.
     """
 
     pipeline: Pipeline = "light"
@@ -218,11 +219,13 @@ class ConversionRecipe:
     weight_lr: float = 1e-5
     qcfs_epochs: int = 10
     qcfs_lr: float = 1e-2
+    qcfs_levels: int = 0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         require_positive(self, "batches", "batch_size", "weight_steps", "weight_lr")
         require_positive(self, "qcfs_epochs", "qcfs_lr")
+        require_at_least_0(self, "qcfs_levels")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
     "fp32": ("cbp", "spike_dropout"),
 }
 OF_WEIGHTS: Final = ("weight_steps", "weight_lr")
-OF_QCFS: Final = ("qcfs_epochs", "qcfs_lr")
+OF_QCFS: Final = ("qcfs_epochs", "qcfs_lr", "qcfs_levels")
 OF_OTHER_PIPELINES: Final[dict[Pipeline, tuple[str, ...]]] = {
     "none": OF_WEIGHTS + OF_QCFS,
     "light": OF_WEIGHTS + OF_QCFS,
@@ -33,7 +33,7 @@ LATER: Final[dict[str, Any]] = {
     "warmup_steps": 0,
     "initial_rate": 0.0,
     "zero_init_residual": False,
-    "conversion": {"images": "first"},
+    "conversion": {"images": "first", "qcfs_levels": 0},
     "cbp": {
         "period": 0,
         "schedule": "constant",
@@ -67,7 +67,7 @@ class RunSpec:
         fields = _without(dataclasses.asdict(self.recipe), LATER)
         if isinstance(self.recipe, SnnCalibrationRecipe):
             for name in OF_OTHER_PIPELINES[self.recipe.conversion.pipeline]:
-                fields["conversion"].pop(name)
+                fields["conversion"].pop(name, None)
         left_out = UNUSED.get(self.key.precision, ())
         return {k: v for k, v in fields.items() if k not in left_out}
 

@@ -66,9 +66,10 @@ def calibration_batches(data: DataModule, recipe: Recipe) -> Sequence[Tensor]:
 def trained_with_qcfs(
     ann: Vgg, batches: Sequence[Tensor], recipe: SnnCalibrationRecipe, data: DataModule
 ) -> Vgg:
-    """Return the ANN trained on with QCFS of T levels, which starts from the thresholds found."""
-    found = find_thresholds(folded_layers(ann.features), batches, recipe.time_steps)
-    trained = with_qcfs(ann, found, recipe.time_steps)
+    """Return the ANN trained on with QCFS, which starts from the thresholds found."""
+    levels = recipe.conversion.qcfs_levels or recipe.time_steps
+    found = find_thresholds(folded_layers(ann.features), batches, levels)
+    trained = with_qcfs(ann, found, levels)
     loader = data.training_batches()
     assert isinstance(loader, TrainingLoader)
 
