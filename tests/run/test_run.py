@@ -19,6 +19,7 @@ from datamodules.errors import DataError
 from repro import packing
 from repro.cells import ALL_CELLS, CELLS, QUANTISED, Cell, Precision, RunKey, find_cell
 from repro.cli import main
+from repro.methods.qcfs import with_qcfs
 from repro.recipes.fields import StbpRecipe
 from repro.recipes.shipped import RECIPES, find_recipe
 from repro.recipes.spec import RunSpec
@@ -456,11 +457,22 @@ def test_a_cell_without_an_ann_refuses_it(capsys: pytest.CaptureFixture[str]) ->
     assert "stbp/cifar10 has no precision ann: one of fp32, fp32_control" in bad(words, capsys)
 
 
+@pytest.mark.parametrize(("given", "levels"), [(0, 8), (2, 2)])
 def test_a_conversion_with_activations_trained_for_few_steps(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given: int,
+    levels: int,
 ) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "repro.run.conversion.with_qcfs",
+        lambda ann, found, number: seen.append(number) or with_qcfs(ann, found, number),
+    )
     cell = find_cell("snn_calibration", "cifar100")
     more = ["--conversion.pipeline=qcfs", "--conversion.qcfs-epochs=2", "--cbp.epochs=1"]
+    more += [f"--conversion.qcfs-levels={given}", "--time-steps=8"]
     for precision in ("ann", "fp32", "binary"):
         assert main(command(tmp_path, precision, *more, cell=cell)) == 0
     assert "QCFS epoch 2/2" in capsys.readouterr().out
@@ -469,6 +481,8 @@ def test_a_conversion_with_activations_trained_for_few_steps(
     assert set(row.conversion) == {"ann", "uncalibrated", "light", "qcfs"}
     assert row.conversion["qcfs"] == row.accuracy_file
     assert row.recipe["conversion"]["qcfs_epochs"] == 2
+    assert row.recipe["conversion"].get("qcfs_levels", 0) == given
+    assert seen == [levels]
     assert "weight_steps" not in row.recipe["conversion"]
     wrong = [*command(tmp_path, "fp32", cell=cell), "--conversion.qcfs-lr=0"]
     assert "qcfs_lr is 0.0: give a number above 0" in bad(wrong, capsys)
