@@ -4,10 +4,11 @@ The parents are spiking networks of one ANN, converted in several ways, so that 
 accuracy alone. Where a parent is weak, training of any kind gains much; the control says how much.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from repro.cells import Tier
 from repro.report.page.figure import Figure
@@ -16,38 +17,44 @@ from repro.report.page.panel import Panel, linear
 from repro.report.parts import Parts
 from repro.report.tier_rows import TierRows
 from repro.report.wording import STEP_NAMES, mean_percent, with_interval
+from repro.results.row import Row
 from repro.results.rows import read_ablation
 from repro.table import Table, csv_text
 
-STUDY: Final = "headline"  # name of the ablation in the sweep files 58 to 60
+STUDY: Final = "headline"  # name of the ablation in the sweep files 58 to 62
 TIER: Final[Tier] = "desk"
-PIPELINES: Final = ("none", "light", "potential", "weights", "qcfs")
-NAMES: Final = {**STEP_NAMES, "none": STEP_NAMES["uncalibrated"]}
+PIPELINES: Final = {**STEP_NAMES, "none": STEP_NAMES["uncalibrated"]}
 SHOWN: Final = {"binary": "CBP, binary", "fp32_control": "control, FP32"}
 
 
 def read_headline(rows: Path) -> dict[str, TierRows]:
-    """Return the rows of each pipeline that has any, weakest pipeline first.
+    """Return the rows of each kind of parent that has any, by the kind's name.
 
     Args:
         rows: Folder of rows; those of the study lie in a folder of each recipe below it.
     """
     found = read_ablation(rows / STUDY)
     anns = [row for row in found if row.precision == "ann"]
-    by_pipeline = {
-        name: [*anns, *(r for r in found if _pipeline(r.recipe) == name)] for name in PIPELINES
-    }
-    tiers = {n: TierRows(r, TIER) for n, r in by_pipeline.items() if r != anns}
+    of_parents = defaultdict[str, list[Row]](lambda: [*anns])
+    for row in found:
+        if "conversion" in row.recipe:
+            of_parents[_parent(row.recipe["conversion"])].append(row)
+    tiers = {name: TierRows(rows, TIER) for name, rows in of_parents.items()}
     return {name: tier for name, tier in tiers.items() if tier.rows}
 
 
-def _pipeline(recipe: dict[str, object]) -> str | None:
-    conversion = recipe.get("conversion")
-    return conversion.get("pipeline") if isinstance(conversion, dict) else None
+def _parent(conversion: Mapping[str, Any]) -> str:
+    """Return the name of a kind of parent.
+
+    >>> _parent({"pipeline": "qcfs", "qcfs_levels": 2})
+    'QCFS, 2 levels'
+    """
+    levels = conversion.get("qcfs_levels")
+    return PIPELINES[conversion["pipeline"]] + (f", {levels} levels" if levels else "")
 
 
 def curve(tiers: Mapping[str, TierRows]) -> list[tuple[str, float, Parts]]:
-    """Return pipeline, mean accuracy of its parents in percent, and what CBP does, by accuracy."""
+    """Return a kind of parent, their mean accuracy in percent, and what CBP does, by accuracy."""
     found = []
     for name, tier in tiers.items():
         for parts in tier.parts.values():
@@ -97,7 +104,7 @@ def headline_table(tiers: Mapping[str, TierRows]) -> Table:
         marks = tiers[name].marks(group, tiers[name].of(parts.cell, parts.precision))
         lines.append(
             (
-                NAMES[name],
+                name,
                 parts.precision,
                 f"{len(parts.seeds)}{marks}",
                 mean_percent([row.accuracy_selected for row in group]),
@@ -147,7 +154,7 @@ def headline_figure(tiers: Mapping[str, TierRows]) -> Figure:
     for name, accuracy, look, found in drawn:
         low, high = (100 * end for end in (found.low, found.high))
         panel.error(accuracy, low, high, look)
-        words = f"{NAMES[name]}, {SHOWN[look]}: {100 * found.mean:+.2f} [{low:.2f}, {high:.2f}]"
+        words = f"{name}, {SHOWN[look]}: {100 * found.mean:+.2f} [{low:.2f}, {high:.2f}]"
         panel.dot((accuracy, 100 * found.mean), look_of(look), words, SHAPES[look])
     lines = [
         {"conversion": name, "parent": f"{a:.2f}", "of": look, "gain": f"{100 * found.mean:.2f}"}
