@@ -13,6 +13,7 @@ from repro.cli.parsing import ROWS, parse
 from repro.errors import UserError, visible
 
 if TYPE_CHECKING:
+    from repro.report.tier_rows import TierRows
     from repro.results.row import Row
 
 
@@ -138,15 +139,19 @@ def command_tables(arguments: Sequence[str]) -> int:
 
 def write_tables(chosen: TablesArguments, show: Tier | None) -> None:
     """Write the tables; print those of one tier, or the names of all files."""
-    from repro.report.headline import read_headline
     from repro.report.publish import publish, require_published, require_rows
 
     require_published(chosen.results)
     rows = read_rows_of(chosen)
     require_rows(rows, chosen.results)
-    # Runs of an ablation are read from rows alone: a W&B project's are left out of the tables.
-    study = read_headline(chosen.rows) if chosen.source == "rows" else {}
-    publish(rows, chosen.results, show, study)
+    publish(rows, chosen.results, show, _study(chosen))
+
+
+def _study(chosen: TablesArguments) -> "dict[str, TierRows]":
+    """Return the rows of the headline as a curve, which a W&B project does not give."""
+    from repro.report.headline import read_headline
+
+    return read_headline(chosen.rows) if chosen.source == "rows" else {}
 
 
 def read_rows_of(chosen: TablesArguments) -> "list[Row]":
@@ -173,6 +178,6 @@ def command_report(arguments: Sequence[str]) -> int:
     published, rows = read_published(chosen.results / "paper.csv"), read_rows_of(chosen)
     tiers = all_tiers(rows, current_hashes(rows))
     out = chosen.out or chosen.runs / "report.html"
-    page = write_page(tiers, published, chosen.results, chosen.runs, out)
+    page = write_page(tiers, published, chosen.results, chosen.runs, out, _study(chosen))
     print(f"Report: {page}, {page.stat().st_size / 1e6:.1f} MB")
     return 0

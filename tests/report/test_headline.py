@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from made_rows import family, other_recipe
+from page_parser import Page
+from reading import PAPER
 
 from repro.cells import CELLS
 from repro.report.headline import (
@@ -14,7 +16,10 @@ from repro.report.headline import (
     read_headline,
     zero,
 )
+from repro.report.page.document import write_page
 from repro.report.publish import publish
+from repro.report.tier_rows import all_tiers
+from repro.results.published import read_published
 from repro.results.rows import write_row
 
 VGG = CELLS[-1]
@@ -91,3 +96,17 @@ def test_tables_hold_it_once_there_are_rows(rows: Path, capsys: pytest.CaptureFi
     assert (results / "headline.svg").read_text("utf-8").startswith("<svg ")
     assert str(results / "headline.csv") in capsys.readouterr().out
     assert read_headline(results / "elsewhere") == {}
+
+
+def test_the_report_has_it_as_figure_and_table(rows: Path) -> None:
+    published, tiers = read_published(PAPER), all_tiers(family(VGG))
+    page, without = (
+        Page(write_page(tiers, published, rows, rows, rows / "r.html", study).read_text("utf-8"))
+        for study in (read_headline(rows), {})
+    )
+    assert page.by_id("gain").text == "The headline as a curve"
+    drawn = page.by_id("csv-headline").text
+    assert drawn.count("fp32_control") == drawn.count("binary") == len(NAMES)
+    assert all(name in page.by_id("csv-headline-table").text for name in NAMES)
+    assert len(page.ids()) == len(set(page.ids()))
+    assert "gain" not in without.ids()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from repro.cells import CELLS, TIERS
 from repro.files import write_atomically
 from repro.provenance import versions
+from repro.report.headline import headline_figure, headline_table
 from repro.report.linear_model import linear_models
 from repro.report.page.curves import failure_figure
 from repro.report.page.figure import CHART, LIGHT, Figure
@@ -68,9 +70,23 @@ class Part:
 
 
 def write_page(
-    tiers: Sequence[TierRows], published: PublishedNumbers, results: Path, runs: Path, out: Path
+    tiers: Sequence[TierRows],
+    published: PublishedNumbers,
+    results: Path,
+    runs: Path,
+    out: Path,
+    study: Mapping[str, TierRows] = MappingProxyType({}),
 ) -> Path:
-    """Write the page; it reads ``linear_*.json`` and ``logs`` in ``results``, and run folders."""
+    """Write the page; it reads ``linear_*.json`` and ``logs`` in ``results``, and run folders.
+
+    Args:
+        tiers: Rows of all tiers.
+        published: Numbers beside ours.
+        results: Folder of these files.
+        runs: Folder of run folders.
+        out: The page.
+        study: Rows of the headline as a curve (`repro.report.headline.read_headline`).
+    """
     rows = [row for tier in tiers for row in tier.rows]
     traces = {str(row.key): read_trace(row, runs, results / "logs") for row in rows}
     parts = [
@@ -96,6 +112,7 @@ def write_page(
             chart_style=styles[1],
             script=script,
             parts=parts,
+            headline=(headline_figure(study), headline_table(study)) if study else (),
             run_header=RUN_HEADER,
             facts=_facts(rows, tiers[0].hashes, traces),
             not_run=[f"Tier {tier} ({SCALE[tier]}): {NOT_RUN}." for tier in without],
