@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +45,8 @@ from repro.neurons.integrate_and_fire import IntegrateAndFire
 from repro.neurons.layer import FeedForwardLayer
 from repro.neurons.scan import Neuron
 from repro.neurons.stbp import StbpNeuron
+from repro.products.dense import convolve, input_gradient, weight_gradient
+from repro.products.geometry import geometry_of
 from repro.products.layer import Form
 from repro.recipes.fields import Matmul
 from repro.recipes.shipped import find_recipe
@@ -195,6 +198,47 @@ def gradients_not_zero(step: Step, batch: tuple[Tensor, Tensor]) -> dict[str, fl
     return found
 
 
+def seconds_of_products(step: Step, batch: tuple[Tensor, Tensor], repeats: int) -> dict[str, float]:
+    """Return the least seconds of the dense products of a step by kind, all layers together.
+
+    Those of the first layer, whose input is an image, are left out.
+    """
+    layers = dict([*find_layers(step.module.network).items()][1:])
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def watch(name: str, inputs: Tensor, output: Tensor) -> None:
+        def see(grad: Tensor) -> None:
+            pair = inputs.detach(), grad.detach()
+            seen[name] = tuple(t[..., None, None] if t.dim() == 2 else t for t in pair)  # type: ignore[assignment]
+
+        output.register_hook(see)  # type: ignore[no-untyped-call]
+
+    hooks = [
+        layer.register_forward_hook(lambda _, given, out, name=name: watch(name, given[0], out))
+        for name, layer in layers.items()
+    ]
+    step.forward_and_backward(batch)
+    for hook in hooks:
+        hook.remove()
+    calls: dict[str, Callable[[], object]] = {}
+    for name, (numbers, grad) in seen.items():
+        weight, geometry = layers[name].weight, geometry_of(layers[name])
+        assert isinstance(weight, Tensor)
+        assert geometry is not None
+        weight = weight.detach() if weight.dim() == 4 else weight.detach()[..., None, None]
+        shapes = tuple(weight.shape), tuple(numbers.shape)
+        calls |= {
+            f"forward {name}": partial(convolve, numbers, weight, None, geometry),
+            f"weight gradient {name}": partial(weight_gradient, grad, numbers, geometry, shapes[0]),
+            f"input gradient {name}": partial(input_gradient, grad, weight, geometry, shapes[1]),
+        }
+    found = interleaved(calls, repeats)
+    return {
+        kind: sum(min(rounds) for name, rounds in found.items() if name.startswith(kind))
+        for kind in ("forward", "weight gradient", "input gradient")
+    }
+
+
 def batches_of(spec: RunSpec, count: int) -> tuple[int, Batches]:
     """Return the number of classes, and training batches as the module gets them."""
     data = make_data(replace(spec.recipe, batch_size=spec.batch_size), 0, None)
@@ -241,6 +285,8 @@ def measure(method: str, model: str | None, steps: int, repeats: int) -> dict[st
     processor = interleaved(calls, repeats, clock=time.process_time)
     best = {name: min(rounds) for name, rounds in wall.items()}
     peak = reachable()
+    products = seconds_of_products(made["FP32 control"], batches[0], repeats)
+    spared = products["forward"] + products["weight gradient"]
     return {
         "network": model or method,
         "steps trained before": steps,
@@ -248,6 +294,10 @@ def measure(method: str, model: str | None, steps: int, repeats: int) -> dict[st
         "spikes per neuron and step": rates,
         "part of the gradient not 0": gradients_not_zero(parent, batches[0]),
         "seconds of a step, least": best,
+        "seconds of dense products, least": products,
+        "times faster, were forward products and weight gradients for nothing": {
+            name: best[name] / (best[name] - spared) for name in set(BEFORE.values())
+        },
         "times faster, by the clock": {
             name: paired_ratio(wall[before], wall[name])._asdict()
             for name, before in BEFORE.items()
