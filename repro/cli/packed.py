@@ -146,12 +146,11 @@ class ModelsArguments:
 def command_models(arguments: Sequence[str]) -> int:
     """List the models to take home; keep those of finished runs."""
     chosen = parse(ModelsArguments, arguments)
-    from repro.results.rows import read_rows
-    from repro.run.models import in_words, keep
+    from repro.run.models import in_words, keep, rows_by_name
 
-    rows = read_rows(chosen.rows)
+    rows = rows_by_name(chosen.rows)
     if chosen.keep:
-        results = (row for row in rows if row.tier != "smoke")
+        results = {name: row for name, row in rows.items() if row.tier != "smoke"}
         for name in keep(results, chosen.runs):
             print(f"kept {name}")
     print(in_words(rows))

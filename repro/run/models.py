@@ -1,10 +1,11 @@
 """Models to take home: packed files of runs, with their epochs, beside the rows.
 
 ``results/models`` holds the packed file of every quantised row and those of the parents of seed 0,
-``results/logs`` the epochs and histograms of every row.
+``results/logs`` the epochs and histograms of every row. Of an ablation the ANNs are kept, from
+which further parents can be converted. A model is called what its row is below ``results/rows``.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from repro.errors import UserError
 from repro.files import write_atomically
 from repro.recipes.spec import RunSpec
 from repro.results.row import Row
+from repro.results.rows import read_row
 from repro.run.places import Places
 from repro.run_folder import RunFolder
 
@@ -31,10 +33,24 @@ def model_file(name: str) -> Path:
     """
     if not name.startswith(PREFIX):
         raise UserError(f"{name!r} is no name of a model: give {PREFIX}NAME")
-    known = {path.stem: path for path in sorted(MODELS.glob("*.safetensors"))}
+    known = _files(MODELS)
     if name.removeprefix(PREFIX) not in known:
         raise UserError(f"{name} is not in {MODELS}: python -m repro models lists what is there")
     return known[name.removeprefix(PREFIX)]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the models below a folder by name."""
+    return {_name(path, folder): path for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def rows_by_name(folder: Path = ROWS) -> dict[str, Row]:
+    """Return the rows below a folder, those of ablations too, by the names of their models."""
+    return {_name(path, folder): read_row(path) for path in sorted(folder.rglob("*.json"))}
 
 
 def located(path: Path) -> Path:
@@ -50,34 +66,35 @@ def is_of(row: Row, file: Path) -> bool:
     return (said.get("run"), said.get("recipe_hash")) == (str(row.key), row.recipe_hash)
 
 
-def keep(rows: Iterable[Row], runs: Path, models: Path = MODELS, logs: Path = LOGS) -> list[str]:
+def keep(
+    rows: Mapping[str, Row], runs: Path, models: Path = MODELS, logs: Path = LOGS
+) -> list[str]:
     """Copy models and logs of rows whose run folders are here; return the names of those runs."""
     kept = []
-    for row in rows:
-        place = RunFolder(runs / str(row.key))
-        if not is_of(row, place.model):
+    for name, row in rows.items():
+        place, of_ablation = RunFolder(runs / name), "/" in name
+        if not is_of(row, place.model) or (of_ablation and row.precision != "ann"):
             continue
-        kept.append(str(row.key))
-        if row.precision in QUANTISED or (row.precision == "fp32" and row.seed == 0):
-            write_atomically(models / f"{row.key}.safetensors", place.model.read_bytes())
+        kept.append(name)
+        if of_ablation or row.precision in QUANTISED or (row.precision == "fp32" and row.seed == 0):
+            write_atomically(models / f"{name}.safetensors", place.model.read_bytes())
         for log in (place.metrics, place.histograms):
-            if log.is_file():
-                write_atomically(logs / str(row.key) / log.name, log.read_bytes())
+            if log.is_file() and not of_ablation:
+                write_atomically(logs / name / log.name, log.read_bytes())
     return kept
 
 
-def in_words(rows: Sequence[Row], models: Path = MODELS) -> str:
+def in_words(rows: Mapping[str, Row], models: Path = MODELS) -> str:
     """Return the models that are here, a line each: accuracy and bytes by its row."""
-    by_name = {str(row.key): row for row in rows}
     lines, total = [], 0
-    for path in sorted(models.glob("*.safetensors")):
-        row, size = by_name.get(path.stem), path.stat().st_size
+    for name, path in _files(models).items():
+        row, size = rows.get(name), path.stat().st_size
         total += size
         if row is None or not is_of(row, path):
-            lines.append(f"{PREFIX}{path.stem}  no row of this file: do not use it")
+            lines.append(f"{PREFIX}{name}  no row of this file: do not use it")
             continue
         lines.append(
-            f"{PREFIX}{path.stem}  {100 * row.accuracy_file:.2f} % of {row.test_images:,} test "
+            f"{PREFIX}{name}  {100 * row.accuracy_file:.2f} % of {row.test_images:,} test "
             f"images, {size:,} bytes, {100 * size / row.fp32_bytes:.1f} % of the weights in FP32"
         )
     return "\n".join([*lines, f"{len(lines)} models, {total / 1e6:.1f} MB"])
@@ -101,6 +118,6 @@ def place_parent(name: str, spec: RunSpec, places: Places) -> None:
     place = places.of_parent(parent)
     if not place.model.exists():
         write_atomically(place.model, file.read_bytes())
-    shipped = ROWS / place.row.name
+    shipped = ROWS / f"{_name(file, MODELS)}.json"
     if not place.row.exists() and shipped.is_file():
         write_atomically(place.row, shipped.read_bytes())

@@ -9,7 +9,7 @@ import torch
 from paths import ROOT
 from test_run import CELL, TINY, bad, command, run_folder
 
-from repro.cells import RunKey
+from repro.cells import RunKey, find_cell
 from repro.cli import main
 from repro.deploy.packed_run import open_cell
 from repro.methods.base import predictions
@@ -19,7 +19,8 @@ from repro.results.rows import read_row, read_rows
 from repro.run import models
 
 NAMES = {p: str(RunKey(CELL, p, 0, "smoke")) for p in ("fp32", "fp32_control", "binary")}
-KEPT = sorted((ROOT / "results/models").glob("*.safetensors"))
+KEPT = sorted((ROOT / "results/models").rglob("*.safetensors"))
+SPIKING = [path for path in KEPT if "-ann-" not in path.stem]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh clone, in which commands run: rows, models and logs, but no run folders."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(made / "rows", models.ROWS)
-    assert models.keep(read_rows(models.ROWS), made / "runs") == sorted(NAMES.values())
+    assert models.keep(models.rows_by_name(), made / "runs") == sorted(NAMES.values())
     return tmp_path
 
 
@@ -76,8 +77,9 @@ def test_the_smoke_tier_is_not_kept(
 
 
 def test_a_file_of_another_recipe_is_not_kept(made: Path, tmp_path: Path) -> None:
-    rows = [row for row in read_rows(made / "rows") if row.precision == "binary"]
-    object.__setattr__(rows[0], "recipe_hash", "0" * len(rows[0].recipe_hash))
+    rows = models.rows_by_name(made / "rows")
+    for row in rows.values():
+        object.__setattr__(row, "recipe_hash", "0" * len(row.recipe_hash))
     assert models.keep(rows, made / "runs", tmp_path / "m", tmp_path / "l") == []
     assert not list(tmp_path.iterdir())
 
@@ -88,6 +90,25 @@ def test_a_run_starts_from_a_kept_parent(home: Path, made: Path) -> None:
     assert main([*words, "--precision=binary", f"--parent=model:{NAMES['fp32']}"]) == 0
     file = home / "runs" / NAMES["binary"] / "model.safetensors"
     assert file.read_bytes() == (run_folder(made, "binary") / "model.safetensors").read_bytes()
+
+
+def test_another_parent_is_converted_from_the_kept_ann_of_an_ablation(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cell = find_cell("snn_calibration", "cifar100")
+    study = ["--ablation=headline", "--chain=ablation"]
+    assert main(command(tmp_path / "made", "ann", *study, cell=cell)) == 0
+    shutil.copytree("made/rows", models.ROWS)
+    (name,) = models.keep(models.rows_by_name(), Path("made/runs"))
+    assert name.startswith("headline/")
+    assert not models.LOGS.exists()
+    shutil.rmtree("made")
+    assert main(["models"]) == 0
+    assert f"model:{name}  " in capsys.readouterr().out
+    tiny = command(tmp_path, "fp32", *study, f"--parent=model:{name}", cell=cell)
+    assert main(tiny) == 0
+    assert "converted from snn_calibration-cifar100-ann-smoke-s0" in capsys.readouterr().out
 
 
 def test_names_that_are_not_there(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,13 +124,14 @@ def test_names_that_are_not_there(home: Path, capsys: pytest.CaptureFixture[str]
 
 def test_kept_models_take_30_mb_at_most() -> None:
     assert sum(path.stat().st_size for path in KEPT) < 30e6
-    rows = {str(row.key): row for row in read_rows(ROOT / "results/rows")}
+    rows = models.rows_by_name(ROOT / "results/rows")
     for path in KEPT:
-        assert models.is_of(rows[path.stem], path), path.stem
+        name = path.relative_to(ROOT / "results/models").with_suffix("").as_posix()
+        assert models.is_of(rows[name], path), name
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
 def test_a_kept_model_answers_as_its_row_says(path: Path) -> None:
     """The first 200 test images, one by one."""
     row = read_row(ROOT / f"results/rows/{path.stem}.json")
