@@ -64,9 +64,7 @@ def measure(side: int, stride: int, outputs: int) -> dict[str, float]:
     for rate in (LOW, HIGH):
         spikes = (torch.rand(images, outputs, maps, maps) < rate).float()
         numbers = spikes.contiguous(memory_format=torch.channels_last)
-        held = pack(numbers, 1, word_bits(outputs, side * side))
-        assert held is not None
-        packed = held
+        packed = packed_of(numbers, word_bits(outputs, side * side))
         grad = torch.randn_like(convolve(numbers, weight, None, geometry))
         times[rate] = (
             seconds(lambda packed=packed: sum_of_events(packed, weight, geometry, None)),  # type: ignore[misc]
@@ -82,6 +80,13 @@ def measure(side: int, stride: int, outputs: int) -> dict[str, float]:
     )
     names = ("forward", "weight gradient")
     return {n: break_even(dense[i], times[LOW][i], times[HIGH][i]) for i, n in enumerate(names)}
+
+
+def packed_of(numbers: Tensor, bits: int) -> PackedSpikes:
+    """Return spikes as bits in words of so many."""
+    packed = pack(numbers, 1, bits)
+    assert packed is not None
+    return packed
 
 
 def dense_gradient(
@@ -103,9 +108,9 @@ def main() -> int:
             for which in table.values():
                 which[name] = which[name.replace("stride 2", "stride 1")]
             continue
-        for of, rate in measure(side, stride, outputs).items():
-            table[of][name] = rate
-            print(f"{name}, {of}: events below {rate}", flush=True)
+        for kind, rate in measure(side, stride, outputs).items():
+            table[kind][name] = rate
+            print(f"{name}, {kind}: events below {rate}", flush=True)
     result = {"environment": environment(), "rates": table}
     write_atomically(TABLE, json.dumps(result, indent=1) + "\n")
     return 0

@@ -189,16 +189,11 @@ def lines_of_desk_step(step: dict[str, Any]) -> list[str]:
         words = [form, f"{seconds:.3f}", *(spread(ratio, 2) if ratio else "" for ratio in faster)]
         words.append(f"{step['roofline']['share of it'][form]:.2f}")
         lines.append(f"| {' | '.join(words)} |")
-    if products := step.get("seconds of dense products, least"):
-        whole = step["seconds of a step, least"]["FP32 control"]
-        told = [f"{kind} {seconds / whole:.2f}" for kind, seconds in products.items()]
-        least = step["times faster, were forward products and weight gradients for nothing"]
-        bounds = [f"{form} {ratio:.2f}" for form, ratio in sorted(least.items())]
+    if parts := step.get("part of the dense step, by processor time"):
+        told = [f"{kind} {part:.2f}" for kind, part in parts.items()]
         lines += [
             "",
-            f"Of the FP32 control's step dense products take: {', '.join(told)}. Were those of the "
-            f"first two kinds for nothing, a step would be so many times faster: "
-            f"{', '.join(bounds)}.",
+            f"Parts of the FP32 control's step that are dense products: {', '.join(told)}.",
         ]
     if peers := step.get("times as fast as spikingjelly"):
         told = [f"{form} {spread(ratio, 2)}" for form, ratio in peers.items()]

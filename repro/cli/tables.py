@@ -148,7 +148,7 @@ def write_tables(chosen: TablesArguments, show: Tier | None) -> None:
 
 
 def _study(chosen: TablesArguments) -> "dict[str, TierRows]":
-    """Return the rows of the headline as a curve, which a W&B project does not give."""
+    """Return the rows of the headline as a curve; none where the source is a W&B project."""
     from repro.report.headline import read_headline
 
     return read_headline(chosen.rows) if chosen.source == "rows" else {}

@@ -3,7 +3,8 @@
 In the place of every ReLU stands ``V clamp(floor(z L / V + 1/2) / L, 0, 1)``, the floor straight
 through and the threshold V trained with the weights. It is V / L times the spikes that a neuron of
 threshold V, charged to half of it at the start, fires in L steps at a constant current z. So at
-T = L the conversion errs only where currents change over time; a longer T than L errs less there.
+T = L the conversion errs only where currents change over time. With T > L the two no longer agree
+exactly at a constant current, and changing ones have more steps to even out.
 
 References: Bu et al., *Optimal ANN-SNN conversion for high-accuracy and ultra-low-latency spiking
 neural networks*, ICLR 2022, Equation 15 and Algorithm 1.

@@ -64,10 +64,13 @@ class RunSpec:
     @property
     def values(self) -> dict[str, Any]:
         """The numbers that the run uses, as nested plain values for JSON."""
-        fields = _without(dataclasses.asdict(self.recipe), LATER)
+        fields = dataclasses.asdict(self.recipe)
         if isinstance(self.recipe, SnnCalibrationRecipe):
             for name in OF_OTHER_PIPELINES[self.recipe.conversion.pipeline]:
-                fields["conversion"].pop(name, None)
+                fields["conversion"].pop(name)
+            if self.recipe.conversion.qcfs_levels == self.recipe.time_steps:  # as 0 says
+                fields["conversion"].pop("qcfs_levels", None)
+        fields = _without(fields, LATER)
         left_out = UNUSED.get(self.key.precision, ())
         return {k: v for k, v in fields.items() if k not in left_out}
 

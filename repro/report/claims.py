@@ -138,12 +138,12 @@ def _worst_case(tier: TierRows) -> str:
     found = [tier.difference(cell, "fp32", precision) for cell, precision in LOSS_PAIRS]
     few = sum(each.seeds < ENOUGH for each in found if each)
     alone = (
-        f"; of those run, {few} on fewer than {ENOUGH} seeds, which decide nothing" if few else ""
+        f" {few} of those run have fewer than {ENOUGH} seeds, too few for a verdict." if few else ""
     )
     return (
         "The paper's claim of a worst-case loss below 1 point on CIFAR-10, DVS128 Gesture and "
-        f"CIFAR10-DVS is {whole}{_limits(tier)}; its {len(verdicts)} pairs of cell and precision: "
-        f"{each}{alone}."
+        f"CIFAR10-DVS is {whole}{_limits(tier)}. Of its {len(verdicts)} pairs of cell and "
+        f"precision: {each}.{alone}"
     )
 
 
@@ -170,8 +170,8 @@ def _rise_in_words(tier: TierRows) -> list[str]:
         differ = " (at other epochs of the learning-rate drop)" * parts.drops_differ
         control = f"the FP32 control {moved(parts.training, *words)}; CBP itself {cbp}{differ}"
     return [
-        f"The paper's rise of {100 * RISE:.2f} points at {100 * RISE_MEMORY:.1f} % of the weight "
-        f"memory on {RISE_CELL}: ours{_limits(tier)}, at {100 * share:.2f} % and against a parent "
-        f"that the conversion left {abs(cost):.2f} points {side} its ANN, "
-        f"{moved(parts.whole, *words)}; {control} (n {parts.n})."
+        f"The paper reports a rise of {100 * RISE:.2f} points at {100 * RISE_MEMORY:.1f} % of the "
+        f"weight memory on {RISE_CELL}. Ours{_limits(tier)}, at {100 * share:.2f} %, "
+        f"{moved(parts.whole, *words)}. The conversion had left the parent {abs(cost):.2f} points "
+        f"{side} its ANN; {control} (n {parts.n})."
     ]

@@ -1,7 +1,7 @@
 """The headline as a curve: the gain of CBP over its parent against the parent's own accuracy.
 
-The parents are spiking networks of one ANN, converted in several ways, so that they differ in
-accuracy alone. Where a parent is weak, training of any kind gains much; the control says how much.
+The parents are spiking networks of one ANN, converted in several ways. Where a parent is weak,
+training of any kind gains much; the control says how much.
 """
 
 from collections import defaultdict
@@ -11,24 +11,30 @@ from pathlib import Path
 from typing import Any, Final
 
 from repro.cells import Tier
+from repro.errors import UserError
+from repro.recipes.fields import Pipeline
 from repro.report.page.figure import Figure
 from repro.report.page.memory_panels import SHAPES, look_of
 from repro.report.page.panel import Panel, linear
 from repro.report.parts import Parts
-from repro.report.tier_rows import TierRows
-from repro.report.wording import STEP_NAMES, mean_percent, with_interval
+from repro.report.tier_rows import TierRows, meanings
+from repro.report.wording import STEP_NAMES, mean_percent, plural, with_interval
 from repro.results.row import Row
 from repro.results.rows import read_ablation
 from repro.table import Table, csv_text
 
+TITLE: Final = "Gain of CBP over its parent, by the parent's accuracy"
 STUDY: Final = "headline"  # name of the ablation in the sweep files 58 to 62
 TIER: Final[Tier] = "desk"
-PIPELINES: Final = {**STEP_NAMES, "none": STEP_NAMES["uncalibrated"]}
+PIPELINES: Final[Mapping[Pipeline, str]] = {
+    "none": STEP_NAMES["uncalibrated"],
+    **{name: STEP_NAMES[name] for name in ("light", "potential", "weights", "qcfs")},
+}
 SHOWN: Final = {"binary": "CBP, binary", "fp32_control": "control, FP32"}
 
 
 def read_headline(rows: Path) -> dict[str, TierRows]:
-    """Return the rows of each kind of parent that has any, by the kind's name.
+    """Return the rows of each kind of parent from which CBP started, by the kind's name.
 
     Args:
         rows: Folder of rows; those of the study lie in a folder of each recipe below it.
@@ -38,19 +44,26 @@ def read_headline(rows: Path) -> dict[str, TierRows]:
     of_parents = defaultdict[str, list[Row]](lambda: [*anns])
     for row in found:
         if "conversion" in row.recipe:
-            of_parents[_parent(row.recipe["conversion"])].append(row)
-    tiers = {name: TierRows(rows, TIER) for name, rows in of_parents.items()}
-    return {name: tier for name, tier in tiers.items() if tier.rows}
+            of_parents[_parent(row.recipe)].append(row)
+    tiers = {name: TierRows(group, TIER) for name, group in of_parents.items()}
+    return {name: tier for name, tier in tiers.items() if tier.parts}
 
 
-def _parent(conversion: Mapping[str, Any]) -> str:
+def _parent(recipe: Mapping[str, Any]) -> str:
     """Return the name of a kind of parent.
 
-    >>> _parent({"pipeline": "qcfs", "qcfs_levels": 2})
-    'QCFS, 2 levels'
+    >>> _parent({"time_steps": 4, "conversion": {"pipeline": "qcfs", "qcfs_levels": 1}})
+    'QCFS, 1 level'
+    >>> _parent({"time_steps": 4, "conversion": {"pipeline": "qcfs"}})
+    'QCFS, 4 levels'
     """
-    levels = conversion.get("qcfs_levels")
-    return PIPELINES[conversion["pipeline"]] + (f", {levels} levels" if levels else "")
+    pipeline = recipe["conversion"]["pipeline"]
+    if pipeline not in PIPELINES:
+        raise UserError(f"a row of the headline has pipeline {pipeline!r}: one of {[*PIPELINES]}")
+    if pipeline != "qcfs":
+        return PIPELINES[pipeline]
+    levels = recipe["conversion"].get("qcfs_levels") or recipe["time_steps"]
+    return f"{PIPELINES[pipeline]}, {plural(levels, 'level')}"
 
 
 def curve(tiers: Mapping[str, TierRows]) -> list[tuple[str, float, Parts]]:
@@ -65,7 +78,7 @@ def curve(tiers: Mapping[str, TierRows]) -> list[tuple[str, float, Parts]]:
 
 
 def zero(points: Sequence[tuple[float, float]]) -> float | None:
-    """Return where a line through points crosses 0 downwards, None where it does not.
+    """Return where a line through points first crosses 0 downwards, None where it does not.
 
     >>> zero([(10.0, 4.0), (20.0, 2.0), (30.0, -2.0)])
     25.0
@@ -82,16 +95,21 @@ def headline_in_words(points: Sequence[tuple[str, float, Parts]]) -> str:
         return "Two parents or more would tell where the gain is zero."
     gains = [(accuracy, 100 * parts.whole.mean) for _, accuracy, parts in points]
     seeds = min(len(parts.seeds) for _, _, parts in points)
-    if (crossing := zero(gains)) is not None:
+    signs = [gain > 0 for _, gain in gains]
+    if len({*signs}) == 1:
         return (
-            f"The gain of binary weights over the parent is zero at a parent's accuracy of about "
-            f"{crossing:.1f} % (line between the means of two parents, "
-            f"{'one seed' if seeds == 1 else f'{seeds} seeds'} or more)."
+            f"The gain of binary weights over the parent is {'above' if signs[0] else 'below'} "
+            f"zero for all parents, from {gains[0][0]:.1f} to {gains[-1][0]:.1f} %."
         )
-    sign = "above" if gains[0][1] > 0 else "below"
+    if signs != sorted(signs, reverse=True):
+        return "The gain of binary weights does not fall steadily with the parent's accuracy."
+    crossing = zero(gains)
+    unsure = [name for name, _, parts in points if parts.whole.low <= 0 <= parts.whole.high]
     return (
-        f"The gain of binary weights over the parent is {sign} zero for all parents, from "
-        f"{gains[0][0]:.1f} to {gains[-1][0]:.1f} %."
+        f"The gain of binary weights over the parent is zero at a parent's accuracy of about "
+        f"{crossing:.1f} % (line between the means of two parents, "
+        f"{'one seed' if seeds == 1 else f'{seeds} seeds'} or more; "
+        + (f"intervals that hold 0: {', '.join(unsure)})." if unsure else "no interval holds 0).")
     )
 
 
@@ -121,12 +139,14 @@ def headline_table(tiers: Mapping[str, TierRows]) -> Table:
     )
     notes = (
         headline_in_words(points),
-        "Parents are converted from one ANN of each seed. The control trains on with FP32 weights "
-        "for the epochs of CBP: what it gains is training, what differs from it is CBP.",
+        "Parents are converted from one ANN of each seed; QCFS first trains that ANN on. The "
+        "control trains on with FP32 weights for the epochs of CBP: what it gains is training, "
+        "what differs from it is CBP.",
+        "Interval: of one seed it covers the choice of test images alone, of several the seeds "
+        "too, and is then wider.",
+        *meanings(line[2] for line in lines),
     )
-    return Table(
-        "Gain of CBP over its parent, by the parent's accuracy", header, tuple(lines), notes
-    )
+    return Table(TITLE, header, tuple(lines), notes)
 
 
 def headline_figure(tiers: Mapping[str, TierRows]) -> Figure:
@@ -162,7 +182,7 @@ def headline_figure(tiers: Mapping[str, TierRows]) -> Figure:
     ]
     return Figure(
         STUDY,
-        "Gain of CBP over its parent",
+        "The curve",
         "Accuracy after CBP minus the parent's, against the parent's own accuracy; bars are 95 % "
         f"intervals. {headline_in_words(points)}",
         (panel.svg(f"gain over the parent at {len(points)} parents"),),

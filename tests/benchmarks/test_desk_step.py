@@ -2,13 +2,15 @@
 
 import copy
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.desk_step import SpikingJellyLayer, use_spikingjelly
+from benchmarks.desk_step import SpikingJellyLayer, Step, dense_products, use_spikingjelly
 from benchmarks.plain_vgg import enliven_
+from repro.cbp.layers import find_layers
 from repro.networks.conv7fc3 import conv7fc3
 from repro.networks.vgg import spiking_vgg
 from repro.neurons.integrate_and_fire import IntegrateAndFire
@@ -76,3 +78,30 @@ def test_so_do_its_kernels_of_float32(neuron: IntegrateAndFire | StbpNeuron) -> 
 def test_networks_of_other_neurons_are_refused() -> None:
     with pytest.raises(TypeError, match="Linear has no neurons that spikingjelly has"):
         use_spikingjelly(nn.Linear(2, 2))
+
+
+class Once:
+    """A module and its pass, as of ``Step``, without data."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.module = self
+        self.network = network
+
+    def forward_and_backward(self, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self.network(batch[0]).sin().sum().backward()
+
+
+@pytest.mark.parametrize("make", [converted, trained_directly])
+def test_dense_products_are_those_of_a_step(make: Callable[[], nn.Module]) -> None:
+    """All layers but the first: its weight gradients are the step's, its outputs have a size."""
+    torch.manual_seed(0)
+    network = make()
+    step = cast(Step, Once(network))
+    calls = dense_products(step, (torch.randn(4, 3, 32, 32), torch.zeros(4)))
+    _, *layers = find_layers(network).values()
+    found = {kind: call() for kind, call in calls.items()}
+    for layer, gradient in zip(reversed(layers), found["weight gradient"], strict=True):
+        torch.testing.assert_close(
+            gradient.view_as(layer.weight), layer.weight.grad, rtol=1e-4, atol=1e-6
+        )
+    assert len(found["forward"]) == len(found["input gradient"]) == len(layers)

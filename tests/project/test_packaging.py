@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,12 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.slow
+def test_a_wheel_holds_the_two_packages_and_nothing_else(wheels: list[Path]) -> None:
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        top = {name.partition("/")[0] for name in wheel.namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"repro", "datamodules"}
+
+
 def test_the_same_sources_make_the_same_bytes(wheels: list[Path]) -> None:
     one, two = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in wheels)
     assert len(one) == 2

@@ -120,7 +120,7 @@ def test_the_claim_of_a_small_loss_is_decided_by_the_interval(binary: int, verdi
     assert line(table, "stbp/cifar10", "ternary")["verdict"] == "not run"
     assert len(table.lines) == len(LOSS_PAIRS) + 1
     worst = "not held" if verdict == "not held" else "undecided"  # nine others have not run
-    assert f"is {worst} (desk scale only); its 10 pairs" in table.notes[0]
+    assert f"is {worst} (desk scale only). Of its 10 pairs" in table.notes[0]
     paper = [
         replace(row, tier="paper", parent=row.parent and row.parent.replace("desk", "paper"))
         for row in rows
@@ -134,7 +134,9 @@ def test_the_worst_case_holds_only_if_every_cell_holds() -> None:
     for cell in dict.fromkeys(cell for cell, _ in LOSS_PAIRS):
         rows += run(cell, fp32=600, binary=605, ternary=601)
     (said,) = claims_in_words(desk(rows))
-    assert "is held (desk scale only); its 10 pairs of cell and precision: 10 held, 0 not" in said
+    assert (
+        "is held (desk scale only). Of its 10 pairs of cell and precision: 10 held, 0 not" in said
+    )
     others = [row for row in rows if row.key.cell != STBP] + run(fp32=600, binary=605, ternary=500)
     (said,) = claims_in_words(desk(others))
     assert "is not held (desk scale only)" in said
@@ -165,13 +167,15 @@ def test_the_claim_of_a_rise_is_tested_against_0_and_against_its_size(
 def rise(rows: list[Row]) -> str:
     """The sentence about the rise, without what the paper says."""
     (said,) = [each for each in claims_in_words(desk(rows)) if "rise of" in each]
-    start = f"The paper's rise of 3.72 points at 3.5 % of the weight memory on {RISE_CELL}: "
+    start = (
+        f"The paper reports a rise of 3.72 points at 3.5 % of the weight memory on {RISE_CELL}. "
+    )
     assert said.startswith(start)
     return said.removeprefix(start)
 
 
 SHARE = f"{100 * (40 * 32 + 960) / 8 / 4000:.2f} %"
-CONVERTED = "against a parent that the conversion left 30.00 points below its ANN"  # 600 of 900
+CONVERTED = "The conversion had left the parent 30.00 points below its ANN"  # 600 of 900
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -181,13 +185,13 @@ def test_the_rise_names_the_cost_of_the_conversion_and_the_control(seeds: int) -
         expected(*counts, seeds).split(" ", 1)[1] for counts in ((600, 622), (600, 640), (640, 622))
     )
     assert rise(rows) == (
-        f"ours (desk scale only), at {SHARE} and {CONVERTED}, rises by 2.20 points {up}; the FP32 "
+        f"Ours (desk scale only), at {SHARE}, rises by 2.20 points {up}. {CONVERTED}; the FP32 "
         f"control rises by 4.00 points {trained}; CBP itself costs 1.80 points {cbp} (n {seeds})."
     )
     without = rise([row for row in rows if row.precision != "fp32_control"])
     assert without.endswith(
-        f"rises by 2.20 points {up}; no FP32 control of its recipe has run, so whether CBP made "
-        f"the difference is unknown (n {seeds})."
+        f"rises by 2.20 points {up}. {CONVERTED}; no FP32 control of its recipe has run, so "
+        f"whether CBP made the difference is unknown (n {seeds})."
     )
 
 
@@ -203,7 +207,8 @@ def test_all_numbers_of_the_rise_are_of_the_same_seeds() -> None:
     ]
     alone = paired_difference(some(600, 1)[None], some(622, 1)[None])
     said = rise(heavier)
-    assert f"at 100.00 % and {CONVERTED}, rises by {with_interval(alone)[1:5]} points" in said
+    assert f"at 100.00 %, rises by {with_interval(alone)[1:5]} points" in said
+    assert CONVERTED in said
     assert with_interval(alone).split(" ", 1)[1] in said
     assert said.endswith(" (n 1 of 3).")
     table = claims_table(desk(heavier))
@@ -218,7 +223,7 @@ def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
     table = claims_table(desk(run(seeds=seeds, fp32=600, binary=550)))
     verdict = f"undecided, n {seeds}: 3 seeds would decide (desk scale only)"
     assert line(table, STBP_NAME, "binary")["verdict"] == verdict
-    assert "1 on fewer than 3 seeds, which decide nothing." in table.notes[0]
+    assert "1 of those run have fewer than 3 seeds, too few for a verdict." in table.notes[0]
     rising = claims_table(desk(run(RISE_CELL, seeds, fp32=600, binary=700)))
     assert line(rising, "snn_calibration/cifar100", "binary")["verdict"] == (
         "rises: undecided; size 3.72: below the interval, "

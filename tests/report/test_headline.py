@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from made_rows import family, other_recipe
+from made_rows import family, make_row, other_recipe, right
 from page_parser import Page
 from reading import PAPER
 
 from repro.cells import CELLS
+from repro.errors import UserError
 from repro.report.headline import (
     curve,
     headline_figure,
@@ -68,7 +69,10 @@ def test_one_sentence_says_where_the_gain_is_zero(rows: Path) -> None:
     points = curve(read_headline(rows))
     assert "zero at a parent's accuracy of about 58.0 %" in headline_in_words(points)
     assert "above zero for all parents, from 10.0 to 40.0 %" in headline_in_words(points[:2])
+    assert "no interval holds 0)" in headline_in_words(points)
     assert "Two parents or more" in headline_in_words(points[:1])
+    upwards = [(name, 100 - accuracy, parts) for name, accuracy, parts in reversed(points)]
+    assert "does not fall steadily" in headline_in_words(upwards)
     assert zero([(1.0, -1.0), (2.0, 3.0)]) is None
 
 
@@ -98,13 +102,28 @@ def test_tables_hold_it_once_there_are_rows(rows: Path, capsys: pytest.CaptureFi
     assert read_headline(results / "elsewhere") == {}
 
 
+def test_parents_alone_are_not_shown_yet(rows: Path) -> None:
+    for path in (rows / "headline").rglob("*.json"):
+        if not {"ann", "fp32"} & set(path.stem.split("-")):
+            path.unlink()
+    assert read_headline(rows) == {}
+
+
+def test_a_pipeline_that_nobody_knows_is_named(rows: Path) -> None:
+    strange = other_recipe(conversion={"pipeline": "magic"}, of="cbp")
+    row = make_row(right(10), right(12), VGG, **strange)
+    write_row(row, rows / "headline" / row.recipe_hash)
+    with pytest.raises(UserError, match="pipeline 'magic': one of"):
+        read_headline(rows)
+
+
 def test_the_report_has_it_as_figure_and_table(rows: Path) -> None:
     published, tiers = read_published(PAPER), all_tiers(family(VGG))
     page, without = (
         Page(write_page(tiers, published, rows, rows, rows / "r.html", study).read_text("utf-8"))
         for study in (read_headline(rows), {})
     )
-    assert page.by_id("gain").text == "The headline as a curve"
+    assert page.by_id("gain").text == "Gain of CBP over parents of different accuracy"
     drawn = page.by_id("csv-headline").text
     assert drawn.count("fp32_control") == drawn.count("binary") == len(NAMES)
     assert all(name in page.by_id("csv-headline-table").text for name in NAMES)

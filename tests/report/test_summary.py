@@ -15,7 +15,7 @@ def test_the_summary_says_what_holds(seeds: list[Row]) -> None:
         "The one quantised mean against its FP32 parent is binary stbp/cifar10 with -2.50" in text
     )
     assert "No FP32 control of their recipe has run" in text
-    assert "1 undecided, 9 not run; of those run, 1 on fewer than 3 seeds" in text
+    assert "1 undecided, 9 not run. 1 of those run have fewer than 3 seeds" in text
     assert "ends at 0.25 or less" in text
     assert "Every saved file" in text
     ternary = make_row(right(5), right(15), precision="ternary")
