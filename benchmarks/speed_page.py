@@ -340,7 +340,8 @@ def shortly(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return what a result says in short: what runs, beside what, times faster, aim."""
     found = []
     more = ", memory kept" if "MALLOC" in result["environment"]["malloc"] else ""
-    more += ", AMX" if any("amx" in flag for flag in result["environment"]["flags"]) else ""
+    flags = " ".join(result["environment"]["flags"])
+    more += ", AMX" if "amx" in flags else ", AVX2" if "avx512" not in flags else ""
     for step in result.get("inference", []):
         for form, aim in INFERENCE_AIMS.items():
             what = f"inference, {form}: {NETWORKS[network_of(result)]}"

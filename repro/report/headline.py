@@ -94,7 +94,6 @@ def headline_in_words(points: Sequence[tuple[str, float, Parts]]) -> str:
     if len(points) < 2:
         return "Two parents or more would tell where the gain is zero."
     gains = [(accuracy, 100 * parts.whole.mean) for _, accuracy, parts in points]
-    seeds = min(len(parts.seeds) for _, _, parts in points)
     signs = [gain > 0 for _, gain in gains]
     if len({*signs}) == 1:
         return (
@@ -103,12 +102,12 @@ def headline_in_words(points: Sequence[tuple[str, float, Parts]]) -> str:
         )
     if signs != sorted(signs, reverse=True):
         return "The gain of binary weights does not fall steadily with the parent's accuracy."
-    crossing = zero(gains)
+    crossing, last = zero(gains), signs.count(True) - 1
+    seeds = min(len(parts.seeds) for _, _, parts in points[last : last + 2])
     unsure = [name for name, _, parts in points if parts.whole.low <= 0 <= parts.whole.high]
     return (
         f"The gain of binary weights over the parent is zero at a parent's accuracy of about "
-        f"{crossing:.1f} % (line between the means of two parents, "
-        f"{'one seed' if seeds == 1 else f'{seeds} seeds'} or more; "
+        f"{crossing:.1f} % (line between the means of two parents, at least {plural(seeds, 'seed')} each; "
         + (f"intervals that hold 0: {', '.join(unsure)})." if unsure else "no interval holds 0).")
     )
 
