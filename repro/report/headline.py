@@ -107,7 +107,8 @@ def headline_in_words(points: Sequence[tuple[str, float, Parts]]) -> str:
     unsure = [name for name, _, parts in points if parts.whole.low <= 0 <= parts.whole.high]
     return (
         f"The gain of binary weights over the parent is zero at a parent's accuracy of about "
-        f"{crossing:.1f} % (line between the means of two parents, at least {plural(seeds, 'seed')} each; "
+        f"{crossing:.1f} % (line between the means of two parents, at least "
+        f"{plural(seeds, 'seed')} each; "
         + (f"intervals that hold 0: {', '.join(unsure)})." if unsure else "no interval holds 0).")
     )
 
