@@ -39,6 +39,7 @@ class SnnCalibration(SpikingModule):
                 width=recipe.width,
                 potentials=POTENTIALS.get(recipe.conversion.pipeline),
                 dropout=recipe.spike_dropout,
+                alpha=recipe.alpha,
             )
         super().__init__(recipe, network, phase)
 

@@ -145,6 +145,7 @@ class SpikingVgg(nn.Module):
         time_steps: int,
         potentials: Sequence[Tensor] = (),
         dropout: float = 0.0,
+        alpha: float = 2.0,
     ) -> None:
         """Take the layers.
 
@@ -155,11 +156,12 @@ class SpikingVgg(nn.Module):
             potentials: Initial potential ``[1, C, H, W]`` of the neurons of each layer, or
                 ``[1, 1, 1, 1]``, kept as buffers; none for 0.
             dropout: See the attribute.
+            alpha: Steepness of the surrogate gradient.
         """
         super().__init__()
         self.features = nn.Sequential(*features)
         self.classifier, self.dropout = classifier, dropout
-        self.time_steps, self.neuron = time_steps, IntegrateAndFire()
+        self.time_steps, self.neuron = time_steps, IntegrateAndFire(alpha=alpha)
         self.neurons = IntegrateAndFireLayer(self.neuron)
         if potentials and len(potentials) != len(features):
             raise UserError(f"{len(potentials)} initial potentials for {len(features)} layers")
@@ -295,6 +297,7 @@ def spiking_vgg(
     width: float = 1.0,
     potentials: Potentials | None = None,
     dropout: float = 0.0,
+    alpha: float = 2.0,
 ) -> SpikingVgg:
     """Return the spiking network for images ``[B, 3, 32, 32]``, for converted weights to load into.
 
@@ -304,6 +307,7 @@ def spiking_vgg(
         width: Channels as a fraction of the paper's.
         potentials: What the neurons' initial potentials are (buffers, 0 at first); None for none.
         dropout: Probability that a convolution's spike is dropped, in training mode.
+        alpha: Steepness of the surrogate gradient.
     """
     convolutions = iter(_convolutions(width))
     features: list[nn.Module] = []
@@ -320,4 +324,4 @@ def spiking_vgg(
     if potentials == "layer":
         shapes = [(1, 1, 1, 1)] * len(shapes)
     initial = [torch.zeros(shape) for shape in shapes] if potentials else []
-    return SpikingVgg(features, _classifier(classes, width), time_steps, initial, dropout)
+    return SpikingVgg(features, _classifier(classes, width), time_steps, initial, dropout, alpha)

@@ -238,18 +238,21 @@ class SnnCalibrationRecipe(ImageRecipe):
         dropout: Probability that a unit of the ANN is dropped in training.
         spike_dropout: Probability that a spike behind a convolution is dropped, at each time step,
             in the CBP phase and its control.
+        alpha: Steepness of the arctan surrogate gradient there.
     """
 
     conversion: ConversionRecipe = ConversionRecipe()
     batch_norm: bool = False
     dropout: float = 0.25
     spike_dropout: float = 0.0
+    alpha: float = 2.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no run can use."""
         super().__post_init__()
         require_dropout(self.dropout)
         require_dropout(self.spike_dropout, "spike_dropout")
+        require_positive(self, "alpha")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from repro.recipes.shipped import RECIPES, find_recipe
 
 # Parts of a recipe that make no difference to a run, and so not to its name and hash either.
 UNUSED: Final[dict[Precision, tuple[str, ...]]] = {
-    "ann": ("cbp", "conversion", "time_steps", "spike_dropout"),
-    "fp32": ("cbp", "spike_dropout"),
+    "ann": ("cbp", "conversion", "time_steps", "spike_dropout", "alpha"),
+    "fp32": ("cbp", "spike_dropout", "alpha"),
 }
 OF_WEIGHTS: Final = ("weight_steps", "weight_lr")
 OF_QCFS: Final = ("qcfs_epochs", "qcfs_lr", "qcfs_levels")
@@ -29,6 +29,7 @@ OF_OTHER_PIPELINES: Final[dict[Pipeline, tuple[str, ...]]] = {
 # Choices that came later, at what was before them: rows from then keep their hash.
 LATER: Final[dict[str, Any]] = {
     "spike_dropout": 0.0,
+    "alpha": 2.0,
     "matmul": "float32",
     "warmup_steps": 0,
     "initial_rate": 0.0,
