@@ -96,7 +96,12 @@ SNN_CALIBRATION_CIFAR100_DESK: Final = replace(
     autoaugment=False,
     cutout=0,
     conversion=ConversionRecipe(
-        pipeline="qcfs", batches=4, batch_size=128, qcfs_epochs=6, qcfs_lr=2e-2
+        pipeline="qcfs",
+        batches=4,
+        batch_size=128,
+        qcfs_epochs=12,
+        qcfs_lr=5e-2,
+        qcfs_levels=2,
     ),
     # Twelve decisions of Algorithm 1, every 1,750 steps of 21,105: the multipliers ascend at each,
     # so g reaches 20 at the tenth. Weights hardly move from then on, so it must not come earlier.
