@@ -23,7 +23,8 @@ class CampaignArguments:
         time_budget: Time of this call, for example 9m or 1h30m; by default it ends with the table.
         seeds: Seeds; the first one of every cell comes before the second one of any.
         cells: Cells in order of their value, for example snn_calibration/cifar100; by default the
-            five on CIFAR, the headline first; four at the desk tier, without stbp/cifar100.
+            five on CIFAR, snn_calibration/cifar100 first; four at the desk tier, without
+            stbp/cifar100.
         out: Pack what must travel into this folder, in files of at most 16 MiB.
         limit: MiB of all packed files together. Rows, metrics and packed models come first; FP32
             models and the state of the unfinished run travel if they fit.
