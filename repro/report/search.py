@@ -46,7 +46,7 @@ def search_table(rows: Sequence[Row]) -> Table:
         lines,
         (
             "Compared by validation accuracy, never by test accuracy. One training each: a "
-            f"difference of a point or two can be chance. Seed {seeds}, which no table of results "
+            f"difference of a few points can be chance. Seed {seeds}, which no table of results "
             "has. What was chosen after them, and older choices by hand and without rows, are told "
             "in docs/desk_tier.md.",
         ),
