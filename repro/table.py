@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from textwrap import fill, wrap
 from typing import Final
 
@@ -57,7 +58,10 @@ class Table:
         grid = [[text.replace("|", "\\|") for text in line] for line in (self.header, *self.lines)]
         padded = _padded(grid, 3)
         text = f"## {self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in padded)
-        return text + "".join(f"\n{note}\n" for note in self.notes)
+        for before, note in pairwise(("", *self.notes)):
+            in_list = before.startswith("* ") and note.startswith("* ")
+            text += f"{note}\n" if in_list else f"\n{note}\n"
+        return text
 
     def to_terminal(self, width: int) -> str:
         """Return the table for a terminal; turned on its side, in parts, if it is too wide.

@@ -20,6 +20,8 @@ def test_markdown_is_aligned_and_csv_reads_back() -> None:
         "| z    |           |",
     ]
     assert lines[-1] == "A note."
+    listed = replace(table, notes=("A note.", "* One.", "* Two.", "Another."))
+    assert listed.to_markdown().endswith("\nA note.\n\n* One.\n* Two.\n\nAnother.\n")
     assert list(csv.reader(io.StringIO(table.to_csv()))) == [
         ["a", "long name"],
         ["x|y", "1,5"],
