@@ -1,5 +1,6 @@
 """VGG16 and its spiking form: sizes, names, and that both compute what they say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from repro.cbp.layers import convert, find_layers, prepare, prepared_layers
 from repro.cells import RunKey, find_cell
 from repro.deploy.packed_inference import load_packed_
 from repro.errors import UserError
+from repro.methods.snn_calibration import SnnCalibration
 from repro.networks.convolution import to_channels_last_
 from repro.networks.vgg import CHANNELS, AveragePool, SpikingVgg, Vgg, spiking_vgg, vgg16
 from repro.neurons.integrate_and_fire import scan_plain
@@ -239,6 +241,20 @@ def test_spike_dropout_is_the_papers_alone_and_leaves_older_rows_their_hash() ->
         )
         assert ("spike_dropout" in binary) == (expected > 0)
         assert "spike_dropout" not in fp32
+
+
+def test_the_steepness_reaches_the_neurons_and_leaves_parents_and_older_rows_their_hash() -> None:
+    cell = find_cell("snn_calibration", "cifar10")
+    shipped = find_recipe(cell, "smoke")
+    assert isinstance(shipped, SnnCalibrationRecipe)
+    steep = replace(shipped, alpha=4.0)
+    module = SnnCalibration(steep, 10, "cbp")
+    assert isinstance(module.network, SpikingVgg)
+    assert module.network.neuron.alpha == 4.0
+    for precision, expected in (("ann", False), ("fp32", False), ("binary", True)):
+        key = RunKey(cell, precision, 0, "smoke")  # type: ignore[arg-type]
+        assert ("alpha" in RunSpec(key, steep).values) == expected
+        assert "alpha" not in RunSpec(key, shipped).values
 
 
 def test_a_potential_repeated_for_every_neuron_loads_as_one_number(tmp_path: Path) -> None:
