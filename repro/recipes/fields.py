@@ -238,7 +238,7 @@ class SnnCalibrationRecipe(ImageRecipe):
         dropout: Probability that a unit of the ANN is dropped in training.
         spike_dropout: Probability that a spike behind a convolution is dropped, at each time step,
             in the CBP phase and its control.
-        alpha: Steepness of the arctan surrogate gradient there.
+        alpha: Steepness of the arctan surrogate gradient in the CBP phase and its control.
     """
 
     conversion: ConversionRecipe = ConversionRecipe()

@@ -22,6 +22,7 @@ ONLY: Final[Mapping[Tier, str]] = {
     "smoke": "smoke scale only",
 }
 RISE_CLAIM: Final = f"rises (published: by {100 * RISE:.2f} points)"
+NOT_COMPARED: Final = "run, but not compared with a parent"
 UNFINISHED: Final = 0.005  # a control that gains more had a parent whose training had not ended
 
 
@@ -38,9 +39,7 @@ def claims_table(tier: TierRows) -> Table:
         name = NAMES[precision] + (tier.marks(group, parents) if group else "")
         twos = tier.comparable(cell, "fp32", precision)
         if not twos:
-            both = {row.seed for row in group} & {row.seed for row in parents}
-            why = "other test images than the parent" if both else "parent's row missing"
-            lines.append((str(cell), name, claim, "0", "", "", why if group else NOT_RUN))
+            lines.append((str(cell), name, claim, "0", "", "", _why_not(tier, group)))
             continue
         old, new = zip(*twos, strict=True)
         found = difference(old, new)
@@ -74,6 +73,16 @@ def claims_table(tier: TierRows) -> Table:
     return tier.table("Claims of the paper", header, lines, notes)
 
 
+def _why_not(tier: TierRows, group: Sequence[Row]) -> str:
+    """Return why none of these rows can be compared with its parent."""
+    pairs = [(parent, row) for row in group if (parent := tier.parent(row))]
+    if not pairs:
+        return "parent's row missing" if group else NOT_RUN
+    images = [{(row.data_checksum, row.test_images) for row in both} for both in pairs]
+    same = any(len(each) == 1 for each in images)
+    return "the parent has changed since" if same else "other test images than the parent"
+
+
 def claims_in_words(tier: TierRows) -> list[str]:
     """Return the verdicts in one sentence each; none where nothing quantised has run."""
     if not any(precision in QUANTISED for _, precision in tier.groups):
@@ -87,7 +96,8 @@ def loss_verdicts(tier: TierRows) -> dict[tuple[Cell, Precision], str]:
     ``not held`` takes Holm's step-down correction: with k pairs rejected so far, the next one needs
     an interval of confidence 1 - 0.05 / (10 - k) below the bound.
     """
-    open_pairs, refuted = dict.fromkeys(LOSS_PAIRS, NOT_RUN), set[tuple[Cell, Precision]]()
+    refuted = set[tuple[Cell, Precision]]()
+    open_pairs = {pair: NOT_COMPARED if tier.of(*pair) else NOT_RUN for pair in LOSS_PAIRS}
     for cell, precision in LOSS_PAIRS:
         if found := tier.difference(cell, "fp32", precision):
             verdict = "undecided" if _unfinished(tier, cell) else found.verdict(LOSS_BOUND)
@@ -130,7 +140,9 @@ def _limits(tier: TierRows) -> str:
 def _worst_case(tier: TierRows) -> str:
     """Return the verdict on the worst case: not held if one is not, held if all are."""
     verdicts = [*loss_verdicts(tier).values()]
-    counts = {name: verdicts.count(name) for name in ("held", "not held", "undecided", NOT_RUN)}
+    names = ["held", "not held", "undecided", NOT_RUN]
+    names += [NOT_COMPARED] * (NOT_COMPARED in verdicts)
+    counts = {name: verdicts.count(name) for name in names}
     whole = "undecided"
     if counts["not held"] or counts["held"] == len(verdicts):
         whole = "not held" if counts["not held"] else "held"

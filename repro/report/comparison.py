@@ -26,8 +26,9 @@ def comparison_table(tier: TierRows) -> Table:
         f"test images picked it{_optimism(tier)}.",
         "Minus parent: accuracy of the saved file minus that of its parent on the same test "
         "images, mean ± sample standard deviation over seeds, and the 95 % interval over images "
-        "and seeds where all rows of the parent are here. The parent is the FP32 network; that "
-        "of an FP32 network made by conversion is its ANN, which trains and picks no epoch.",
+        "and seeds where all rows of the parent are here and unchanged. The parent is the FP32 "
+        "network; that of an FP32 network made by conversion is its ANN, which trains and picks no "
+        "epoch.",
         "Parent : child only right: test images that only one of the two gets right, summed over "
         "seeds. p: exact two-sided McNemar test of one seed. CFS: constraint failure score, after "
         "the first epoch -> after the last, mean over seeds; 0 when every weight is a level; and "

@@ -127,8 +127,18 @@ class TierRows:
         return self.sibling(row, above.precision) if above else None
 
     def comparable(self, cell: Cell, *precisions: Precision) -> list[tuple[Row, ...]]:
-        """Return the rows of each seed that has all these precisions, on one set of test images."""
-        by_seed = [{row.seed: row for row in self.of(cell, name)} for name in precisions]
+        """Return the rows of each seed that has all these precisions, on one set of test images.
+
+        Left out is a row whose parent is to be compared with it and has changed since.
+        """
+
+        def fits(row: Row) -> bool:
+            above = row.key.parent()
+            return above is None or above.precision not in precisions or self.descends(row)
+
+        by_seed = [
+            {row.seed: row for row in self.of(cell, name) if fits(row)} for name in precisions
+        ]
         seeds = sorted(set.intersection(*map(set, by_seed)))
         found = [tuple(rows[seed] for rows in by_seed) for seed in seeds]
         images = [{(row.data_checksum, row.test_images) for row in rows} for rows in found]
@@ -174,20 +184,21 @@ class TierRows:
                 found.add("‖")
         return " " * bool(found) + "".join(mark for mark in MARKS if mark in found)
 
-    def _has_parent(self, row: Row) -> bool:
-        """Return whether the parent's row is here and right on the images it was when this one ran.
-
-        So must be the row of the parent's own parent, the ANN that a conversion starts from.
-        """
-        if row.parent is None:
-            return True
+    def descends(self, row: Row) -> bool:
+        """Return whether the parent's row is here and right on the images it was then."""
         parent = self.parent(row)
         if parent is None or parent.test_images != row.test_images:
             return False
         counts = pair(*(unpack_correct(r.correct, r.test_images) for r in (parent, row)))
         found = (counts.parent_only_right, counts.child_only_right, parent.accuracy_file)
-        same = found == (row.parent_only_right, row.child_only_right, row.accuracy_parent)
-        return same and self._has_parent(parent)
+        return found == (row.parent_only_right, row.child_only_right, row.accuracy_parent)
+
+    def _has_parent(self, row: Row) -> bool:
+        """Return whether a run descends from its parent, and that from the ANN above it."""
+        if row.parent is None:
+            return True
+        parent = self.parent(row)
+        return parent is not None and self.descends(row) and self._has_parent(parent)
 
     def table(
         self,

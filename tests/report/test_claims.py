@@ -10,6 +10,7 @@ from reading import desk, line
 
 from repro.cells import CELLS, Cell, find_cell
 from repro.report.claims import claims_in_words, claims_table, loss_verdicts
+from repro.report.comparison import comparison_table
 from repro.report.control import control_in_words, control_table
 from repro.report.tier_rows import TierRows
 from repro.report.wording import with_interval
@@ -105,6 +106,22 @@ def test_rows_of_other_test_images_are_not_compared() -> None:
     both = [replace(row, data_checksum="4d") if row.seed == 1 else row for row in rows]
     found = desk(both).comparable(STBP, "fp32", "binary")
     assert [one.seed for one, _ in found] == [0, 2]  # seeds share their images, or do not count
+
+
+def test_rows_of_a_former_parent_are_not_compared_with_the_new_one() -> None:
+    rows = run(fp32=600, fp32_control=630, binary=621)
+    new_parent = [row for row in run(fp32=700) if row.precision == "fp32"]
+    mixed = [*new_parent, *(row for row in rows if row.precision != "fp32")]
+    assert desk(mixed).comparable(STBP, "fp32", "binary") == []
+    assert desk(mixed).parts == {}
+    claim = line(claims_table(desk(mixed)), "stbp/cifar10", "binary ¶")
+    assert (claim["n"], claim["minus parent [95 %]"]) == ("0", "")
+    assert claim["verdict"] == "the parent has changed since"
+    assert "9 not run, 1 run, but not compared with a parent." in claims_in_words(desk(mixed))[0]
+    ours = line(comparison_table(desk(mixed)), "stbp/cifar10", "binary ¶")
+    assert "+2.10 ± 0.00" in ours.values()  # against the parent that it had, without an interval
+    one = [row for row in mixed if row.seed != 1] + [row for row in rows if row.seed == 1]
+    assert [both[0].seed for both in desk(one).comparable(STBP, "fp32", "binary")] == [1]
 
 
 @pytest.mark.parametrize(
