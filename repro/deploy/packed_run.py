@@ -15,7 +15,7 @@ from repro.errors import UserError
 from repro.networks.convolution import to_channels_last_
 from repro.packing import metadata
 from repro.recipes.spec import RunSpec, spec_of
-from repro.run.models import located
+from repro.run.models import located, recorded_recipe
 from repro.run_folder import RunFolder
 
 
@@ -96,7 +96,7 @@ def origin_of(path: Path) -> tuple[Path, RunSpec]:
             "of your own use load_packed_ of repro.deploy.packed_inference, or measure of "
             "repro.deploy.costs"
         )
-    return file, spec_of(key_of(said["run"]), said["recipe_hash"], file)
+    return file, spec_of(key_of(said["run"]), said["recipe_hash"], recorded_recipe(file), file)
 
 
 def input_shape(

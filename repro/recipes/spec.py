@@ -123,21 +123,21 @@ def _without(fields: Mapping[str, Any], unchanged: Mapping[str, Any]) -> dict[st
     }
 
 
-def spec_of(key: RunKey, wanted: str, file: Path) -> RunSpec:
-    """Return the run with the recipe of that hash: the one that ships, or that of ``config.json``.
+def spec_of(key: RunKey, wanted: str, recorded: Mapping[str, Any], file: Path) -> RunSpec:
+    """Return the run with the recipe of that hash: the one that ships, or the one recorded.
 
     Args:
         key: Name of the run.
         wanted: Hash of its recipe.
-        file: A file of the run; ``config.json`` is looked for beside it.
+        recorded: Fields of a recipe that were recorded with the run; empty if none were.
+        file: A file of the run, for the message.
 
     Raises:
         UserError: Neither has this hash.
     """
     if (key.cell, key.tier) in RECIPES:
         shipped = RunSpec.shipped(key)
-        recorded = _recorded(shipped.recipe, file.parent / "config.json")
-        for found in (shipped, RunSpec(key, recorded)):
+        for found in (shipped, RunSpec(key, _with_recorded(shipped.recipe, recorded))):
             if found.hash == wanted:
                 return found
     raise UserError(
@@ -146,15 +146,12 @@ def spec_of(key: RunKey, wanted: str, file: Path) -> RunSpec:
     )
 
 
-def _recorded(shipped: Recipe, config: Path) -> Recipe:
-    """Return the recipe with the fields that a ``config.json`` has; itself if that does not fit."""
-    from repro.recipes.config import read_config  # with pydantic, which takes long to import
-
+def _with_recorded(shipped: Recipe, fields: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with the fields recorded; itself if they do not fit."""
     try:
         before = {name: value for name, value in LATER.items() if hasattr(shipped, name)}
-        fields = read_config(config).recipe
         recorded: Recipe = _with_fields(_with_fields(shipped, before), fields)
-    except (ValueError, TypeError, AttributeError):  # absent, damaged, or of other fields
+    except (ValueError, TypeError, AttributeError):
         return shipped
     return recorded
 

@@ -7,7 +7,7 @@ which further parents can be converted. A model is called what its row is below 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from repro import packing
 from repro.cells import QUANTISED
@@ -56,6 +56,21 @@ def rows_by_name(folder: Path = ROWS) -> dict[str, Row]:
 def located(path: Path) -> Path:
     """Return the path itself, or the file of a ``model:NAME``."""
     return model_file(str(path)) if str(path).startswith(PREFIX) else path
+
+
+def recorded_recipe(file: Path) -> dict[str, Any]:
+    """Return the recipe that the run of a packed file recorded; empty if there is none to read.
+
+    It stands in the ``config.json`` beside the file, or in the row of a model that is kept.
+    """
+    from repro.recipes.config import read_config  # with pydantic, which takes long to import
+
+    try:
+        if file.is_relative_to(MODELS):
+            return read_row(ROWS / f"{_name(file, MODELS)}.json").recipe
+        return read_config(file.with_name("config.json")).recipe
+    except UserError:
+        return {}
 
 
 def is_of(row: Row, file: Path) -> bool:

@@ -92,6 +92,17 @@ def test_a_run_starts_from_a_kept_parent(home: Path, made: Path) -> None:
     assert file.read_bytes() == (run_folder(made, "binary") / "model.safetensors").read_bytes()
 
 
+def test_a_model_of_another_recipe_is_read_by_its_row(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The runs here are not of the recipe that ships, and an older model is not either."""
+    row = read_row(models.ROWS / f"{NAMES['binary']}.json")
+    assert main(["infer", f"model:{row.key}"]) == 0
+    assert f"{100 * row.accuracy_file:.2f} %" in capsys.readouterr().out
+    (models.ROWS / f"{row.key}.json").unlink()
+    assert "not the one of this version" in bad(["infer", f"model:{row.key}"], capsys)
+
+
 def test_another_parent_is_converted_from_the_kept_ann_of_an_ablation(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,10 +143,11 @@ def test_kept_models_take_30_mb_at_most() -> None:
 
 @pytest.mark.data
 @pytest.mark.parametrize("path", SPIKING, ids=lambda path: path.stem)
-def test_a_kept_model_answers_as_its_row_says(path: Path) -> None:
+def test_a_kept_model_answers_as_its_row_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first 200 test images, one by one."""
-    row = read_row(ROOT / f"results/rows/{path.stem}.json")
-    cell = open_cell(path, 200, 100, Path(os.environ["CBP_DATA"]))
+    monkeypatch.chdir(ROOT)
+    row = read_row(models.ROWS / f"{path.stem}.json")
+    cell = open_cell(Path(f"{models.PREFIX}{path.stem}"), 200, 100, Path(os.environ["CBP_DATA"]))
     network, _ = cell.load()
     torch.set_flush_denormal(True)
     with torch.no_grad():
