@@ -28,6 +28,7 @@ def search_table(rows: Sequence[Row]) -> Table:
             str(row.key.cell),
             row.precision,
             ", ".join(f"{name} {shown(value)}" for name, value in changes(row).items()),
+            (row.parent_file_sha256 or "")[:8],
             f"{row.train_images:,}",
             f"{row.epochs_done}",
             f"{100 * row.accuracy_val_selected:.2f}",
@@ -41,13 +42,14 @@ def search_table(rows: Sequence[Row]) -> Table:
         "Trials of desk recipes",
         (
             *("cell", "run", "where it differs from the recipe that ships now"),
-            *("training images", "epochs", "validation %", "validation images", "CFS"),
+            *("parent", "training images", "epochs", "validation %", "validation images", "CFS"),
         ),
         lines,
         (
-            "Compared by validation accuracy, never by test accuracy. One training each: a "
-            f"difference of a few points can be chance. Seed {seeds}, which no table of results "
-            "has. What was chosen after them, and older choices by hand and without rows, are told "
-            "in docs/desk_tier.md.",
+            "Compared by validation accuracy, never by test accuracy, and only among trials of one "
+            "parent: the column has the first digits of the SHA-256 of its file. One training "
+            f"each: a difference of a few points can be chance. Seed {seeds}, which no table of "
+            "results has. What was chosen after them, and older choices by hand and without rows, "
+            "are told in docs/desk_tier.md.",
         ),
     )
