@@ -206,6 +206,12 @@ def test_a_search_decides_by_validation_images_on_a_seed_without_rows(path: Path
             load(path)
 
 
+def test_every_trial_is_a_point_of_a_search() -> None:
+    grids = [load(path) for path in SEARCHES if "method: grid" in path.read_text("utf-8")]
+    named = {run.recipe_hash for run in plan(grids, {}, resolve)}
+    assert {path.parent.name for path in ROOT.glob("results/search/*/*.json")} <= named
+
+
 def test_no_file_names_both_a_run_and_its_parent() -> None:
     """W&B starts the runs of a file in any order, on many machines at once."""
     for path in FILES:
