@@ -204,7 +204,8 @@ def extract(archive: Path, folder: Path) -> None:
     """Extract a zip or tar file into a folder.
 
     Raises:
-        DataError: The archive is damaged, or a path in it leads outside.
+        DataError: The archive is damaged, a path in it leads outside, or a tar file holds anything
+            but files and folders.
     """
     folder.mkdir(parents=True)
     try:
@@ -215,7 +216,14 @@ def extract(archive: Path, folder: Path) -> None:
                 file.extractall(folder)
         else:
             with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)  # from 3.11.4 on
+                for member in tar:
+                    _require_inside(archive, member.name)
+                    if not (member.isfile() or member.isdir()):
+                        raise DataError(
+                            f"{archive} holds {member.name!r}, a link or a device: do not trust it"
+                        )
+                    tar.extract(member, folder)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
