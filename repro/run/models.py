@@ -1,8 +1,9 @@
 """Models to take home: packed files of runs, with their epochs, beside the rows.
 
-``results/models`` holds the packed file of every quantised row and those of the parents of seed 0,
-``results/logs`` the epochs and histograms of every row. Of an ablation the ANNs are kept, from
-which further parents can be converted. A model is called what its row is below ``results/rows``.
+``results/models`` holds the packed file of every quantised row, those of the FP32 parents of seed 0
+and, of the cell whose rise the paper claims, of every seed. ``results/logs`` holds the epochs and
+histograms of every row. Of an ablation the ANNs are kept, from which further parents can be
+converted. A model is called what its row is below ``results/rows``.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from repro import packing
-from repro.cells import QUANTISED
+from repro.cells import QUANTISED, find_cell
 from repro.errors import UserError
 from repro.files import write_atomically
 from repro.recipes.spec import RunSpec
@@ -23,6 +24,7 @@ ROWS: Final = Path("results/rows")
 MODELS: Final = Path("results/models")
 LOGS: Final = Path("results/logs")
 PREFIX: Final = "model:"
+HEADLINE: Final = find_cell("snn_calibration", "cifar100")
 
 
 def model_file(name: str) -> Path:
@@ -91,7 +93,8 @@ def keep(
         if not is_of(row, place.model) or (of_ablation and row.precision != "ann"):
             continue
         kept.append(name)
-        if of_ablation or row.precision in QUANTISED or (row.precision == "fp32" and row.seed == 0):
+        parent = row.precision == "fp32" and (row.seed == 0 or row.key.cell == HEADLINE)
+        if of_ablation or parent or row.precision in QUANTISED:
             write_atomically(models / f"{name}.safetensors", place.model.read_bytes())
         for log in (place.metrics, place.histograms):
             if log.is_file() and not of_ablation:
