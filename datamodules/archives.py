@@ -221,9 +221,10 @@ def extract(archive: Path, folder: Path) -> None:
                     _require_inside(archive, member.name)
                     if not (member.isfile() or member.isdir()):
                         raise DataError(
-                            f"{archive} holds {member.name!r}, a link or a device: do not trust it"
+                            f"{archive} holds {member.name!r}, neither file nor folder: "
+                            "do not trust it"
                         )
-                    tar.extract(member, folder)
+                    tar.extract(member, folder, set_attrs=False)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(

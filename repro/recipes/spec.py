@@ -142,7 +142,8 @@ def spec_of(key: RunKey, wanted: str, recorded: Mapping[str, Any], file: Path) -
                 return found
     raise UserError(
         f"{file} was made by recipe {wanted} of {key}, which is not the one of this version: put "
-        "the config.json of its run folder beside it, or use the version that wrote it"
+        "the config.json of its run folder beside it (of a kept model, its row into results/rows), "
+        "or use the version that wrote it"
     )
 
 

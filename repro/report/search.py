@@ -46,10 +46,11 @@ def search_table(rows: Sequence[Row]) -> Table:
         ),
         lines,
         (
-            "Compared by validation accuracy, never by test accuracy, and only among trials of one "
-            "parent: the column has the first digits of the SHA-256 of its file. One training "
-            f"each: a difference of a few points can be chance. Seed {seeds}, which no table of "
-            "results has. What was chosen after them, and older choices by hand and without rows, "
-            "are told in docs/desk_tier.md.",
+            "Compared by validation accuracy, never by test accuracy. Trials of different parents "
+            "differ by the parent, too: the column has the first eight digits of the SHA-256 of "
+            "the parent's packed file, of a conversion that of its ANN. One training each: a "
+            f"difference of a few points can be chance. Seed {seeds}, which no table of results "
+            "has. What was chosen after them, and older choices by hand and without rows, are told "
+            "in docs/desk_tier.md.",
         ),
     )

@@ -1,9 +1,9 @@
 """Models to take home: packed files of runs, with their epochs, beside the rows.
 
-``results/models`` holds the packed file of every quantised row, those of the FP32 parents of seed 0
-and, of the cell whose rise the paper claims, of every seed. ``results/logs`` holds the epochs and
-histograms of every row. Of an ablation the ANNs are kept, from which further parents can be
-converted. A model is called what its row is below ``results/rows``.
+``results/models`` holds packed files: of quantised rows, of the FP32 parents of seed 0, and of all
+FP32 parents of snn_calibration/cifar100. ``results/logs`` holds epochs and histograms of rows. Of
+an ablation the ANNs are kept, from which further parents can be converted. A model is called what
+its row is below ``results/rows``.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from repro import packing
-from repro.cells import QUANTISED, find_cell
+from repro.cells import QUANTISED
 from repro.errors import UserError
 from repro.files import write_atomically
+from repro.recipes.config import read_config
 from repro.recipes.spec import RunSpec
+from repro.results.published import RISE_CELL
 from repro.results.row import Row
 from repro.results.rows import read_row
 from repro.run.places import Places
@@ -24,7 +26,6 @@ ROWS: Final = Path("results/rows")
 MODELS: Final = Path("results/models")
 LOGS: Final = Path("results/logs")
 PREFIX: Final = "model:"
-HEADLINE: Final = find_cell("snn_calibration", "cifar100")
 
 
 def model_file(name: str) -> Path:
@@ -64,13 +65,16 @@ def recorded_recipe(file: Path) -> dict[str, Any]:
     """Return the recipe that the run of a packed file recorded; empty if there is none to read.
 
     It stands in the ``config.json`` beside the file, or in the row of a model that is kept.
-    """
-    from repro.recipes.config import read_config  # with pydantic, which takes long to import
 
+    Raises:
+        UserError: The row of a model that is kept is damaged.
+    """
+    config, inside, kept = file.with_name("config.json"), file.resolve(), MODELS.resolve()
+    if inside.is_relative_to(kept) and not config.exists():
+        row = ROWS / f"{_name(inside, kept)}.json"
+        return read_row(row).recipe if row.exists() else {}
     try:
-        if file.is_relative_to(MODELS):
-            return read_row(ROWS / f"{_name(file, MODELS)}.json").recipe
-        return read_config(file.with_name("config.json")).recipe
+        return read_config(config).recipe
     except UserError:
         return {}
 
@@ -93,7 +97,7 @@ def keep(
         if not is_of(row, place.model) or (of_ablation and row.precision != "ann"):
             continue
         kept.append(name)
-        parent = row.precision == "fp32" and (row.seed == 0 or row.key.cell == HEADLINE)
+        parent = row.precision == "fp32" and (row.seed == 0 or row.key.cell == RISE_CELL)
         if of_ablation or parent or row.precision in QUANTISED:
             write_atomically(models / f"{name}.safetensors", place.model.read_bytes())
         for log in (place.metrics, place.histograms):

@@ -99,6 +99,7 @@ def test_a_model_of_another_recipe_is_read_by_its_row(
     row = read_row(models.ROWS / f"{NAMES['binary']}.json")
     assert main(["infer", f"model:{row.key}"]) == 0
     assert f"{100 * row.accuracy_file:.2f} %" in capsys.readouterr().out
+    assert main(["costs", str((models.MODELS / f"{row.key}.safetensors").resolve())]) == 0
     (models.ROWS / f"{row.key}.json").unlink()
     assert "not the one of this version" in bad(["infer", f"model:{row.key}"], capsys)
 

@@ -207,9 +207,11 @@ def test_a_search_decides_by_validation_images_on_a_seed_without_rows(path: Path
 
 
 def test_every_trial_is_a_point_of_a_search() -> None:
+    """Where a recipe that ships changes, its searches must name the value that they had."""
     grids = [load(path) for path in SEARCHES if "method: grid" in path.read_text("utf-8")]
-    named = {run.recipe_hash for run in plan(grids, {}, resolve)}
-    assert {path.parent.name for path in ROOT.glob("results/search/*/*.json")} <= named
+    named = {(run.recipe_hash, run.place.path.name) for run in plan(grids, {}, resolve)}
+    rows = ROOT.glob("results/search/*/*.json")
+    assert {(path.parent.name, path.stem) for path in rows} <= named
 
 
 def test_no_file_names_both_a_run_and_its_parent() -> None:
